@@ -1,0 +1,19 @@
+"""c3: multi-label zero-shot image tagging from a feature cache.
+
+`import c3` loads neither torch nor zarr; the names below are loaded when they are first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "open_features"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open_features":
+        from .extract.cache import FeatureCache
+
+        return FeatureCache.open
+    raise AttributeError(f"module 'c3' has no attribute {name!r}")

@@ -1,0 +1,215 @@
+"""name -> Backbone: the module cut at its last tap, its weights and their hash, its preprocessing, its taps."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models import WeightsEnum
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from ..errors import C3Error, unknown_name
+from .pyramid import pool_levels, to_float16
+
+INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a level leaves the network: graph node, channels and stride there. The level is named p<stride>."""
+
+    node: str
+    channels: int
+    stride: int
+
+    @property
+    def level(self) -> str:
+        return f"p{self.stride}"
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A torchvision network, its ImageNet weights and its three taps. tests/test_backbones.py proves each tap."""
+
+    name: str
+    weights: WeightsEnum
+    taps: tuple[Tap, ...]
+
+
+def _taps(*taps: tuple[str, int, int]) -> tuple[Tap, ...]:
+    return tuple(Tap(*tap) for tap in taps)
+
+
+_BOTTLENECK_TAPS = _taps(("layer2", 512, 8), ("layer3", 1024, 16), ("layer4", 2048, 32))
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        # after pool3, pool4 and pool5
+        BackboneSpec(
+            "vgg19",
+            models.VGG19_Weights.IMAGENET1K_V1,
+            _taps(("features.18", 256, 8), ("features.27", 512, 16), ("features.36", 512, 32)),
+        ),
+        BackboneSpec(
+            "vgg19_bn",
+            models.VGG19_BN_Weights.IMAGENET1K_V1,
+            _taps(("features.26", 256, 8), ("features.39", 512, 16), ("features.52", 512, 32)),
+        ),
+        BackboneSpec("resnet50", models.ResNet50_Weights.IMAGENET1K_V1, _BOTTLENECK_TAPS),
+        BackboneSpec("resnet101", models.ResNet101_Weights.IMAGENET1K_V1, _BOTTLENECK_TAPS),
+        BackboneSpec(
+            "resnet18",
+            models.ResNet18_Weights.IMAGENET1K_V1,
+            _taps(("layer2", 128, 8), ("layer3", 256, 16), ("layer4", 512, 32)),
+        ),
+        # three pooling stages only: the deepest grid is 13 x 13
+        BackboneSpec(
+            "squeezenet1_1",
+            models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
+            _taps(("features.4", 128, 4), ("features.7", 256, 8), ("features.12", 512, 16)),
+        ),
+    )
+}
+
+
+def backbone_spec(name: str) -> BackboneSpec:
+    """The named specification; an unknown name lists the known ones."""
+    if name not in SPECS:
+        raise unknown_name("backbone", name, SPECS)
+    return SPECS[name]
+
+
+class Backbone(nn.Module):
+    """uint8 pictures -> pooled float16 levels, by a frozen network that stops at its last tap."""
+
+    def __init__(self, spec: BackboneSpec, network: nn.Module, weights_id: str) -> None:
+        super().__init__()
+        self.spec = spec
+        self.weights_id = weights_id
+        # torch.fx drops every layer that no tap needs
+        self.body = create_feature_extractor(network.eval(), {tap.node: tap.level for tap in spec.taps})
+        self.body = self.body.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.weights_sha256 = state_hash(self.body.state_dict())
+        self.transform = transform_record(spec)
+        for name in ("mean", "std"):
+            values = torch.tensor(self.transform[name]).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def taps(self, pixels: Tensor) -> list[Tensor]:
+        """(batch, 3, H, W) uint8 -> the unpooled taps, (batch, channels, H / stride, W / stride) float32 each."""
+        inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        levels = self.body(inputs)
+        return [levels[tap.level] for tap in self.spec.taps]
+
+    @torch.inference_mode()
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(batch, 3, H, W) uint8 -> level name -> (batch, channels, 7, 7) float16, contiguous."""
+        pooled = zip(self.spec.taps, pool_levels(self.taps(pixels)), strict=True)
+        return {tap.level: to_float16(level, tap.level).contiguous() for tap, level in pooled}
+
+
+def transform_record(spec: BackboneSpec) -> dict[str, Any]:
+    """The preprocessing, as stored in the cache: normalisation from the weights, the crop resized to 224 x 224."""
+    preset = spec.weights.transforms()
+    return {
+        "size": [INPUT_SIZE, INPUT_SIZE],
+        "interpolation": "bilinear, antialiased",
+        "mean": list(preset.mean),
+        "std": list(preset.std),
+    }
+
+
+def load_backbone(name: str, weights: str, device: torch.device | str = "cpu") -> Backbone:
+    """Build a backbone with `imagenet` weights, `random:SEED`, or a state_dict file (torchvision's parameter names).
+
+    Raises C3Error for an unknown name, a file that does not fit, or ImageNet weights that are not on this machine.
+    """
+    spec = backbone_spec(name)
+    if weights == "imagenet":
+        network, weights_id = _imagenet(spec), f"{type(spec.weights).__name__}.{spec.weights.name}"
+    elif weights.startswith("random:"):
+        network, weights_id = _random(spec, weights), weights
+    else:
+        network, weights_id = _from_file(spec, Path(weights)), Path(weights).name
+    return Backbone(spec, network, weights_id).to(device)
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """sha256 over names, shapes and float32 bytes of the tensors: the same for equal weights from any file format."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _build(spec: BackboneSpec) -> nn.Module:
+    return models.get_model(spec.name, weights=None)
+
+
+def _imagenet(spec: BackboneSpec) -> nn.Module:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / spec.weights.url.rsplit("/", 1)[-1]
+    try:
+        return models.get_model(spec.name, weights=spec.weights)
+    except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
+        raise C3Error(
+            f"ImageNet weights of {spec.name} are not on this machine and could not be fetched ({error}). "
+            f"Place {spec.weights.url} at {file}, or use --weights FILE or --weights random:0"
+        ) from error
+
+
+def _random(spec: BackboneSpec, weights: str) -> nn.Module:
+    seed = weights.removeprefix("random:")
+    if not seed.isdigit():
+        raise C3Error(f"--weights {weights!r}: expected random:SEED with a whole number, for example random:0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        network = _build(spec)
+    # Untrained residual branches would double the variance at every block (float16 overflows after 30 of them);
+    # 1/sqrt(blocks) keeps the sum of all branches of the order of the input.
+    blocks = [
+        module
+        for module in network.modules()
+        if isinstance(module, models.resnet.BasicBlock | models.resnet.Bottleneck)
+    ]
+    for block in blocks:
+        last = block.bn3 if isinstance(block, models.resnet.Bottleneck) else block.bn2
+        nn.init.constant_(last.weight, len(blocks) ** -0.5)
+    return network
+
+
+def _from_file(spec: BackboneSpec, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise C3Error(
+            f"--weights {os.fspath(path)!r}: no such file, and no such name in the catalog; see: c3 catalog list"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    except Exception as error:  # a damaged file raises many types, none of which says more than this
+        raise C3Error(f"{path} is not a torchvision state_dict ({type(error).__name__})") from error
+    network = _build(spec)
+    # A file without the classifier is enough: only the layers up to the last tap are run.
+    body = create_feature_extractor(network.eval(), [tap.node for tap in spec.taps])
+    needed = body.state_dict()
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise C3Error(
+            f"{path} is not of {spec.name}: {len(missing)} of {len(needed)} tensors missing, first {missing[0]}"
+        )
+    wrong = [name for name in needed if needed[name].shape != state[name].shape]
+    if wrong:
+        shapes = f"{tuple(state[wrong[0]].shape)}, expected {tuple(needed[wrong[0]].shape)}"
+        raise C3Error(f"{path} does not fit {spec.name}: {wrong[0]} is {shapes}")
+    network.load_state_dict({name: state[name] for name in needed}, strict=False)
+    return network

@@ -1,0 +1,78 @@
+"""The plain data that a manifest and a feature store share: row tables, sparse labels and classes. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SparseLabels:
+    """Labels of many rows in compressed sparse row form; an entry is +1 (present) or -1 (verified absent).
+
+    indptr (rows + 1,) int64, indices (entries,) int32, value (entries,) int8. What is not listed is unknown, or
+    negative where the data set is labelled completely.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def from_lists(cls, rows: Iterable[tuple[Sequence[int], Sequence[int]]]) -> SparseLabels:
+        """Build from (positive class indices, negative class indices) of each row; entries are sorted by class."""
+        lengths, indices, value = [0], [], []
+        for positive, negative in rows:
+            entries = sorted([(c, 1) for c in set(positive)] + [(c, -1) for c in set(negative)])
+            lengths.append(len(entries))
+            indices.extend(c for c, _ in entries)
+            value.extend(v for _, v in entries)
+        return cls(np.cumsum(lengths, dtype=np.int64), np.array(indices, np.int32), np.array(value, np.int8))
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def take(self, rows: np.ndarray) -> SparseLabels:
+        """The labels of the given rows (any order, repeats allowed)."""
+        lengths = (self.indptr[1:] - self.indptr[:-1])[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        # position inside the result -> position inside self: start of its row plus offset within the row
+        source = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths)
+        return SparseLabels(indptr, self.indices[source], self.value[source])
+
+    def dense(self, classes: int, absent: int) -> np.ndarray:
+        """(rows, classes) int8 with `absent` (-1 complete, 0 unknown) where nothing is listed."""
+        labels = np.full((len(self), classes), absent, dtype=np.int8)
+        row = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        labels[row, self.indices] = self.value
+        return labels
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The row table of one split: image_id (rows,) text, crop (rows, 4) float32 as x0, y0, x1, y1 in 0..1, labels."""
+
+    image_id: np.ndarray
+    crop: np.ndarray
+    labels: SparseLabels
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """names (classes,), seen (classes,) bool, vectors (classes, d_w) float32 as read, not normalised."""
+
+    names: tuple[str, ...]
+    seen: np.ndarray
+    vectors: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def d_w(self) -> int:
+        return self.vectors.shape[1]

@@ -1,0 +1,85 @@
+"""What several tests need: small pictures in a table data set, and a store filled with known maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c3.extract.cache import FeatureCache, Layout, Level
+from c3.extract.rows import Classes, Rows, SparseLabels
+from PIL import Image
+
+WORDS = {"red": (1, 0, 0, 0), "blue": (0, 1, 0, 0), "dark": (0, 0, 1, 0), "green": (0, 0, 0, 1)}
+PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "dark red": (90, 10, 10)}
+
+
+@pytest.fixture
+def table_dataset(tmp_path: Path) -> Path:
+    """Twelve plain pictures, their labels and vectors, and the `catalog.yaml` that declares them as `tiny`."""
+    root = tmp_path / "tiny"
+    (root / "images").mkdir(parents=True)
+    lines = ["image_path,labels,split"]
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        name = list(PAINTS)[number % 3]
+        pixels = np.clip(np.array(PAINTS[name]) + rng.integers(-20, 20, (40, 50, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{number:02d}.png")
+        lines.append(f"{number:02d}.png,{name},{('train', 'train', 'val', 'test')[number // 3]}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    (root / "unseen.txt").write_text("dark red\n")
+    (root / "vectors.txt").write_text(
+        "".join(f"{word} {' '.join(map(str, vector))}\n" for word, vector in WORDS.items())
+    )
+    (root / "catalog.yaml").write_text(
+        "version: 1\n"
+        "datasets:\n"
+        "  tiny: {kind: table, root: ., images: images, table: labels.csv, unseen: unseen.txt, "
+        "vectors: words, labels: complete}\n"
+        "vectors:\n"
+        "  words: {kind: text, path: vectors.txt}\n"
+    )
+    return root
+
+
+@pytest.fixture
+def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
+    """make_cache(rows, ...) -> a complete store whose maps are seeded noise, scaled like real VGG19 maps."""
+
+    def make(
+        rows: int = 40,
+        labelling: str = "complete",
+        d_w: int = 6,
+        levels: dict[str, int] | None = None,
+        name: str = "store.zarr",
+    ) -> FeatureCache:
+        rng = np.random.default_rng(1)
+        channels = levels or {"p8": 5, "p16": 4, "p32": 3}
+        scales = dict(zip(channels, (1500.0, 180.0, 1.4), strict=True))
+        classes = Classes(tuple("abcde"), np.array([1, 1, 1, 0, 0], bool), rng.normal(size=(5, d_w)).astype(np.float32))
+        splits = {}
+        for split, count in (("train", rows), ("val", 6), ("test", 10)):
+            labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))
+            ids = np.array([f"{split}{row}" for row in range(count)])
+            splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels)
+        cache = FeatureCache.create(
+            tmp_path / name,
+            config={"dataset": "tiny", "labelling": labelling, "backbone": "none", "weights_sha256": "0" * 64},
+            provenance={"weights": "random:1", "created": "2026-01-01"},
+            levels=tuple(Level(level, count) for level, count in channels.items()),
+            classes=classes,
+            splits=splits,
+            layout=Layout(chunk_rows=8, shard_rows=16),
+        )
+        for split in cache.splits:
+            for shard in range(cache.shards(split)):
+                count = len(cache.shard_rows(split, shard))
+                maps = {
+                    level: (scales[level] * rng.random((count, width, 7, 7))).astype(np.float16)
+                    for level, width in channels.items()
+                }
+                cache.write_shard(split, shard, maps, np.ones(count, np.uint8))
+        return cache
+
+    return make

@@ -1,0 +1,151 @@
+"""The import rules of the design, read from the source with ast."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ("errors", "progress", "devices", "catalog_file")  # leaves that every part may use
+
+# Inside a folder a file imports only files that stand further down in its list.
+ORDER = {
+    "extract": ["run", "datasets", "inspect", "shard", "catalog", "wordvectors", "manifest", "crops", "backbones",
+                "pyramid", "cache", "rows"],
+    "extract/datasets": ["__init__", "demo", "scenes", "table"],
+    "train": ["run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention", "losses", "runs"],
+    "train/methods": ["__init__", "c3_released", "c3", "fast0tag", "base"],
+    "evaluate": ["run", "score", "tables", "groups", "published", "render", "protocol", "metrics"],
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below c3 -> file, for every module of the package."""
+    files = [*ROOT.glob("*.py"), *(path for folder in ORDER for path in (ROOT / folder).glob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """The dotted names that a module imports: project modules without the leading c3, others as they are."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    if path.name == "__init__.py":
+        package = package[:-1]
+    known = modules()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+                for alias in node.names:
+                    whole = ".".join([*base, alias.name])
+                    found.add(whole if whole in known else ".".join(base))
+            elif node.module:
+                found.add(node.module)
+    return found
+
+
+def project_imports(prefix: str) -> list[tuple[str, str]]:
+    known = modules()
+    roots = {name.split(".")[0] for name in known}
+    return [
+        (name, target)
+        for name, path in known.items()
+        if name.split(".")[0] == prefix
+        for target in imports(name, path)
+        if target.split(".")[0] in roots and not (target in sys.stdlib_module_names and target not in known)
+    ]
+
+
+def violations(prefix: str, allowed: tuple[str, ...]) -> list[str]:
+    return [
+        f"{name} imports {target}"
+        for name, target in project_imports(prefix)
+        if not any(target == rule or target.startswith(f"{rule}.") for rule in (*allowed, *SHARED))
+    ]
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    for folder, order in ORDER.items():
+        files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+        assert files <= set(order), f"{folder}: give {files - set(order)} a place"
+
+
+def test_extract_imports_neither_of_the_others() -> None:
+    assert violations("extract", ("extract",)) == []
+
+
+def test_train_imports_from_extract_only_the_cache() -> None:
+    assert violations("train", ("train", "extract.cache")) == []
+
+
+def test_evaluate_imports_only_the_contracts_and_the_registry() -> None:
+    assert violations("evaluate", ("evaluate", "extract.cache", "train.runs", "train.registry")) == []
+
+
+def test_the_command_line_imports_only_front_doors() -> None:
+    doors = ("__init__", "extract.run", "train.run", "evaluate.run", "extract.inspect", "extract.catalog")
+    assert violations("cli", doors) == []
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_imports_inside_a_folder_only_point_down(folder: str) -> None:
+    order = ORDER[folder]
+    prefix = folder.replace("/", ".")
+    wrong = []
+    for name, target in project_imports(prefix.split(".")[0]):
+        if not (name.startswith(f"{prefix}.") and target.startswith(f"{prefix}.")):
+            continue
+        here, there = (dotted.removeprefix(f"{prefix}.").split(".")[0] for dotted in (name, target))
+        if here != there and order.index(here) >= order.index(there):
+            wrong.append(f"{name} imports {target}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", ["pyramid", "losses", "encoder", "attention", "metrics"])
+def test_pure_modules_do_no_input_or_output(module: str) -> None:
+    (path,) = [path for path in modules().values() if path.stem == module]
+    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    assert not names & {"open", "print", "Path", "input"}
+    assert not {target.split(".")[0] for target in imports(f"x.{module}", path)} & {
+        "os",
+        "pathlib",
+        "io",
+        "shutil",
+        "zarr",
+    }
+
+
+def test_only_the_front_door_of_extraction_may_import_dask() -> None:
+    users = [
+        name
+        for name, path in modules().items()
+        if any(target.split(".")[0] in ("dask", "distributed") for target in imports(name, path))
+    ]
+    assert set(users) <= {"extract.run"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["evaluate.tables", "evaluate.render", "evaluate.published", "evaluate.metrics", "evaluate.protocol",
+     "evaluate.run", "extract.cache", "train.runs"],
+)  # fmt: skip
+def test_torch_is_not_loaded_by(module: str) -> None:
+    code = f"import sys, c3.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_hold_one_idea_each() -> None:
+    long = {name: lines for name, path in modules().items() if (lines := len(path.read_text().splitlines())) > 300}
+    assert long == {}
+
+
+def test_the_package_lists_all_its_folders() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    for folder in ORDER:
+        assert f'"c3.{folder.replace("/", ".")}"' in text

@@ -1,0 +1,90 @@
+"""The reader: a real shuffle as a pure function, masked rows, and labels of seen classes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from c3.errors import C3Error
+from c3.extract.cache import FeatureCache, Status
+from c3.train.batches import BatchStream, epoch_pools
+
+Make = Callable[..., FeatureCache]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("rows", "chunk", "pool"), [(1, 8, 16), (40, 8, 16), (41, 8, 1000), (100, 7, 3)])
+def test_an_epoch_is_a_permutation_in_pools_of_bounded_size(seed: int, rows: int, chunk: int, pool: int) -> None:
+    usable = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.8) if rows > 1 else np.arange(1)
+    pools = epoch_pools(usable, chunk, pool, seed, epoch=0)
+    assert sorted(np.concatenate(pools).tolist()) == usable.tolist()
+    assert max(map(len, pools)) <= max(pool, chunk)
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    usable = np.arange(500)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_pools(usable, 8, 64, seed, epoch)).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1) != order(1, 0)
+
+
+def test_pools_mix_chunks_from_the_whole_store() -> None:
+    pools = epoch_pools(np.arange(6400), 64, 640, seed=0, epoch=0)
+    spread = [np.ptp(pool // 64) for pool in pools]
+    assert min(spread) > 50  # ten neighbouring chunks would span nine
+
+
+def stream_rows(stream: BatchStream, epoch: int = 0) -> list[int]:
+    return [row for batch in stream.epoch(epoch) for row in batch.rows.tolist()]
+
+
+@pytest.mark.parametrize("pool_rows", [8, 16, 1000])
+def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Make, pool_rows: int) -> None:
+    cache = make_cache(rows=50)
+    stream = BatchStream(cache, "train", ["p8", "p32"], batch_size=7, seed=0, pool_rows=pool_rows)
+    truth = {level: torch.from_numpy(cache.read("train", level, 0, 50)) for level in ("p8", "p32")}
+    labels = cache.labels("train").dense(5, absent=-1)[:, cache.classes.seen]
+    seen_rows = []
+    for batch in stream.epoch(3):
+        seen_rows += batch.rows.tolist()
+        for level, maps in batch.levels.items():
+            assert torch.equal(maps, truth[level][batch.rows])
+        assert batch.labels.tolist() == labels[batch.rows].tolist()
+    usable = np.flatnonzero((labels == 1).any(axis=1))
+    assert sorted(seen_rows) == usable.tolist()
+
+
+def test_absent_labels_are_unknown_where_labels_are_verified(make_cache: Make) -> None:
+    for labelling, absent in (("complete", -1), ("verified", 0)):
+        cache = make_cache(rows=4, labelling=labelling, name=f"{labelling}.zarr")
+        batch = next(BatchStream(cache, "train", ["p8"], 10, seed=0).epoch(0))
+        row = batch.rows.tolist().index(1)  # positive 1 2, verified negative 3 (unseen)
+        assert batch.labels[row].tolist() == [absent, 1, 1]
+
+
+def test_failed_images_and_images_without_a_seen_label_are_left_out(make_cache: Make) -> None:
+    cache = make_cache(rows=20)
+    status = np.ones(16, np.uint8)
+    status[[0, 5]] = Status.UNREADABLE
+    zeros = {level.name: np.zeros((16, level.channels, 7, 7), np.float16) for level in cache.levels}
+    cache.write_shard("train", 0, zeros, status)
+    rows = stream_rows(BatchStream(cache, "train", ["p8"], 4, seed=0))
+    without_seen = {3, 8, 13, 18}  # positives are the classes 3 and 4, both unseen
+    assert sorted(rows) == sorted(set(range(20)) - {0, 5} - without_seen)
+
+
+def test_a_lone_last_row_joins_the_batch_before(make_cache: Make) -> None:
+    cache = make_cache(rows=16)  # 13 usable rows
+    sizes = [len(batch.rows) for batch in BatchStream(cache, "train", ["p8"], 6, seed=0, pool_rows=8).epoch(0)]
+    assert sizes == [6, 7]
+
+
+def test_a_split_that_nothing_can_be_learnt_from_is_refused(make_cache: Make) -> None:
+    cache = make_cache(rows=1)
+    with pytest.raises(C3Error, match="at least 2"):
+        BatchStream(cache, "train", ["p8"], 4, seed=0)

@@ -1,0 +1,143 @@
+"""The exact spellings, one clean line for bad input, and the whole walk from pictures to a table row."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from c3.cli import main
+from click.testing import CliRunner, Result
+
+
+def c3(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def store(table_dataset: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "features.zarr"
+    done = c3("--catalog", table_dataset / "catalog.yaml", "extract", "--dataset", "tiny", "--backbone",
+              "squeezenet1_1", "--weights", "random:0", "--out", out, "--batch-size", 4, "--device", "cpu")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_the_walk_from_pictures_to_a_table_row_with_a_known_answer(store: Path, tmp_path: Path) -> None:
+    """Red, blue and dark red pictures: plain colours that any network separates, so the answer is known."""
+    runs = tmp_path / "runs"
+    trained = c3("train", "--cache", store, "--method", "fast0tag", "--runs", runs, "--epochs", 12,
+                 "--batch-size", 4, "--lr", "1e-3", "--weight-decay", 0, "--seed", 3, "--set", "hidden1=32",
+                 "--set", "hidden2=16", "--set", "dropout=0")  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    (run,) = runs.iterdir()
+    scored = c3("evaluate", "--run", run, "--device", "cpu")
+    assert scored.exit_code == 0, scored.output
+    metrics = json.loads((run / "metrics.json").read_text())["protocols"]["table"]
+    # plain colours are separable: the seen classes are ranked perfectly
+    assert metrics["seen"]["mAP"] == pytest.approx(100)
+    assert metrics["random"]["zsl"]["mAP"] == pytest.approx(
+        100 * (1 + 1 / 2 + 1 / 3) / 3
+    )  # one positive among three rows
+    identity = (2 * metrics["seen"]["mAP"] + metrics["zsl"]["mAP"]) / 3
+    assert metrics["gzsl"]["mAP"] == pytest.approx(identity)
+    table = c3("report", "--tables", 1, 2, "--runs", runs)
+    assert table.exit_code == 0, table.output
+    assert "Fast0Tag" in table.stdout
+    assert f"{metrics['gzsl']['mAP']:.1f}" in table.stdout
+    assert run.name in table.stdout
+
+
+def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    trained = c3("train", "--cache", store, "--method", "c3", "--runs", runs, "--epochs", 1, "--batch-size", 4,
+                 "--lr", "1e-4", "--weight-decay", "4e-3", "--groups", 2, "--lambda", 0.3, "--seed", 1,
+                 "--device", "cpu")  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    (run,) = runs.iterdir()
+    config = json.loads((run / "run.json").read_text())["config"]
+    assert (config["groups"], config["lambda_reg"], config["seed"], config["weight_decay"]) == (2, 0.3, 1, 4e-3)
+    assert c3("evaluate", "--run", run, "--split", "val").exit_code == 0
+    assert (run / "metrics-val.json").exists()
+    for form in ("text", "markdown", "csv", "latex"):
+        assert c3("report", "--tables", 1, "--runs", runs, "--format", form).exit_code == 0
+    described = json.loads(c3("inspect", store, "--json").stdout)
+    assert described["splits"]["train"]["status"] == {"ok": 6}
+    assert described["classes"] == {
+        "seen": 2,
+        "unseen": 1,
+        "d_w": 4,
+        "mean_vector_norm": pytest.approx(0.9024, abs=1e-4),
+    }
+    assert "2 seen + 1 unseen" in c3("inspect", store).stdout
+
+
+def test_the_catalog_commands(table_dataset: Path) -> None:
+    own = ("--catalog", table_dataset / "catalog.yaml", "catalog")
+    listed = c3(*own, "list")
+    assert {"demo", "nuswide", "openimages", "tiny"} <= set(listed.stdout.split())
+    assert "labels.csv" in c3(*own, "show", "tiny").stdout
+    assert c3(*own, "check", "tiny").exit_code == 0
+    (table_dataset / "unseen.txt").unlink()
+    incomplete = c3(*own, "check", "tiny")
+    assert incomplete.exit_code == 2
+    assert "missing" in incomplete.stdout
+
+
+def test_tables_without_runs_show_what_was_published(tmp_path: Path) -> None:
+    shown = c3("report", "--tables", 1, 2, "--runs", tmp_path / "none")
+    assert shown.exit_code == 0
+    assert "29.4" in shown.stdout and "79.9" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--cache", "absent.zarr"), "no feature store at absent.zarr"),
+        (("inspect", "absent.zarr"), "c3 extract"),
+        (("extract", "--dataset", "nothing"), "unknown data set 'nothing'. Known: demo"),
+        (("extract", "--dataset", "demo", "--backbone", "vgg18"), "Did you mean 'vgg19'"),
+        (("extract", "--dataset", "demo", "--device", "cuda:99"), "cuda:99"),
+        (("extract", "--dataset", "nuswide", "--weights", "random:0"), "no reader"),
+        (("--catalog", "absent.yaml", "catalog", "list"), "absent.yaml cannot be read"),
+        (("evaluate", "--run", "absent"), "not a run folder"),
+        (("report", "1", "2"), "--tables 1 2"),
+        (("train", "--cache", "absent.zarr", "--set", "x"), "NAME=VALUE"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = c3(*arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_click_refuses_what_it_can_before_anything_is_imported() -> None:
+    for arguments in (
+        ("extract",),
+        ("report", "--tables", "9"),
+        ("report", "--format", "xml"),
+        ("extract", "--dataset", "demo", "--limit", "0"),
+    ):
+        assert c3(*arguments).exit_code == 2
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['c3', '--help']\n"
+        "try:\n    from c3.cli import main; main()\n"
+        "except SystemExit:\n    sys.exit(bool({'torch', 'zarr'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_python_dash_m_works() -> None:
+    done = subprocess.run([sys.executable, "-m", "c3", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("c3, version ")

@@ -1,0 +1,173 @@
+"""The table door, word vectors and the catalog: what is read, and what is refused in one line."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c3.catalog_file import read_catalog
+from c3.errors import C3Error
+from c3.extract.catalog import Catalog, check
+from c3.extract.datasets import read_manifest
+from c3.extract.manifest import Manifest
+from c3.extract.wordvectors import class_vectors
+
+
+def manifest(root: Path) -> Manifest:
+    return read_manifest(Catalog(root / "catalog.yaml").dataset("tiny"))
+
+
+def test_a_table_becomes_a_manifest(table_dataset: Path) -> None:
+    tiny = manifest(table_dataset)
+    assert {name: len(split) for name, split in tiny.splits.items()} == {"train": 6, "val": 3, "test": 3}
+    assert tiny.classes.names == ("blue", "dark red", "red")
+    assert tiny.classes.seen.tolist() == [True, False, True]
+    np.testing.assert_allclose(tiny.classes.vectors, [[0, 1, 0, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]])
+    train = tiny.splits["train"]
+    assert train.path.tolist() == [f"{number:02d}.png" for number in range(6)]
+    assert train.rows.labels.dense(3, absent=-1).tolist() == [[-1, -1, 1], [1, -1, -1], [-1, 1, -1]] * 2
+
+
+def test_the_order_of_the_file_does_not_matter(table_dataset: Path) -> None:
+    before = manifest(table_dataset).digest()
+    header, *lines = (table_dataset / "labels.csv").read_text().splitlines()
+    random.Random(0).shuffle(lines)
+    (table_dataset / "labels.csv").write_text("\n".join([header, *lines]))
+    assert manifest(table_dataset).digest() == before
+    (table_dataset / "labels.csv").write_text("\n".join([header, *lines]).replace("blue", "red", 1))
+    assert manifest(table_dataset).digest() != before
+
+
+def test_negatives_and_a_class_list_are_read(table_dataset: Path) -> None:
+    (table_dataset / "labels.csv").write_text(
+        "image_path,labels,split,negatives\n00.png,red|dark red,train,blue\n01.png,,train, red \n02.png,blue,test,\n"
+    )
+    (table_dataset / "classes.txt").write_text("red\nblue\ngreen\ndark red\n")
+    catalog = (
+        (table_dataset / "catalog.yaml")
+        .read_text()
+        .replace("labels: complete", "labels: verified, classes: classes.txt")
+    )
+    (table_dataset / "catalog.yaml").write_text(catalog)
+    tiny = manifest(table_dataset)
+    assert tiny.labelling == "verified"
+    assert tiny.classes.names == ("red", "blue", "green", "dark red")
+    assert tiny.splits["train"].rows.labels.dense(4, absent=0).tolist() == [[1, -1, 0, 1], [-1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("image_path,tags,split\n", "missing labels"),
+        ("image_path,labels,split\n", "no rows"),
+        ("", "cannot be read as csv"),
+        ("image_path,labels,split\n../x.png,red,train\n", "line 2: image_path"),
+        ("image_path,labels,split\n/etc/x.png,red,train\n", "line 2: image_path"),
+        ("image_path,labels,split\na\\x.png,red,train\n", "line 2: image_path"),
+        (
+            "image_path,labels,split\n00.png,red,train\n01.png,red,dev\n",
+            "line 3: split must be one of train, val, test, found 'dev'",
+        ),
+        ("image_path,labels,split\n00.png,red,train\n00.png,red,test\n", "line 3: 00.png is listed already in line 2"),
+        ("image_path,labels,split,negatives\n00.png,red,train,red\n", "both in labels and in negatives"),
+        ("image_path,labels,split\n00.png,red|umbrella|zebra|dark red,train\n", "no vector in .*: umbrella, zebra"),
+        ("image_path,labels,split\n00.png,red,train\n", "unseen classes that .*: dark red"),
+        ('image_path,labels,split\n00.png,"red,train\n', "cannot be read as csv"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_line(table_dataset: Path, content: str, said: str) -> None:
+    (table_dataset / "labels.csv").write_text(content)
+    with pytest.raises(C3Error, match=said):
+        manifest(table_dataset)
+
+
+def test_word_vectors_average_the_words_of_a_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "v.txt"
+    path.write_text("3 2\nred 1 0\nStar 9 9\nstar 0 1\nice_cream 4 4\n")
+    found = class_vectors(["Red", "red star", "red unicorn", "ice_cream"], path)
+    np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5], [1, 0], [4, 4]])
+    assert "red unicorn (red)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("red 1 x", "line 1"), ("red 1 nan", "finite"), ("red 1\nstar 1 2", "line 2")]
+)
+def test_bad_vectors_are_refused_with_their_line(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "v.txt").write_text(line + "\n")
+    with pytest.raises(C3Error, match=said):
+        class_vectors(["red", "star"], tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 2\n", "expected `version: 1`"),
+        ("- a\n", "found list"),
+        ("version: 1\ndatasets: [\n", "line 3 is not valid YAML"),
+        ("version: 1\ndataset: {}\n", "unknown section 'dataset'"),
+        ("version: 1\ndatasets: {x: 3}\n", "must map names to settings"),
+    ],
+)
+def test_an_unreadable_catalog_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(C3Error, match=said):
+        Catalog(tmp_path / "c.yaml")
+    with pytest.raises(C3Error, match="cannot be read"):
+        Catalog(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("kind: table", "kind: tables", "no reader for kind 'tables'"),
+        ("labels: complete", "labels: all", "labels must be one of"),
+        ("table: labels.csv, ", "", "'table' is missing"),
+        ("labels.csv", "other.csv", "table file not found"),
+        ("vectors: words", "vectors: glove", "unknown vectors 'glove'"),
+        ("vectors.txt", "none.txt", "vectors words not found"),
+        ("images: images", "images: photos", "images folder"),
+    ],
+)
+def test_a_bad_catalog_entry_is_refused(table_dataset: Path, old: str, new: str, said: str) -> None:
+    path = table_dataset / "catalog.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(C3Error, match=said):
+        manifest(table_dataset)
+
+
+def test_own_entries_replace_built_in_ones(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("version: 1\ndatasets: {demo: {kind: table, root: here}}\n")
+    catalog = Catalog(tmp_path / "c.yaml")
+    assert catalog.dataset("demo").root == tmp_path / "here"
+    assert {"nuswide", "openimages"} <= set(catalog.datasets)
+    with pytest.raises(C3Error, match="Did you mean 'demo'"):
+        catalog.dataset("dmeo")
+
+
+def test_check_names_the_missing_files_and_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("C3_DATA", str(tmp_path))
+    text, complete = check(None, "nuswide")
+    assert not complete
+    assert f"missing (from ImageList.zip of the NUS-WIDE page) {tmp_path}/nuswide/ImageList/TrainImagelist.txt" in text
+
+
+def test_the_built_in_catalog_is_whole() -> None:
+    catalog = Catalog()
+    for name in catalog.datasets:
+        assert catalog.dataset(name).title
+    for recipes in read_catalog()["recipes"].values():
+        assert all(recipe["source"] for recipe in recipes.values.values())
+
+
+def test_unknown_splits_and_limits(table_dataset: Path) -> None:
+    tiny = manifest(table_dataset)
+    assert {name: len(split) for name, split in tiny.select(limit=2).splits.items()} == {
+        "train": 2,
+        "val": 2,
+        "test": 2,
+    }
+    assert list(tiny.select(["test"]).splits) == ["test"]
+    with pytest.raises(C3Error, match="no split 'dev'"):
+        tiny.select(["dev"])

@@ -1,0 +1,187 @@
+"""Extraction end to end on small pictures: resume, statuses, refusals; and the walk from a picture to a table row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c3.errors import C3Error
+from c3.extract.cache import FeatureCache, Layout, Status
+from c3.extract.run import ExtractOptions, extract
+from PIL import Image
+
+BACKBONE = {"backbone": "squeezenet1_1", "weights": "random:0", "device": "cpu", "batch_size": 2}
+
+
+@pytest.fixture
+def options(table_dataset: Path, tmp_path: Path) -> ExtractOptions:
+    return ExtractOptions("tiny", out=tmp_path / "f.zarr", catalog=table_dataset / "catalog.yaml", **BACKBONE)
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        FeatureCache.create.__func__, "__kwdefaults__", FeatureCache.create.__kwdefaults__ | {"layout": Layout(2, 2)}
+    )
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    cache = FeatureCache.open(path)
+    arrays = {
+        f"{s}/{level.name}": cache.read(s, level.name, 0, cache.rows(s)) for s in cache.splits for level in cache.levels
+    }
+    return arrays | {f"{s}/status": cache.status(s) for s in cache.splits}
+
+
+def test_a_second_call_finds_nothing_to_do(options: ExtractOptions) -> None:
+    assert "is complete: train 6, val 3, test 3 rows, p4(128) p8(256) p16(512), 3 classes; no failures" in extract(
+        options
+    )
+    before = {path: path.stat().st_mtime_ns for path in options.out.rglob("*")}
+    assert "complete already" in extract(options)
+    assert {path: path.stat().st_mtime_ns for path in options.out.rglob("*")} == before
+    cache = FeatureCache.open(options.out)
+    assert cache.config["weights_sha256"] and cache.attrs["provenance"]["weights"] == "random:0"
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_stopped_extraction_goes_on_and_gives_the_same_store(
+    options: ExtractOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(options)
+    whole = contents(options.out)
+    written = 0
+    write = FeatureCache.write_shard
+
+    def stop_after_two(self: FeatureCache, *arguments: object) -> None:
+        nonlocal written
+        if written == 2:
+            raise KeyboardInterrupt
+        written += 1
+        write(self, *arguments)
+
+    again = ExtractOptions(**(vars(options) | {"out": options.out.with_name("g.zarr")}))
+    monkeypatch.setattr(FeatureCache, "write_shard", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        extract(again)
+    assert len(FeatureCache.open(again.out).pending("train")) == 1
+    monkeypatch.setattr(FeatureCache, "write_shard", write)
+    extract(again)
+    for name, values in contents(again.out).items():
+        np.testing.assert_array_equal(values, whole[name])
+
+
+def test_a_killed_extraction_goes_on(table_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.zarr"
+    command = [sys.executable, "-m", "c3", "--catalog", str(table_dataset / "catalog.yaml"), "extract", "--dataset",
+               "tiny", "--backbone", "squeezenet1_1", "--weights", "random:0", "--out", str(out),
+               "--batch-size", "1"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (out / "train/done/c/0").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "is complete" in done.stdout
+    FeatureCache.open(out).require_complete()
+
+
+def test_bad_images_keep_their_row_and_their_neighbours(options: ExtractOptions, table_dataset: Path) -> None:
+    extract(options)
+    clean = contents(options.out)
+    images = table_dataset / "images"
+    (images / "01.png").unlink()
+    (images / "03.png").write_bytes(b"")
+    (images / "07.png").write_bytes((images / "07.png").read_bytes()[:200])
+    damaged = ExtractOptions(**(vars(options) | {"out": options.out.with_name("g.zarr")}))
+    summary = extract(damaged)
+    assert "1 missing" in summary and "1 empty" in summary and "1 unreadable" in summary
+    found = contents(damaged.out)
+    assert found["train/status"].tolist() == [Status.OK, Status.MISSING, Status.OK, Status.EMPTY, Status.OK, Status.OK]
+    assert found["val/status"].tolist() == [Status.OK, Status.UNREADABLE, Status.OK]
+    for level in ("p4", "p8", "p16"):
+        np.testing.assert_array_equal(found[f"train/{level}"][[0, 2, 4, 5]], clean[f"train/{level}"][[0, 2, 4, 5]])
+        assert not found[f"train/{level}"][[1, 3]].any()
+
+
+def test_an_image_folder_without_one_readable_image_is_an_error(options: ExtractOptions, table_dataset: Path) -> None:
+    for path in (table_dataset / "images").iterdir():
+        path.write_text("gone")
+    with pytest.raises(C3Error, match="not one image"):
+        extract(options)
+
+
+def test_another_request_for_the_same_store_is_refused(options: ExtractOptions, table_dataset: Path) -> None:
+    extract(options)
+    before = contents(options.out)
+    for change, said in (
+        ({"weights": "random:1"}, "weights_sha256"),
+        ({"backbone": "resnet18"}, "backbone"),
+        ({"limit": 1}, "manifest"),
+    ):
+        with pytest.raises(C3Error, match=said):
+            extract(ExtractOptions(**(vars(options) | change)))
+    for name, values in contents(options.out).items():
+        np.testing.assert_array_equal(values, before[name])
+    extract(ExtractOptions(**(vars(options) | {"limit": 1, "overwrite": True})))
+    assert FeatureCache.open(options.out).rows("train") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dataset": "tyni"}, "Did you mean 'tiny'"),
+        ({"backbone": "vgg"}, "unknown backbone"),
+        ({"device": "cuda:99"}, "CUDA devices"),
+        ({"device": "tpu"}, "not a device"),
+        ({"splits": ("dev",)}, "no split 'dev'"),
+        ({"weights": "nothing.pth"}, "no such file"),
+    ],
+)
+def test_bad_requests_leave_no_trace(options: ExtractOptions, change: dict[str, object], said: str) -> None:
+    with pytest.raises(C3Error, match=said):
+        extract(ExtractOptions(**(vars(options) | change)))
+    assert not options.out.exists()
+
+
+def test_maps_do_not_depend_on_the_batch_or_the_limit(options: ExtractOptions) -> None:
+    extract(options)
+    other = ExtractOptions(**(vars(options) | {"out": options.out.with_name("g.zarr"), "batch_size": 5, "limit": 2}))
+    extract(other)
+    whole, part = contents(options.out), contents(other.out)
+    for level in ("p4", "p8", "p16"):
+        np.testing.assert_allclose(part[f"train/{level}"], whole[f"train/{level}"][:2], rtol=5e-3, atol=1e-4)
+
+
+def test_a_map_is_the_pooled_feature_of_the_picture(options: ExtractOptions, table_dataset: Path) -> None:
+    """The walk by hand: open, resize, normalise, run the plain torchvision network, pool, compare with the store."""
+    import torch
+    from torchvision import models
+    from torchvision.transforms import functional as transforms
+
+    extract(options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.squeezenet1_1(weights=None).eval()
+    picture = Image.open(table_dataset / "images/04.png").convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+    inputs = transforms.normalize(transforms.to_tensor(picture), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        deep = network.features(inputs[None])
+    expected = torch.nn.functional.adaptive_max_pool2d(deep, 7)[0].numpy()
+    found = FeatureCache.open(options.out).read("train", "p16", 4, 5)[0].astype(np.float32)
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-4)
+
+
+def test_the_environment_moves_the_built_in_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from c3.extract.catalog import Catalog
+
+    monkeypatch.setenv("C3_DATA", str(tmp_path / "elsewhere"))
+    assert Catalog().dataset("demo").root == tmp_path / "elsewhere/demo"
+    assert os.environ["C3_DATA"] not in str(Catalog().dataset("demo").catalog)

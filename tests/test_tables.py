@@ -1,0 +1,274 @@
+"""Run folders -> tables in every format; the published numbers against the paper's text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from c3.errors import C3Error
+from c3.evaluate.groups import group_runs
+from c3.evaluate.published import TABLES
+from c3.evaluate.render import FORMATS, WIDTH
+from c3.evaluate.run import report
+from c3.evaluate.tables import build
+from c3.train.runs import list_runs, write_json
+
+KS = {"nuswide": (3, 5), "table": (3, 5), "openimages-lesa": (10, 20), "openimages-biam": (10, 20)}
+PROTOCOLS = {"nuswide": ["nuswide"], "openimages": ["openimages-lesa", "openimages-biam"]}
+# The paper's row names, without markup and citation, in the order of our registry's names.
+PAPER_NAMES = {
+    "CONSE": "conse", "LabelEM": "labelem", "Fast0Tag": "fast0tag", "Kim et al.": "kim",
+    "Attention per Cluster": "lesa-apc", "LESA": "lesa", "BiAM": "biam", "Our Approach": "c3",
+}  # fmt: skip
+
+
+@pytest.fixture
+def paper() -> str:
+    path = Path(__file__).resolve().parents[2] / "shared/paper/c3-mlzsl.md"
+    if not path.exists():
+        pytest.skip(f"the paper's text is not at {path}; it is not part of the repository")
+    return path.read_text()
+
+
+def values(protocol: str, level: float) -> dict[str, Any]:
+    numbers = {"mAP": level} | {f"F1@{k}": level + k for k in KS[protocol]}
+    return numbers | {"classes": 10, "images": 7}
+
+
+class RunFolders:
+    """Writes run folders as training and evaluation would."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.count = 0
+
+    def add(
+        self, method: str = "c3", level: float | None = 20.0, *, dataset: str = "nuswide", status: str = "finished",
+        digest: str = "0123456789abcdef", backbone: str = "vgg19", weights: str = "imagenet", floor: float = 1.0,
+        **config: Any,
+    ) -> str:  # fmt: skip
+        """A run whose mAP is `level` in ZSL and half of it in GZSL; None leaves it without metrics."""
+        self.count += 1
+        settings = {"seed": 0, "epochs": 20} | config
+        name = f"{method}-{dataset}-s{settings['seed']}-{self.count:08x}"
+        (self.root / name).mkdir()
+        store = {"path": "gone.zarr", "dataset": dataset, "digest": digest, "backbone": backbone, "weights": weights}
+        record = {"id": name, "method": method, "status": status, "created": f"2026-01-{self.count:02d}"}
+        write_json(self.root / name / "run.json", record | {"config": settings, "cache": store})
+        if level is not None:
+            tasks = {
+                protocol: {
+                    "zsl": values(protocol, level), "gzsl": values(protocol, level / 2), "seen": None,
+                    "random": {"zsl": values(protocol, floor), "gzsl": values(protocol, floor / 2), "seen": None},
+                }
+                for protocol in PROTOCOLS.get(dataset, ["table"])
+            }  # fmt: skip
+            write_json(self.root / name / "metrics.json", {"split": "test", "protocols": tasks})
+        return name
+
+    def table(self, number: int = 1, position: int = 0):
+        return build(number, list_runs(self.root), {})[position]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> RunFolders:
+    return RunFolders(tmp_path)
+
+
+def test_every_published_number_is_the_papers(paper):
+    for number, table in TABLES.items():
+        text = paper.split(f"Table {number}. State-of-the-art")[1].split("\n\n")[1]
+        lines = [re.sub(r"<[^>]+>| \[\d+\]", "", line).split("\t") for line in text.splitlines()]
+        found = {}
+        for zsl, gzsl in zip(lines[1::2], lines[2::2], strict=True):
+            assert (zsl[1], gzsl[:2]) == ("ZSL", ["", "GZSL"])
+            found[PAPER_NAMES[zsl[0]]] = tuple(map(float, zsl[2:])), tuple(map(float, gzsl[2:]))
+        assert lines[0] == ["Method", "Task", "mAP", *(f"F1 (K = {k})" for k in table.ks)]
+        assert [(row.method, (row.zsl, row.gzsl)) for row in table.rows] == list(found.items())
+        assert [PAPER_NAMES[row.title] for row in table.rows] == list(found)
+
+
+def test_without_runs_the_tables_have_the_published_numbers_and_dashes(tmp_path):
+    text = report((1, 2), tmp_path / "none")
+    assert text.count("Table 1:") == 1
+    assert text.count("Table 2:") == 2
+    assert re.search(r"Our Approach \(C3-MLZSL\) +ZSL +- +29\.4 +- +32\.8 +- +32\.3\n", text)
+    assert re.search(r"random scores +ZSL( +-){6}\n", text)
+
+
+def test_seeds_make_one_row_with_mean_spread_and_count(runs):
+    for seed, level in enumerate((20.0, 22.0, 27.0)):
+        runs.add(level=level, seed=seed)
+    frame = runs.table().frame
+    zsl = frame.loc[("Our Approach (C3-MLZSL)", "ZSL")]
+    assert zsl["mAP"].to_dict() == {"mean": 23.0, "sd": pytest.approx(13**0.5), "n": 3.0, "published": 29.4}
+    assert frame.loc[("Our Approach (C3-MLZSL)", "GZSL"), ("F1@5", "mean")] == 11.5 + 5
+    assert frame.loc[("random scores", "ZSL"), ("mAP", "mean")] == 1.0
+    assert "23.0 ± 3.6 (3)" in report((1,), runs.root)
+
+
+def test_rows_keep_the_papers_order_and_further_methods_follow(runs):
+    runs.add("c3-released")
+    runs.add("fast0tag")
+    runs.add("my-head")
+    labels = runs.table().frame.index.get_level_values("Method").unique().tolist()
+    assert labels[:4] == ["random scores", "CONSE", "LabelEM", "Fast0Tag"]
+    assert labels[-3:] == ["Our Approach (C3-MLZSL)", "C3-MLZSL, released code", "my-head"]
+
+
+def test_other_settings_make_another_row_that_names_what_differs(runs):
+    runs.add(level=10.0, epochs=20, groups=7)
+    runs.add(level=12.0, epochs=40, groups=7)
+    runs.add(level=14.0, epochs=40, groups=7, backbone="resnet50", digest="f" * 16)
+    frame = runs.table().frame
+    for label, level in (
+        ("epochs 20, backbone vgg19", 10.0),
+        ("epochs 40, backbone vgg19", 12.0),
+        ("epochs 40, backbone resnet50", 14.0),
+    ):
+        assert frame.loc[(f"Our Approach (C3-MLZSL) ({label})", "ZSL"), ("mAP", "mean")] == level
+
+
+def test_two_stores_that_nothing_else_tells_apart_are_named_by_digest(runs):
+    runs.add(digest="a" * 16, floor=1.0)
+    runs.add(digest="b" * 16, floor=2.0)
+    labels = runs.table().frame.index.get_level_values("Method").unique()
+    assert {label for label in labels if "features" in label} == {
+        "random scores (features aaaaaaaa)", "random scores (features bbbbbbbb)",
+        "Our Approach (C3-MLZSL) (features aaaaaaaa)", "Our Approach (C3-MLZSL) (features bbbbbbbb)",
+    }  # fmt: skip
+
+
+def test_a_repeated_seed_is_not_a_second_one(runs):
+    old, new = runs.add(level=10.0), runs.add(level=30.0)
+    groups, replaced = group_runs(list_runs(runs.root))
+    assert [[run.id for run in group.runs] for group in groups] == [[new]]
+    assert [run.id for run in replaced] == [old]
+    assert f"Not counted: {old}: a later run has the same settings and seed." in runs.table().notes
+
+
+def test_the_table_of_open_images_comes_under_both_protocols_and_marks_foreign_numbers(runs):
+    runs.add(dataset="openimages")
+    lesa, biam = build(2, list_runs(runs.root), {})
+    assert "openimages-lesa" in lesa.title
+    assert "openimages-biam" in biam.title
+    assert ("BiAM †", "ZSL") in lesa.frame.index
+    assert ("LESA †", "ZSL") in biam.frame.index
+    assert biam.frame.loc[("Our Approach (C3-MLZSL)", "ZSL"), ("F1@20", "mean")] == 40.0
+    assert build(1, list_runs(runs.root), {})[0].frame.xs("mean", axis=1, level="field").isna().all().all()
+
+
+def test_another_data_set_has_its_own_block_under_a_heading_that_says_so(runs):
+    runs.add(dataset="corel5k")
+    home, away = build(1, list_runs(runs.root), {})
+    assert home.frame.xs("n", axis=1, level="field").isna().all().all()
+    assert away.title == "Table 1 layout, measured on corel5k (protocol table)"
+    assert away.reference == "paper, NUS-WIDE"
+    assert away.frame.loc[("Our Approach (C3-MLZSL)", "ZSL"), ("mAP", "mean")] == 20.0
+    assert any("cannot be compared" in note for note in away.notes)
+    assert "mAP (paper, NUS-WIDE)" in report((1,), runs.root, "markdown")
+
+
+def test_notes_name_runs_seeds_store_weights_and_protocol(runs):
+    name = runs.add(weights="random:0", seed=4)
+    notes = "\n".join(runs.table().notes)
+    assert f"runs {name}; seeds 4; features 0123456789abcdef (vgg19, weights random:0)" in notes
+    assert "seeded random weights (random:0)" in notes
+    assert "Protocol nuswide: every test image counts" in notes
+
+
+def test_weights_that_are_not_random_are_not_called_so(runs):
+    runs.add()
+    assert not any("random weights" in note for note in runs.table().notes)
+
+
+def test_runs_without_numbers_are_named(runs):
+    running, unmeasured = runs.add(status="running"), runs.add(level=None, seed=1)
+    text = report((1,), runs.root, "markdown")
+    assert f"Not counted: {running}: not finished (status running)." in text
+    assert re.search(rf"Not counted: {unmeasured}: evaluation failed: .*gone\.zarr is missing", text)
+
+
+def test_a_metric_that_a_task_cannot_have_is_a_dash_with_a_note(runs):
+    path = runs.root / runs.add(dataset="demo") / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["protocols"]["table"]["zsl"]["F1@5"] = None
+    path.write_text(json.dumps(metrics))
+    table = runs.table(position=1)
+    assert table.frame.loc[("Our Approach (C3-MLZSL)", "ZSL"), "F1@5"][["mean", "n"]].isna().all()
+    assert "F1@5 is a dash where a task has fewer than 5 classes." in table.notes
+
+
+def test_text_fits_its_width_and_wraps_long_labels(runs):
+    for epochs in (10, 20):
+        for seed in range(12):
+            runs.add(level=80.0 + seed, dataset="corel5k", seed=seed, epochs=epochs, schedule=f"cosine{epochs}")
+    text = report((1,), runs.root, "text")
+    lines = text.split("layout, measured on corel5k")[1].splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    start = next(index for index, line in enumerate(lines) if line.startswith("Our Approach"))
+    label = " ".join(line[: lines[start].index("ZSL")].strip() for line in lines[start : start + 4])
+    assert label == "Our Approach (C3-MLZSL) (epochs 10, schedule cosine10)"
+    assert "85.5 ± 3.6 (12)" in lines[start]
+
+
+@pytest.mark.parametrize(
+    ("format", "mark", "best", "rest"),
+    [
+        ("markdown", r"\*\*[^*]+\*\*", "| **25.0 (1)** |", "| 20.0 (1) |"),
+        ("latex", r"\\textbf", r"& \textbf{25.0 (1)} &", "& 20.0 (1) &"),
+    ],
+)
+def test_the_best_measured_value_is_bold(runs, format, mark, best, rest):
+    runs.add("lesa", 20.0, floor=90.0)
+    runs.add("c3", 25.0, floor=90.0)
+    text = report((1,), runs.root, format)
+    assert best in text
+    assert rest in text
+    assert len(re.findall(mark, text)) == 6  # three metrics, two tasks; neither the floor nor the paper
+
+
+def test_latex_is_escaped_and_uses_booktabs(runs):
+    runs.add("a_b~50%", 25.0, seed=0)
+    runs.add("a_b~50%", 35.0, seed=1)
+    text = report((1,), runs.root, "latex")
+    assert r"a\_b\textasciitilde{}50\% & ZSL & \textbf{30.0 $\pm$ 7.1 (2)} & -" in text
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert not re.search(r"(?<!\\)[_%#~]|±|†", text)
+
+
+def test_csv_has_a_line_per_method_task_and_metric_with_every_digit(runs):
+    runs.add(level=20 / 3)
+    lines = list(csv.DictReader(io.StringIO(report((1, 2), runs.root, "csv"))))
+    assert len(lines) == 3 * 2 * (9 + 8 + 8)
+    mine = next(line for line in lines if line["method"].startswith("Our") and line["metric"] == "mAP")
+    assert (mine["task"], mine["mean"], mine["sd"], mine["n"]) == ("ZSL", "6.666666667", "", "1")
+    assert (mine["published"], mine["published in"]) == ("29.4", "paper")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_shows_a_measured_value(runs, format):
+    runs.add(level=43.2)
+    assert "43.2" in report((1,), runs.root, format)
+
+
+def test_an_unknown_format_or_table_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(C3Error, match=r"'latx'. Did you mean 'latex'.*markdown"):
+        report((1,), tmp_path, "latx")
+    with pytest.raises(C3Error, match=r"table '7'.*Known: 1, 2"):
+        report((7,), tmp_path)
+
+
+def test_a_report_needs_no_torch(runs):
+    runs.add()
+    code = f"import sys; from c3.evaluate.run import report; report((1, 2), {str(runs.root)!r})"
+    code += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

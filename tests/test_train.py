@@ -1,0 +1,198 @@
+"""Training: recipes, run folders, determinism, and what must never influence the weights."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from c3.errors import C3Error
+from c3.extract.cache import FeatureCache
+from c3.train.methods.c3 import C3Options
+from c3.train.recipes import resolve_recipe
+from c3.train.registry import METHODS, restore
+from c3.train.run import TrainOptions, train
+from c3.train.runs import Run, list_runs, open_run
+from safetensors.torch import load_file
+
+Make = Callable[..., FeatureCache]
+QUICK = {"epochs": 2, "batch_size": 8, "lr": 1e-3}
+
+
+def options(cache: FeatureCache, tmp_path: Path, method: str = "c3", **settings: object) -> TrainOptions:
+    extra = {"hidden1": 16, "hidden2": 8} if method == "fast0tag" else {"groups": 2}
+    return TrainOptions(cache.path, method, tmp_path / "runs", QUICK | extra | settings, device="cpu")
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.path / "weights.safetensors")
+
+
+def same(first: Run, second: Run) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_folder_holds_what_it_takes_to_score_again(make_cache: Make, tmp_path: Path, method: str) -> None:
+    cache = make_cache()
+    run = train(options(cache, tmp_path, method))
+    assert run.finished
+    assert run.record["config"]["epochs"] == 2
+    assert run.record["cache"]["digest"] == cache.digest
+    assert run.record["parameters"] == sum(
+        p.numel() for p in restore(run, cache, torch.device("cpu")).model.parameters()
+    )
+    assert run.record["gflops"] > 0
+    with (run.path / "log.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == ["1", "2"]
+    assert all(0 < float(line["loss"]) < 10 for line in lines)
+    scorer = restore(run, cache, torch.device("cpu"))
+    scores = scorer({level: cache.read("test", level, 0, 10) for level in scorer.levels})
+    assert scores.shape == (10, 5)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_seed_fixes_the_weights(make_cache: Make, tmp_path: Path, method: str) -> None:
+    cache = make_cache()
+    first = train(options(cache, tmp_path / "a", method))
+    torch.randn(7)  # the state outside must not matter
+    assert same(first, train(options(cache, tmp_path / "b", method)))
+    assert not same(first, train(options(cache, tmp_path / "a", method, seed=1)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unseen_classes_never_influence_training(
+    make_cache: Make, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache()
+    before = train(options(cache, tmp_path / "a", method))
+    real_classes, real_labels = FeatureCache.classes.func, FeatureCache.labels
+
+    def other_vectors(self: FeatureCache) -> object:
+        classes = real_classes(self)
+        classes.vectors[~classes.seen] += 100
+        return classes
+
+    def other_labels(self: FeatureCache, split: str) -> object:
+        labels = real_labels(self, split)
+        unseen = ~self.classes.seen[labels.indices]
+        labels.value[unseen] *= -1
+        return labels
+
+    monkeypatch.setattr(FeatureCache, "classes", property(other_vectors))
+    monkeypatch.setattr(FeatureCache, "labels", other_labels)
+    assert same(before, train(options(cache, tmp_path / "b", method)))
+
+
+def test_the_same_request_finds_its_run(make_cache: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = make_cache()
+    caplog.set_level("INFO")
+    run = train(options(cache, tmp_path))
+    stamp = (run.path / "weights.safetensors").stat().st_mtime_ns
+    assert train(options(cache, tmp_path)).id == run.id
+    assert (run.path / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert "nothing to do" in caplog.text
+    train(options(cache, tmp_path, seed=1))
+    assert len(list_runs(tmp_path / "runs")) == 2
+
+
+def test_an_unfinished_run_is_trained_again(make_cache: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache()
+    reference = train(options(cache, tmp_path / "a"))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("c3.train.run.save_file", crash)
+        train(options(cache, tmp_path / "b"))
+    (unfinished,) = list_runs(tmp_path / "b/runs")
+    assert not unfinished.finished
+    assert same(reference, train(options(cache, tmp_path / "b")))
+
+
+def test_training_learns(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache(rows=60)
+    for method in METHODS:
+        run = train(options(cache, tmp_path, method, epochs=15, lr=3e-3))
+        with (run.path / "log.csv").open() as file:
+            losses = [float(line["loss"]) for line in csv.DictReader(file)]
+        assert losses[-1] < 0.7 * losses[0], method
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache()
+    maps = {level.name: cache.read("train", level.name, 0, 16) for level in cache.levels}
+    maps["p8"][3] = np.nan
+    cache.write_shard("train", 0, maps, np.ones(16, np.uint8))
+    with pytest.raises(C3Error, match=r"loss is nan at step \d+ of epoch 0 \(rows .*\b\d+"):
+        train(options(cache, tmp_path))
+    assert not list_runs(tmp_path / "runs")[0].finished
+
+
+def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache()
+    for settings, said in (
+        ({"groupz": 3}, "Did you mean 'groups'"),
+        ({"epochs": 0}, "at least 1"),
+        ({"epochs": "2.5"}, "whole number|expected int"),
+        ({"lr": "fast"}, "expected float"),
+        ({"lr": -1.0}, "positive"),
+        ({"vectors": "unit"}, "l2 or raw"),
+        ({"normaliser": "none"}, "paper or positives"),
+        ({"groups": 0}, "at least 1"),
+    ):
+        with pytest.raises(C3Error, match=said):
+            train(options(cache, tmp_path, **settings))
+    with pytest.raises(C3Error, match="Did you mean 'c3'"):
+        train(TrainOptions(cache.path, "c4", tmp_path / "runs"))
+    FeatureCache.open(cache.path, mode="r+")._array("val", "done")[0] = 0
+    with pytest.raises(C3Error, match="not complete"):
+        train(options(cache, tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_come_from_the_catalog_and_can_be_overridden(tmp_path: Path) -> None:
+    paper = resolve_recipe("c3", C3Options, "nuswide", {})
+    expected = {
+        "epochs": 20,
+        "batch_size": 48,
+        "lr": 5e-5,
+        "weight_decay": 4e-3,
+        "drop_epoch": 7,
+        "groups": 7,
+        "lambda_reg": 0.4,
+    }
+    assert expected.items() <= paper.as_dict().items()
+    assert resolve_recipe("c3", C3Options, "openimages", {}).loop.epochs == 7
+    assert "section 4.1" in paper.source
+    own = tmp_path / "c.yaml"
+    own.write_text("version: 1\nrecipes: {mine: {c3: {epochs: 3, source: mine}}}\n")
+    mine = resolve_recipe("c3", C3Options, "mine", {"lr": "1e-2"}, own)
+    assert (mine.loop.epochs, mine.loop.lr) == (3, 0.01)
+    assert "overridden: lr=1e-2" in mine.source
+    assert resolve_recipe("c3", C3Options, "no such data set", {}).source.startswith("recipe default/c3")
+
+
+def test_damaged_runs_are_refused(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache()
+    run = train(options(cache, tmp_path))
+    content = (run.path / "weights.safetensors").read_bytes()
+    (run.path / "weights.safetensors").write_bytes(content[:100])
+    with pytest.raises(C3Error, match="damaged"):
+        restore(run, cache, torch.device("cpu"))
+    wide = make_cache(d_w=8, name="wide.zarr")
+    with pytest.raises(C3Error, match="was trained on"):
+        restore(run, wide, torch.device("cpu"))
+    (run.path / "run.json").write_text('{"schema": 99}')
+    with pytest.raises(C3Error, match="schema 99"):
+        open_run(run.path)
+    with pytest.raises(C3Error, match="not a run folder"):
+        open_run(tmp_path)

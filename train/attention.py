@@ -1,0 +1,36 @@
+"""Group Attention (paper, section 3.3, eq. 6-7) and the score of a class (inside eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class GroupAttention(nn.Module):
+    """S = (Q K^T) X with Q = W_Q X and K = W_K X: no softmax, cubic in X. X and S are (batch, g, d_w).
+
+    `make` builds W_Q and W_K for a width: linear maps in the paper, two-layer MLPs in the authors' code.
+    """
+
+    def __init__(self, d_w: int, make: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.query, self.key = make(d_w), make(d_w)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.query(x) @ self.key(x).transpose(-1, -2)) @ x
+
+
+def linear(d_w: int) -> nn.Module:
+    """W_Q or W_K of the paper."""
+    return nn.Linear(d_w, d_w, bias=False)
+
+
+def perceptron(d_w: int) -> nn.Module:
+    """W_Q or W_K of the authors' code."""
+    return nn.Sequential(nn.Linear(d_w, d_w), nn.GELU(), nn.Linear(d_w, d_w))
+
+
+def class_scores(s: Tensor, vectors: Tensor) -> Tensor:
+    """score_c = max over the groups of S v_c: s (batch, g, d_w), vectors (classes, d_w) -> (batch, classes)."""
+    return (s @ vectors.T).amax(dim=1)

@@ -1,0 +1,151 @@
+"""Forward Pyramid projection and (ML)2P-Encoder: from pooled levels to group vectors X (paper, section 3.2, eq. 1-5).
+
+Feature maps are kept as cells, (batch, g, positions, d_w): the paper's H x W x d_w of every group. A 1x1 convolution is
+then one matrix product over all cells, which a CPU does several times faster than a convolution over 7 x 7 maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, scaled_dot_product_attention
+
+PROJECTED = (512, 512, 1024)  # channels after each level's convolution, shallow to deep, as in the authors' code
+SIDE = 7
+POSITIONS = SIDE * SIDE
+
+
+class PyramidProjection(nn.Module):
+    """Levels of any channels -> shuffled groups F_a (batch, g, 49, d_w).
+
+    Each level is standardised per channel (levels differ a thousandfold in scale), then 1x1 convolution, batch norm and
+    ReLU; the concatenation is projected to g * d_w channels, which are shuffled by a fixed permutation and grouped.
+    """
+
+    def __init__(self, channels: Mapping[str, int], groups: int, d_w: int) -> None:
+        super().__init__()
+        self.levels, self.groups, self.d_w = tuple(channels), groups, d_w
+        widths = PROJECTED[-len(channels) :]
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm1d(count, affine=False),
+                nn.Linear(count, width, bias=False),
+                nn.BatchNorm1d(width),
+                nn.ReLU(),
+            )
+            for count, width in zip(channels.values(), widths, strict=True)
+        )
+        self.project = nn.Sequential(nn.Linear(sum(widths), groups * d_w, bias=False), nn.BatchNorm1d(groups * d_w))
+        # F_a has entries of order d_w^-1/2 and so cells of norm 1: see "Scaling" in docs/decisions.md
+        nn.init.constant_(self.project[1].weight, d_w**-0.5)
+        self.register_buffer("shuffle", torch.randperm(groups * d_w))
+
+    def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
+        batch = len(levels[self.levels[0]])
+        rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
+        joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
+        shuffled = self.project(joined)[:, self.shuffle]
+        return shuffled.view(batch, POSITIONS, self.groups, self.d_w).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """V softmax(K Q) of cells (batch, g, 49, d_w), normalised over the channels of K and V that are summed.
+
+    Channels are the sequence and positions the features of a standard attention, so that the relation R, (d_w, d_w) for
+    every image and group, is never held in memory.
+    """
+    q, k, v = (part.transpose(-1, -2) for part in (query, key, value))
+    return scaled_dot_product_attention(q, k, v, scale=1.0).transpose(-1, -2)
+
+
+class ChannelAttention(nn.Module):
+    """Attention between the channels of a group (eq. 1-3): F + V softmax(K Q), every group with its W_Q, W_K, W_V."""
+
+    def __init__(self, groups: int, d_w: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(groups, d_w, 3, d_w) * d_w**-0.5)  # (g, in, Q K V, out)
+        with torch.no_grad():
+            self.weight[:, :, 1] /= SIDE  # K Q sums over the positions; it starts of order 1, a softmax that is alive
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(batch, g, 49, d_w) -> the same shape."""
+        batch, groups, positions, d_w = cells.shape
+        rows = cells.transpose(0, 1).reshape(groups, batch * positions, d_w)
+        products = (rows @ self.weight.flatten(start_dim=2)).view(groups, batch, positions, 3, d_w)
+        query, key, value = products.transpose(0, 1).unbind(dim=3)
+        return cells + _attend(query, key, value)
+
+
+class DenseChannelAttention(nn.Module):
+    """The authors' released channel attention: one dense q, k, v projection over all groups and a depthwise 3x3.
+
+    q and k are L2-normalised over the positions, a temperature per group replaces the scale, there is no residual.
+    """
+
+    def __init__(self, groups: int, d_w: int) -> None:
+        super().__init__()
+        width = groups * d_w
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.local = nn.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=False)
+        self.temperature = nn.Parameter(torch.ones(groups, 1, 1))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(batch, g, 49, d_w) -> the same shape."""
+        batch, groups, positions, d_w = cells.shape
+        mixed = self.qkv(cells.transpose(1, 2).reshape(batch, SIDE, SIDE, groups * d_w))
+        local = self.local(mixed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        query, key, value = local.reshape(batch, positions, 3, groups, d_w).permute(2, 0, 3, 1, 4)
+        return _attend(normalize(query, dim=-2) * self.temperature, normalize(key, dim=-2), value)
+
+
+class MixerBlock(nn.Module):
+    """MLP1 over the positions of a channel and MLP2 over the channels of a position (eq. 4-5), each with a residual.
+
+    The two MLPs are shared by the groups, as in the authors' code; `reduction` is input width over hidden width.
+    """
+
+    def __init__(self, d_w: int, reduction: int = 5) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(d_w), nn.LayerNorm(d_w)
+        self.mlp1 = _mlp(POSITIONS, POSITIONS // reduction)
+        self.mlp2 = _mlp(d_w, d_w // reduction)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """(batch, g, 49, d_w) -> M of the same shape."""
+        cells = cells + self.mlp1(self.norm1(cells).transpose(-1, -2)).transpose(-1, -2)
+        return cells + self.mlp2(self.norm2(cells))
+
+
+def _mlp(width: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class ML2PEncoder(nn.Module):
+    """(ML)2P-Encoder: channel attention, the MLP block, then the maximum over the positions: X (batch, g, d_w)."""
+
+    def __init__(self, attention: nn.Module, d_w: int) -> None:
+        super().__init__()
+        self.attention = attention
+        self.mixer = MixerBlock(d_w)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.mixer(self.attention(cells)).amax(dim=-2)
+
+
+class StandardisedGroups(nn.Module):
+    """X with every dimension standardised over the batch and scaled to d_w^-1/2, so that each x has norm about 1.
+
+    The maximum over positions gives all images nearly the same positive X, which the cubic of eq. 7 would amplify into
+    the same scores for all of them ("Scaling" in docs/decisions.md).
+    """
+
+    def __init__(self, groups: int, d_w: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(groups * d_w)
+        nn.init.constant_(self.norm.weight, d_w**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, g, d_w) -> the same shape."""
+        return self.norm(x.flatten(1)).view_as(x)

@@ -1,0 +1,76 @@
+"""fit(): the training loop, one function read from top to bottom."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import C3Error
+from ..progress import progress
+from .batches import BatchStream
+from .methods.base import Method
+from .recipes import LoopOptions
+
+LR_DROP = 0.1  # the learning rate is multiplied by this at `drop_epoch` (paper, section 4.1)
+
+
+def fit(
+    model: Method, stream: BatchStream, vectors: Tensor, options: LoopOptions, device: torch.device, log: Path
+) -> dict[str, float]:
+    """Train `model` in place on the seen classes of `vectors`; write a line an epoch to `log`; return timings.
+
+    Adam with coupled weight decay; the learning rate drops tenfold after `drop_epoch` epochs. A loss that is not finite
+    stops the training with the step and the rows of the batch.
+    """
+    model.to(device).train()
+    vectors = vectors.to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    started, waited, step = time.perf_counter(), 0.0, 0
+    with log.open("w", newline="") as file, progress("train", options.epochs * len(stream.rows), "images") as bar:
+        writer = None
+        for epoch in range(options.epochs):
+            lr = options.lr * (LR_DROP if epoch >= options.drop_epoch else 1.0)
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            totals: dict[str, Tensor] = {}
+            epoch_started, asked = time.perf_counter(), time.perf_counter()
+            for batch in stream.epoch(epoch):
+                waited += time.perf_counter() - asked
+                levels = {name: maps.to(device, non_blocking=True).float() for name, maps in batch.levels.items()}
+                with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                    embedding = model(levels)
+                parts = model.loss(embedding.float(), batch.labels.to(device), vectors)  # losses always in float32
+                if not torch.isfinite(parts["loss"]):
+                    rows = ", ".join(map(str, sorted(batch.rows.tolist())))
+                    raise C3Error(
+                        f"the loss is {parts['loss'].item()} at step {step} of epoch {epoch} "
+                        f"(rows {rows} of {stream.split}); lower --lr, or look at the features of these rows"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                parts["loss"].backward()
+                optimiser.step()
+                step += 1
+                share = len(batch.rows) / len(stream.rows)
+                for name, value in parts.items():
+                    totals[name] = totals.get(name, 0.0) + value.detach() * share
+                bar.advance(len(batch.rows), note=f"epoch {epoch + 1}/{options.epochs}")
+                asked = time.perf_counter()
+            means = {name: value.item() for name, value in totals.items()}
+            bar.note = f"epoch {epoch + 1}/{options.epochs}, loss {means['loss']:.4f}"
+            rate = len(stream.rows) / (time.perf_counter() - epoch_started)
+            line = {"epoch": epoch + 1, "step": step, "lr": lr, **means, "rows_per_s": round(rate, 1)}
+            if writer is None:
+                writer = csv.DictWriter(file, fieldnames=list(line))
+                writer.writeheader()
+            writer.writerow(line)
+            file.flush()
+    seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "wait_share": waited / seconds,
+        "rows_per_s": options.epochs * len(stream.rows) / seconds,
+    }

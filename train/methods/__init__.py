@@ -1,0 +1,1 @@
+"""One file per method; `train/registry.py` lists them in table order."""

@@ -1,0 +1,70 @@
+"""C3-MLZSL by the equations of the paper (sections 3.2-3.4): Forward Pyramid, (ML)2P-Encoder, Group Attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...errors import C3Error
+from ..attention import GroupAttention, class_scores, linear
+from ..encoder import ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
+from ..losses import NORMALISERS, c3_loss
+from .base import Inputs, Method
+
+
+@dataclass(frozen=True)
+class C3Options:
+    """Groups g, weight lambda of L_reg (eq. 12), and the normaliser of L_rank (`paper` or `positives`)."""
+
+    groups: int = 7
+    lambda_reg: float = 0.4
+    normaliser: str = "paper"
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise C3Error(f"setting groups: expected at least 1, found {self.groups}")
+        if not 0 <= self.lambda_reg <= 1:
+            raise C3Error(f"setting lambda_reg: expected 0 to 1, found {self.lambda_reg}")
+        if self.normaliser not in NORMALISERS:
+            raise C3Error(f"setting normaliser: expected {' or '.join(NORMALISERS)}, found {self.normaliser!r}")
+
+
+class C3(Method):
+    """`c3`: per-group Q, K, V with a residual, linear W_Q and W_K, no sigmoid."""
+
+    Options = C3Options
+
+    def __init__(self, inputs: Inputs, options: C3Options) -> None:
+        super().__init__(inputs, options)
+        self.pyramid = PyramidProjection(inputs.channels, options.groups, inputs.d_w)
+        self._build(options.groups, inputs.d_w)
+
+    def _build(self, groups: int, d_w: int) -> None:
+        """Encoder and Group Attention, with the initial values that keep eq. 1-7 and give scores of order 1."""
+        self.encoder = ML2PEncoder(ChannelAttention(groups, d_w), d_w)
+        self.standardise = StandardisedGroups(groups, d_w)
+        self.group_attention = GroupAttention(d_w, linear)
+        for perceptron in (self.encoder.mixer.mlp1, self.encoder.mixer.mlp2):
+            nn.init.zeros_(perceptron[-1].weight)
+            nn.init.zeros_(perceptron[-1].bias)
+        for projection in (self.group_attention.query, self.group_attention.key):
+            nn.init.eye_(projection.weight)  # S_i starts as x_i plus what the other groups have in common with it
+
+    def group_vectors(self, levels: Mapping[str, Tensor]) -> Tensor:
+        """X (batch, g, d_w): what Group Attention starts from."""
+        return self.standardise(self.encoder(self.pyramid(levels)))
+
+    def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
+        """S (batch, g, d_w), eq. 7."""
+        return self.group_attention(self.group_vectors(levels))
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        return class_scores(embedding, vectors)
+
+    def loss(self, embedding: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        options: Any = self.options
+        scores = self.scores(embedding, vectors)
+        return c3_loss(embedding, scores, labels, vectors, options.lambda_reg, options.normaliser)

@@ -1,0 +1,94 @@
+"""The settings of a training run: the recipe of the method for the data set, overridden by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..catalog_file import read_catalog
+from ..errors import C3Error, unknown_name
+
+FALLBACK = "default"  # the recipes of a data set that has none of its own
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Settings of the loop that every method shares.
+
+    `vectors` is `l2` (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
+    """
+
+    epochs: int = 20
+    batch_size: int = 48
+    lr: float = 5e-5
+    weight_decay: float = 4e-3
+    drop_epoch: int = 7
+    vectors: str = "l2"
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise C3Error(f"setting {name}: expected at least 1, found {getattr(self, name)}")
+        if not 0 < self.lr < float("inf") or not 0 <= self.weight_decay < float("inf"):
+            raise C3Error(
+                f"settings lr and weight_decay: expected positive numbers, found {self.lr} and {self.weight_decay}"
+            )
+        for name, known in (("vectors", ("l2", "raw")), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in known:
+                raise C3Error(f"setting {name}: expected {' or '.join(known)}, found {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The loop's and the method's options, and where their values come from."""
+
+    loop: LoopOptions
+    method: Any
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat settings, as run.json holds them."""
+        return asdict(self.loop) | asdict(self.method)
+
+
+def resolve_recipe(
+    method: str, options: type[Any], dataset: str, overrides: Mapping[str, Any], catalog: Path | None = None
+) -> Recipe:
+    """Merge the catalog's recipe (of the data set, else `default`) with the overrides; names and types are checked."""
+    recipes = read_catalog(catalog)["recipes"]
+    named = recipes.get(dataset)
+    entry = named if named and method in named.values else recipes[FALLBACK]
+    values = dict(entry.values.get(method, {}))
+    source = f"recipe {entry.name}/{method}: {values.pop('source', 'no source given')}"
+    if overrides:
+        source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in overrides.items())
+    settings = values | dict(overrides)
+    known = {field.name: kind for kind in (LoopOptions, options) for field in fields(kind)}
+    for name in settings:
+        if name not in known:
+            raise unknown_name(f"setting of method {method}", name, known)
+    built = [
+        kind(
+            **{
+                name: _typed(name, value, get_type_hints(kind)[name])
+                for name, value in settings.items()
+                if known[name] is kind
+            }
+        )
+        for kind in (LoopOptions, options)
+    ]
+    return Recipe(built[0], built[1], source)
+
+
+def _typed(name: str, value: Any, kind: type[Any]) -> Any:
+    try:
+        typed = kind(value)
+    except (TypeError, ValueError):
+        raise C3Error(f"setting {name}: expected {kind.__name__}, found {value!r}") from None
+    if kind is int and float(value) != typed:
+        raise C3Error(f"setting {name}: expected a whole number, found {value!r}")
+    return typed

@@ -1,0 +1,134 @@
+"""FRONT DOOR of training: cache + method + settings -> run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..devices import resolve_device
+from ..errors import C3Error
+from ..extract.cache import GRID, FeatureCache
+from .batches import BatchStream
+from .loop import fit
+from .methods.base import Method
+from .recipes import Recipe, resolve_recipe
+from .registry import class_vectors, inputs_of, method_class
+from .runs import LOG as LOG_FILE
+from .runs import RECORD, WEIGHTS, Run, open_run, write_json
+
+LOG = logging.getLogger("c3")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `c3 train` was asked for. `settings` override the recipe by name."""
+
+    cache: Path
+    method: str = "c3"
+    runs: Path = Path("runs")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Path | None = None
+    device: str = "auto"
+    overwrite: bool = False
+
+
+def train(options: TrainOptions) -> Run:
+    """Train one method on a complete cache and return its run folder.
+
+    The folder's name is a function of method, data set, settings and cache: the same request finds its finished run and
+    does nothing; an unfinished one is trained again from the start. Raises C3Error before anything is written.
+    """
+    kind = method_class(options.method)
+    device = resolve_device(options.device)
+    cache = FeatureCache.open(options.cache)
+    cache.require_complete()
+    recipe = resolve_recipe(options.method, kind.Options, cache.config["dataset"], options.settings, options.catalog)
+    config = recipe.as_dict()
+    torch.manual_seed(recipe.loop.seed)
+    model = kind(inputs_of(cache), recipe.method)
+    stream = BatchStream(cache, "train", list(model.inputs.channels), recipe.loop.batch_size, recipe.loop.seed)
+
+    identity = json.dumps([options.method, config, cache.digest], sort_keys=True)
+    short = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    path = options.runs / f"{options.method}-{cache.config['dataset']}-s{recipe.loop.seed}-{short}"
+    if (path / RECORD).exists() and not options.overwrite:
+        run = open_run(path)
+        if run.finished:
+            LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
+            return run
+        LOG.info("%s was not finished; training it again from the start", path)
+    return _train(path, options, recipe, cache, model, stream, device)
+
+
+def _train(
+    path: Path,
+    options: TrainOptions,
+    recipe: Recipe,
+    cache: FeatureCache,
+    model: Method,
+    stream: BatchStream,
+    device: torch.device,
+) -> Run:
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
+    record = {
+        "id": path.name,
+        "method": options.method,
+        "status": "training",
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "config": recipe.as_dict(),
+        "recipe": recipe.source,
+        "cache": _describe(cache),
+        "inputs": asdict(model.inputs),
+        "rows": len(stream.rows),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gflops": _gflops(model),
+        "device": str(device),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
+    }
+    write_json(path / RECORD, record)
+    LOG.info("%s on %s: %s", path.name, device, recipe.source)
+    seen = torch.from_numpy(cache.classes.seen)
+    vectors = class_vectors(cache, recipe.loop.vectors)[seen]
+    timings = fit(model, stream, vectors, recipe.loop, device, path / LOG_FILE)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS)
+    write_json(path / RECORD, record | {"status": "finished", "timings": timings})
+    return open_run(path)
+
+
+def _describe(cache: FeatureCache) -> dict[str, Any]:
+    return {
+        "path": str(cache.path.resolve()),
+        "digest": cache.digest,
+        "dataset": cache.config["dataset"],
+        "backbone": cache.config["backbone"],
+        "weights": cache.attrs["provenance"]["weights"],
+        "labelling": cache.labelling,
+        "splits": cache.attrs["splits"],
+    }
+
+
+def _gflops(model: Method) -> float:
+    """10^9 floating-point operations (a multiply-add is two) of the head on one image, word vectors excluded."""
+    levels = {name: torch.zeros(1, count, GRID, GRID) for name, count in model.inputs.channels.items()}
+    model.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(levels)
+    return round(counter.get_total_flops() / 1e9, 4)

@@ -1,0 +1,79 @@
+"""CONTRACT 2: the run folder `runs/<id>/`. Reading it needs no torch; the layout is in docs/run-format.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import C3Error
+
+SCHEMA = 1
+RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model: `record` is run.json; `metrics` is metrics.json, or None until `c3 evaluate`."""
+
+    path: Path
+    record: dict[str, Any]
+    metrics: dict[str, Any] | None
+
+    @property
+    def id(self) -> str:
+        return self.record["id"]
+
+    @property
+    def method(self) -> str:
+        return self.record["method"]
+
+    @property
+    def seed(self) -> int:
+        return self.record["config"]["seed"]
+
+    @property
+    def dataset(self) -> str:
+        return self.record["cache"]["dataset"]
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] == "finished"
+
+
+def open_run(path: str | Path) -> Run:
+    """Read one run folder. Raises C3Error when it is missing, damaged or of another schema."""
+    path = Path(path)
+    if not (path / RECORD).exists():
+        raise C3Error(
+            f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
+        )
+    record = _read_json(path / RECORD)
+    metrics = _read_json(path / METRICS) if (path / METRICS).exists() else None
+    return Run(path, record, metrics)
+
+
+def list_runs(root: str | Path) -> list[Run]:
+    """Every run below `root`, oldest first; an absent or empty root gives none."""
+    found = [open_run(record.parent) for record in sorted(Path(root).glob(f"*/{RECORD}"))]
+    return sorted(found, key=lambda run: run.record["created"])
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a json file whole: temporary file, then rename."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+    scratch.write_text(json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
+    scratch.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise C3Error(f"{path} cannot be read as json ({error})") from error
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found != SCHEMA:
+        raise C3Error(f"{path} has run schema {found}, this c3 reads schema {SCHEMA}; evaluate or train it again")
+    return content
