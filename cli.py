@@ -212,7 +212,7 @@ def demo(out: Path, seeds: int, device: str) -> None:
     click.echo(make_report((1,), runs))
 
 
-DEMO_BACKBONE, DEMO_WEIGHTS = "resnet18", "random:0"
+DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"
 
 
 def _timing(record: dict[str, Any]) -> str:

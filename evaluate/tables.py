@@ -69,12 +69,15 @@ def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
 
 
 def build(number: int, runs: Sequence[Run], problems: Mapping[str, str]) -> list[Table]:
-    """One table of the paper, as one Table for each protocol of its data set and one for each other data set.
+    """One table of the paper, as one Table for each data set with runs and each protocol of it.
 
-    `runs` are oldest first; `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers
-    are named in the notes. Raises C3Error for a table that is not reproduced.
+    The paper's own data set comes first, and stands alone where there is nothing to show. `runs` are oldest first;
+    `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers are named in the notes.
+    Raises C3Error for a table that is not reproduced.
     """
-    datasets = dict.fromkeys([_layout(number).dataset, *(run.dataset for run in runs)])
+    home = _layout(number).dataset
+    shown = dict.fromkeys(run.dataset for run in runs if protocols_in(number, run.dataset))
+    datasets = sorted(shown, key=lambda dataset: dataset != home) or [home]
     return [
         _table(_layout(number), dataset, protocol, [run for run in runs if run.dataset == dataset], problems)
         for dataset in datasets

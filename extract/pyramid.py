@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
+from ..errors import C3Error
 from .cache import GRID
 
 
@@ -24,5 +25,5 @@ def to_float16(level: Tensor, name: str) -> Tensor:
     """Round a level to float16; a value that float16 cannot hold is refused rather than stored as infinity."""
     largest = level.abs().amax().item() if level.numel() else 0.0
     if not largest <= torch.finfo(torch.float16).max:  # also catches NaN
-        raise OverflowError(f"features of level {name} reach {largest:.3g}, float16 holds up to 65504")
+        raise C3Error(f"features of level {name} reach {largest:.3g}, float16 holds up to 65504; use other --weights")
     return level.half()

@@ -85,21 +85,23 @@ def run_shard(
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     for batch, crops in _decoded(batches, decode, pool):
         spent("decode")  # only the time the device had to wait for it
-        good = [
-            (row - rows.start, crop.pixels) for row, crop in zip(batch, crops, strict=True) if crop.status == Status.OK
-        ]
-        if good:
-            where, pixels = zip(*good, strict=True)
-            levels = backbone(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(device))
-            for name, level in levels.items():
-                maps[name][list(where)] = level.cpu().numpy()
+        failures = [(row, crop) for row, crop in zip(batch, crops, strict=True) if crop.pixels is None]
+        if len(failures) < len(batch):
+            # a failed picture is computed as black and then zeroed: the batch keeps its shape, so that its neighbours
+            # get the same values to the last bit as without the failure
+            black = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+            pixels = np.stack([black if crop.pixels is None else crop.pixels for crop in crops])
+            for name, level in backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)).items():
+                maps[name][batch.start - rows.start : batch.stop - rows.start] = level.cpu().numpy()
         for row, crop in zip(batch, crops, strict=True):
             status[row - rows.start] = crop.status
             report.rows[crop.status] += 1
-            if crop.status != Status.OK:
-                report.failures.append(f"{split.path[row]}: {crop.status.name.lower()}, {crop.reason}")
+        for row, crop in failures:
+            report.failures.append(f"{split.path[row]}: {crop.status.name.lower()}, {crop.reason}")
+            for level_maps in maps.values():
+                level_maps[row - rows.start] = 0
         spent("forward")
-        on_batch(len(batch), len(batch) - len(good))
+        on_batch(len(batch), len(failures))
     cache.write_shard(task.split, task.shard, maps, status)
     spent("write")
     report.failures = report.failures[:KEEP_REASONS]

@@ -82,6 +82,6 @@ def test_c3_and_c3_released_differ_where_the_decisions_say() -> None:
     paper, released = build("c3", SMALL), build("c3-released", SMALL)
     x = released.group_vectors(levels)
     assert ((x > 0) & (x < 1)).all()
-    assert paper.group_vectors(levels).max() > 1
+    assert (paper.train().group_vectors(levels) < 0).any()
     assert paper(levels).shape == released(levels).shape == (4, 7, 6)
     assert not any("temperature" in name for name, _ in paper.named_parameters())

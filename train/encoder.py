@@ -135,16 +135,16 @@ class ML2PEncoder(nn.Module):
 
 
 class StandardisedGroups(nn.Module):
-    """X with every dimension standardised over the batch and scaled to d_w^-1/2, so that each x has norm about 1.
+    """X with every dimension standardised over the batch (batch norm whose weight starts at `scale`).
 
     The maximum over positions gives all images nearly the same positive X, which the cubic of eq. 7 would amplify into
     the same scores for all of them ("Scaling" in docs/decisions.md).
     """
 
-    def __init__(self, groups: int, d_w: int) -> None:
+    def __init__(self, groups: int, d_w: int, scale: float) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(groups * d_w)
-        nn.init.constant_(self.norm.weight, d_w**-0.5)
+        nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, g, d_w) -> the same shape."""

@@ -45,7 +45,7 @@ class C3(Method):
     def _build(self, groups: int, d_w: int) -> None:
         """Encoder and Group Attention, with the initial values that keep eq. 1-7 and give scores of order 1."""
         self.encoder = ML2PEncoder(ChannelAttention(groups, d_w), d_w)
-        self.standardise = StandardisedGroups(groups, d_w)
+        self.standardise = StandardisedGroups(groups, d_w, scale=d_w**-0.5)
         self.group_attention = GroupAttention(d_w, linear)
         for perceptron in (self.encoder.mixer.mlp1, self.encoder.mixer.mlp2):
             nn.init.zeros_(perceptron[-1].weight)

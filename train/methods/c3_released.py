@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ..attention import GroupAttention, perceptron
-from ..encoder import DenseChannelAttention, ML2PEncoder
+from ..encoder import DenseChannelAttention, ML2PEncoder, StandardisedGroups
 from .c3 import C3
+
+START = 0.4  # factor on the last layer of W_Q and W_K: L_reg starts below L_rank (docs/decisions.md, "Scaling")
 
 
 class C3Released(C3):
     """`c3-released`: dense q, k, v and a depthwise 3x3, normalised q and k, no residual, sigmoid, MLPs as W_Q, W_K."""
 
     def _build(self, groups: int, d_w: int) -> None:
-        nn.init.ones_(
-            self.pyramid.project[1].weight
-        )  # the attention has no residual to protect and a sigmoid behind it
+        nn.init.ones_(self.pyramid.project[1].weight)  # the attention has no residual to protect
         self.encoder = ML2PEncoder(DenseChannelAttention(groups, d_w), d_w)
+        self.standardise = StandardisedGroups(groups, d_w, scale=1.0)  # where the sigmoid is steep
         self.group_attention = GroupAttention(d_w, perceptron)
+        with torch.no_grad():
+            for projection in (self.group_attention.query, self.group_attention.key):
+                projection[-1].weight *= START
+                projection[-1].bias *= START
 
     def group_vectors(self, levels: Mapping[str, Tensor]) -> Tensor:
         """X (batch, g, d_w) in 0..1."""
-        return self.encoder(self.pyramid(levels)).sigmoid()
+        return super().group_vectors(levels).sigmoid()
