@@ -137,7 +137,7 @@ def test_another_request_for_the_same_store_is_refused(options: ExtractOptions, 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dataset": "tyni"}, "Did you mean 'tiny'"),
+        ({"dataset": "tinny"}, "Did you mean 'tiny'"),
         ({"backbone": "vgg"}, "unknown backbone"),
         ({"device": "cuda:99"}, "CUDA devices"),
         ({"device": "tpu"}, "not a device"),

@@ -110,7 +110,7 @@ class MixerBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(d_w), nn.LayerNorm(d_w)
         self.mlp1 = _mlp(POSITIONS, POSITIONS // reduction)
-        self.mlp2 = _mlp(d_w, d_w // reduction)
+        self.mlp2 = _mlp(d_w, max(d_w // reduction, 1))
 
     def forward(self, cells: Tensor) -> Tensor:
         """(batch, g, 49, d_w) -> M of the same shape."""

@@ -131,4 +131,4 @@ def _gflops(model: Method) -> float:
     model.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(levels)
-    return round(counter.get_total_flops() / 1e9, 4)
+    return counter.get_total_flops() / 1e9
