@@ -26,7 +26,9 @@ class _Program(click.Group):
             click.echo(f"c3: {' '.join(str(error).split())}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("c3: interrupted; what is finished is kept, the same command goes on from there", err=True)
+            click.echo(
+                "c3: interrupted; the same command continues an extraction and starts a training again", err=True
+            )
             ctx.exit(130)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, Status
-from ..train.runs import METRICS, PER_CLASS, Run, list_runs, open_run, write_json
+from ..train.runs import METRICS, PER_CLASS, Run, list_runs, open_run, write_json, write_text
 from .protocol import measure, protocols_for, random_floor
 from .render import render, require_format
 from .score import scores
@@ -134,9 +134,8 @@ def _write_per_class(path: Path, store: FeatureCache, labels: np.ndarray, precis
             ap = "" if np.isnan(precision[index]) else f"{100 * precision[index]:.4f}"
             yield [name, int(seen), *counts, ap]
 
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with scratch.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", "seen", "positives", "negatives", "unknown", "AP"])
-        writer.writerows(rows())
-    scratch.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["class", "seen", "positives", "negatives", "unknown", "AP"])
+    writer.writerows(rows())
+    write_text(path, table.getvalue())

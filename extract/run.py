@@ -88,7 +88,13 @@ def _run(
     total = sum(len(cache.shard_rows(task.split, task.shard)) for task in tasks)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, progress("extract", total, "images") as bar:
         for task in tasks:
-            report.add(run_shard(task, manifest, backbone, cache, pool, batch_size, bar.advance))
+            try:
+                report.add(run_shard(task, manifest, backbone, cache, pool, batch_size, bar.advance))
+            except OSError as error:
+                raise C3Error(
+                    f"shard {task.shard} of {task.split} cannot be written to {cache.path}: {error.strerror or error}; "
+                    "what is written is kept, the same command continues"
+                ) from error
             bar.note = report.shares()
     return report
 

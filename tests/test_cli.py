@@ -74,6 +74,23 @@ def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None
     assert "2 seen + 1 unseen" in c3("inspect", store).stdout
 
 
+def test_the_demo_shows_the_whole_idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from c3.extract import datasets
+    from c3.extract.datasets.demo import DemoSpec, write_demo
+
+    small = DemoSpec(train=60, val=20, test=60, side=64)  # the same classes, fewer and smaller pictures
+    monkeypatch.setattr(datasets, "write_demo", lambda root: write_demo(root, small))
+    monkeypatch.setenv("C3_DATA", str(tmp_path))
+    shown = c3("demo", "--out", tmp_path / "demo", "--seeds", 1, "--device", "cpu")
+    assert shown.exit_code == 0, shown.output
+    for part in ("measured on demo", "random scores", "Fast0Tag", "C3-MLZSL", "seeded random weights (random:0)"):
+        assert part in shown.stdout
+    assert len(list((tmp_path / "demo/runs").iterdir())) == 2
+    again = c3("demo", "--out", tmp_path / "demo", "--seeds", 1, "--device", "cpu")
+    assert "Nothing to do" in again.stdout
+    assert again.stdout.splitlines()[1:] == shown.stdout.splitlines()[1:]
+
+
 def test_the_catalog_commands(table_dataset: Path) -> None:
     own = ("--catalog", table_dataset / "catalog.yaml", "catalog")
     listed = c3(*own, "list")

@@ -77,6 +77,25 @@ def test_a_stopped_extraction_goes_on_and_gives_the_same_store(
         np.testing.assert_array_equal(values, whole[name])
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_a_full_disk_stops_cleanly_and_goes_on(options: ExtractOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = FeatureCache.write_shard
+
+    def full(self: FeatureCache, split: str, shard: int, *rest: object) -> None:
+        if (split, shard) == ("train", 2):
+            raise OSError(28, "No space left on device")
+        write(self, split, shard, *rest)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(C3Error, match=r"shard 2 of train cannot be written .*No space left"),
+    ):
+        patch.setattr(FeatureCache, "write_shard", full)
+        extract(options)
+    assert FeatureCache.open(options.out).pending("train") == [2]
+    assert "is complete" in extract(options)
+
+
 def test_a_killed_extraction_goes_on(table_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.zarr"
     command = [sys.executable, "-m", "c3", "--catalog", str(table_dataset / "catalog.yaml"), "extract", "--dataset",

@@ -62,9 +62,14 @@ def list_runs(root: str | Path) -> list[Run]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace a json file whole: temporary file, then rename."""
+    """Replace a json file of a run folder whole."""
+    write_text(path, json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file whole: temporary file, then rename."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
-    scratch.write_text(json.dumps({"schema": SCHEMA, **content}, indent=2) + "\n")
+    scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
 
 
