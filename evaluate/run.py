@@ -104,7 +104,7 @@ def report(tables: Sequence[int] = (1, 2), runs_root: str | Path = "runs", forma
 
 def _open_store(run: Run, moved: str | Path | None) -> FeatureCache:
     path = Path(moved or run.record["cache"]["path"])
-    hint = f"c3 evaluate {run.path} --cache PATH"
+    hint = f"c3 evaluate --run {run.path} --cache PATH"
     if not path.exists():
         raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
     store = FeatureCache.open(path)

@@ -113,7 +113,7 @@ def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) 
     if run.metrics is None:
         return problems.get(run.id, "not evaluated")
     if protocol.name not in run.metrics["protocols"]:
-        return f"evaluated without protocol {protocol.name}; measure it again: c3 evaluate {run.path}"
+        return f"evaluated without protocol {protocol.name}; measure it again: c3 evaluate --run {run.path}"
     return None
 
 

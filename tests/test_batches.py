@@ -78,10 +78,16 @@ def test_failed_images_and_images_without_a_seen_label_are_left_out(make_cache: 
     assert sorted(rows) == sorted(set(range(20)) - {0, 5} - without_seen)
 
 
-def test_a_lone_last_row_joins_the_batch_before(make_cache: Make) -> None:
-    cache = make_cache(rows=16)  # 13 usable rows
-    sizes = [len(batch.rows) for batch in BatchStream(cache, "train", ["p8"], 6, seed=0, pool_rows=8).epoch(0)]
-    assert sizes == [6, 7]
+def test_no_batch_has_a_single_row(make_cache: Make) -> None:
+    cache = make_cache(rows=50)
+    for batch_size in (2, 3, 6, 8):
+        stream = BatchStream(cache, "train", ["p32"], batch_size, seed=0, pool_rows=8)
+        usable = stream.rows
+        for count in range(2, len(usable) + 1):
+            stream.rows = usable[:count]
+            sizes = [len(batch.rows) for batch in stream.epoch(0)]
+            assert sum(sizes) == count
+            assert 2 <= min(sizes) <= max(sizes) <= batch_size + 1
 
 
 def test_a_split_that_nothing_can_be_learnt_from_is_refused(make_cache: Make) -> None:

@@ -204,7 +204,7 @@ def test_a_split_that_the_store_lacks_is_refused(workplace):
 def test_a_store_that_has_gone_is_named_and_can_be_given_again(workplace):
     path = workplace.run(workplace.store())
     moved = workplace.store_path.rename(workplace.root / "moved.zarr")
-    with pytest.raises(C3Error, match=rf"{workplace.store_path} is missing.*c3 evaluate {path} --cache PATH"):
+    with pytest.raises(C3Error, match=rf"{workplace.store_path} is missing.*c3 evaluate --run {path} --cache PATH"):
         evaluate(path)
     assert evaluate(path, cache=moved).metrics["rows"]["used"] == 6
 

@@ -75,8 +75,9 @@ class BatchStream:
                 last = number + 1 == len(pools)
                 if not last:
                     ahead = reader.submit(self._read, pools[number + 1])
-                while len(held.rows) >= self.batch_size or (last and len(held.rows)):
-                    # a last batch of one row has no batch statistics: it joins the batch before it
+                # a batch of one row has no batch statistics: rows are held back for the last pool, and a lone last
+                # row joins the batch before it
+                while len(held.rows) > (0 if last else self.batch_size):
                     lone = last and len(held.rows) == self.batch_size + 1
                     now, held = held.cut(self.batch_size + lone)
                     yield Batch(now.levels, self._dense(now.rows), now.rows)

@@ -1,7 +1,7 @@
 """Forward Pyramid projection and (ML)2P-Encoder: from pooled levels to group vectors X (paper, section 3.2, eq. 1-5).
 
 Feature maps are kept as cells, (batch, g, positions, d_w): the paper's H x W x d_w of every group. A 1x1 convolution is
-then one matrix product over all cells, which a CPU does several times faster than a convolution over 7 x 7 maps.
+then one matrix product over all cells.
 """
 
 from __future__ import annotations

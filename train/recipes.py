@@ -30,9 +30,9 @@ class LoopOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise C3Error(f"setting {name}: expected at least 1, found {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("batch_size", 2)):  # batch statistics need two images
+            if getattr(self, name) < least:
+                raise C3Error(f"setting {name}: expected at least {least}, found {getattr(self, name)}")
         if not 0 < self.lr < float("inf") or not 0 <= self.weight_decay < float("inf"):
             raise C3Error(
                 f"settings lr and weight_decay: expected positive numbers, found {self.lr} and {self.weight_decay}"
