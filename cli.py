@@ -14,6 +14,7 @@ from . import __version__
 from .errors import C3Error
 
 FORMATS = ("text", "markdown", "csv", "latex")
+DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
 
 class _Program(click.Group):
@@ -212,9 +213,6 @@ def demo(out: Path, seeds: int, device: str) -> None:
         for seed in range(seeds):
             score(run_train(TrainOptions(store, method, runs, {"seed": seed}, device=device)).path, device=device)
     click.echo(make_report((1,), runs))
-
-
-DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"
 
 
 def _timing(record: dict[str, Any]) -> str:
