@@ -72,7 +72,7 @@ def extract(options: ExtractOptions) -> str:
     report = _run(tasks, manifest, backbone, cache, options.batch_size)
     for failure in report.failures:
         LOG.warning("failed: %s", failure)
-    if report.rows and not report.rows[Status.OK]:
+    if not any((cache.status(split) == Status.OK).any() for split in cache.splits):
         raise C3Error(
             f"not one image under {manifest.root} could be read (first: {report.failures[0]}). "
             f"{options.out} holds failures only: mend the image folder, then extract again with --overwrite"

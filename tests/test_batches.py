@@ -60,22 +60,22 @@ def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Ma
 
 
 def test_absent_labels_are_unknown_where_labels_are_verified(make_cache: Make) -> None:
-    for labelling, absent in (("complete", -1), ("verified", 0)):
+    for labelling, absent in (("complete", -1), ("verified", 0)):  # the seen classes are 2, 3 and 4
         cache = make_cache(rows=4, labelling=labelling, name=f"{labelling}.zarr")
         batch = next(BatchStream(cache, "train", ["p8"], 10, seed=0).epoch(0))
-        row = batch.rows.tolist().index(1)  # positive 1 2, verified negative 3 (unseen)
-        assert batch.labels[row].tolist() == [absent, 1, 1]
+        row = batch.rows.tolist().index(1)  # positive 1 and 2, verified negative 3
+        assert batch.labels[row].tolist() == [1, -1, absent]
 
 
 def test_failed_images_and_images_without_a_seen_label_are_left_out(make_cache: Make) -> None:
     cache = make_cache(rows=20)
     status = np.ones(16, np.uint8)
-    status[[0, 5]] = Status.UNREADABLE
+    status[[1, 6]] = Status.UNREADABLE
     zeros = {level.name: np.zeros((16, level.channels, 7, 7), np.float16) for level in cache.levels}
     cache.write_shard("train", 0, zeros, status)
     rows = stream_rows(BatchStream(cache, "train", ["p8"], 4, seed=0))
-    without_seen = {3, 8, 13, 18}  # positives are the classes 3 and 4, both unseen
-    assert sorted(rows) == sorted(set(range(20)) - {0, 5} - without_seen)
+    without_seen = {0, 5, 10, 15}  # positives are the classes 0 and 1, both unseen
+    assert sorted(rows) == sorted(set(range(20)) - {1, 6} - without_seen)
 
 
 def test_no_batch_has_a_single_row(make_cache: Make) -> None:
