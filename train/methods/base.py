@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ class Inputs:
     d_w: int
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A trainable scorer of classes. A subclass is one row of a table.
 
     `Options` is a frozen dataclass of the settings that only this method has; recipes and `--set` fill it by name.
@@ -29,14 +30,14 @@ class Method(nn.Module):
         super().__init__()
         self.inputs, self.options = inputs, options
 
+    @abstractmethod
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         """name -> (batch, channels, 7, 7) float32 levels to the embedding that `scores` compares with word vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """Class scores (batch, classes); vectors is (classes, d_w) and may hold classes never trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, embedding: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         """Scalars by name, `loss` the one to minimise; labels (batch, classes) int8 of the classes of `vectors`."""
-        raise NotImplementedError
