@@ -170,6 +170,11 @@ class FeatureCache:
         """`complete`: an absent label is negative. `verified`: an absent label is unknown."""
         return self.config["labelling"]
 
+    @property
+    def absent_label(self) -> int:
+        """The value of a label that is not listed: -1 where labels are complete, 0 (unknown) where they are verified."""
+        return -1 if self.labelling == "complete" else 0
+
     @cached_property
     def digest(self) -> str:
         """Sixteen hex digits that name the content: the config (weights, manifest, transform) and the levels."""

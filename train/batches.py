@@ -100,8 +100,7 @@ class BatchStream:
         return _Pool(rows, levels)
 
     def _dense(self, rows: np.ndarray) -> Tensor:
-        absent = -1 if self.cache.labelling == "complete" else 0
-        dense = self._labels.take(rows).dense(len(self.cache.classes), absent)
+        dense = self._labels.take(rows).dense(len(self.cache.classes), self.cache.absent_label)
         return torch.from_numpy(dense[:, self._seen])  # labels of unseen classes never reach a loss
 
     def _has_seen_positive(self, labels: SparseLabels) -> np.ndarray:
