@@ -39,8 +39,7 @@ def evaluate(run_path: str | Path, split: str = "test", cache: str | Path | None
     store = _open_store(run, cache)
     scored = scores(run, store, split, device)
     classes = store.classes
-    absent = -1 if store.labelling == "complete" else 0
-    labels = store.labels(split).take(scored.rows).dense(len(classes), absent)
+    labels = store.labels(split).take(scored.rows).dense(len(classes), store.absent_label)
     if not (labels == 1).any():
         raise C3Error(f"{store.path}: none of {len(labels)} usable rows of {split} has a positive label to measure by")
     protocols = protocols_for(run.dataset)

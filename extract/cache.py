@@ -172,7 +172,7 @@ class FeatureCache:
 
     @property
     def absent_label(self) -> int:
-        """The value of a label that is not listed: -1 where labels are complete, 0 (unknown) where they are verified."""
+        """The value of a label that is not listed: -1 where labels are complete, 0 (unknown) where verified."""
         return -1 if self.labelling == "complete" else 0
 
     @cached_property
