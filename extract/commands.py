@@ -1,0 +1,85 @@
+"""The commands of extraction: parse, call one function, print one summary. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..command_options import device_option
+from ..errors import C3Error
+
+
+@click.command()
+@click.option("--dataset", required=True, metavar="NAME", help="A data set of the catalog; see: c3 catalog list.")
+@click.option("--backbone", default="vgg19", show_default=True, metavar="NAME",
+              help="vgg19, vgg19_bn, resnet18, resnet50, resnet101 or squeezenet1_1.")  # fmt: skip
+@click.option(
+    "--weights", default="imagenet", show_default=True, help="imagenet, random:SEED, a file, or a catalog name."
+)
+@click.option(
+    "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
+)
+@click.option("--splits", multiple=True, metavar="NAME", help="Only this split; may be repeated. Default: all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first rows of each split.")
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@device_option
+@click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
+@click.pass_obj
+def extract(catalog: Path | None, **options: Any) -> None:
+    """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
+    from .run import ExtractOptions
+    from .run import extract as run
+
+    click.echo(run(ExtractOptions(catalog=catalog, **options)))
+
+
+@click.command()
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def inspect(cache: Path, as_json: bool) -> None:
+    """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
+    from .inspect import inspect_store
+
+    click.echo(inspect_store(cache, as_json))
+
+
+@click.group()
+def catalog() -> None:
+    """The data sets, word vectors and weights that c3 knows."""
+
+
+@catalog.command("list")
+@click.pass_obj
+def catalog_list(path: Path | None) -> None:
+    """The names in the catalog."""
+    from .catalog import listing
+
+    click.echo(listing(path))
+
+
+@catalog.command("show")
+@click.argument("name")
+@click.pass_obj
+def catalog_show(path: Path | None, name: str) -> None:
+    """The entry of one data set, with its paths resolved."""
+    from .catalog import show
+
+    click.echo(show(path, name))
+
+
+@catalog.command("check")
+@click.argument("name")
+@click.pass_obj
+def catalog_check(path: Path | None, name: str) -> None:
+    """Which files of a data set are there, which are missing, and where the missing ones come from."""
+    from .catalog import check
+
+    text, complete = check(path, name)
+    click.echo(text)
+    if not complete:
+        raise C3Error(f"data set {name} is not complete; place the missing files and run: c3 catalog check {name}")
+
+
+COMMANDS = (extract, inspect, catalog)

@@ -1,0 +1,61 @@
+"""The commands of training: parse, call one function, print one summary. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..command_options import device_option, runs_option
+from ..errors import C3Error
+
+
+@click.command()
+@click.option("--cache", required=True, type=click.Path(path_type=Path), help="A complete store made by c3 extract.")
+@click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
+@runs_option
+@click.option("--epochs", type=int)
+@click.option("--batch-size", type=int)
+@click.option("--lr", type=float, help="Learning rate of Adam.")
+@click.option("--weight-decay", type=float)
+@click.option("--groups", type=int, help="g, the number of semantic vectors (c3).")
+@click.option("--lambda", "lambda_reg", type=float, help="Weight of the regulariser, eq. 12 (c3).")
+@click.option("--seed", type=int)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of the loop or the method."
+)
+@device_option
+@click.option("--overwrite", is_flag=True, help="Train again although the run is finished.")
+@click.pass_obj
+def train(
+    catalog: Path | None,
+    cache: Path,
+    method: str,
+    runs: Path,
+    settings: tuple[str, ...],
+    device: str,
+    overwrite: bool,
+    **named: Any,
+) -> None:
+    """Train a method on a store. Settings not given come from the recipe of the data set in the catalog."""
+    from .run import TrainOptions
+    from .run import train as run
+
+    overrides = {name: value for name, value in named.items() if value is not None}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise C3Error(f"--set {setting!r}: expected NAME=VALUE")
+        overrides[name] = value
+    done = run(TrainOptions(cache, method, runs, overrides, catalog, device, overwrite))
+    click.echo(f"{done.path} is trained: {_timing(done.record)}. Next: c3 evaluate --run {done.path}")
+
+
+def _timing(record: dict[str, Any]) -> str:
+    timings = record["timings"]
+    size = f"{record['parameters'] / 1e6:.2f} M parameters"
+    return f"{size}, {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
+
+
+COMMANDS = (train,)
