@@ -1,4 +1,7 @@
-"""data_catalog.yaml (and the user's own) -> frozen DatasetSpec. Every missing-file error is raised here."""
+"""data_catalog.yaml (and the user's own) -> frozen DatasetSpec. Every missing-file error is raised here.
+
+What is on the disk is looked at by check.py.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,25 @@ from ..catalog_file import Entry, read_catalog
 from ..errors import C3Error, unknown_name
 
 LABELLINGS = ("complete", "verified")
+LOOKUPS = ("words", "names")
 DATASET_KEYS = {"kind", "root", "labels", "vectors", "title", "source", "files", "counts"}
 
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """Where word vectors are: `kind` text is the GloVe / fastText format."""
+    """Where word vectors are and how to read them.
+
+    `kind` is one of vectorfiles.KINDS (`text` is the GloVe and fastText format). `names` are the files that name the
+    rows of arrays without names. `lookup` is `words` (a class may be the mean of its words) or `names` (whole names
+    only: a file of text embeddings of the classes).
+    """
 
     name: str
     kind: str
     path: Path
+    names: tuple[Path, ...] = ()
+    lookup: str = "words"
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,23 @@ class WeightSpec:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """An official file: where it belongs below the data set's root, what it is and where it comes from."""
+    """An official file or folder: where it belongs below the data set's root, and where it comes from.
+
+    `url` is its plain official address, when it has one that `c3 fetch` can take. `instead` are other files that serve
+    as well, all of them together. An `optional` file is fetched, and is not missed.
+    """
 
     path: str
-    source: str
+    source: str = ""
+    url: str | None = None
     size: int | None = None
     sha256: str | None = None
+    instead: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def origin(self) -> str:
+        return self.url or self.source
 
 
 @dataclass(frozen=True)
@@ -53,8 +76,26 @@ class DatasetSpec:
     title: str = ""
     source: str = ""
     files: tuple[FileSpec, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     catalog: Path = Path()
+
+    def expect(self, count: str, found: int, where: object) -> None:
+        """Refuse a count that differs from what the official documents state (`counts` in the catalog)."""
+        expected = self.counts.get(count, found)
+        if found != expected:
+            raise C3Error(
+                f"{where}: {count.replace('_', ' ')}: expected {expected:,} (the official count), found {found:,}; the "
+                f"file is incomplete or another edition. See: c3 catalog check {self.name}"
+            )
+
+    def path(self, option: str, default: str) -> Path:
+        """Where a file or folder of the data set is: as the entry says, else where the official one unpacks."""
+        return self.root / str(self.options.get(option, default))
+
+    def official(self, option: str, default: str) -> Path:
+        """The existing official file of that place; a missing one is refused with the next command."""
+        return require_file(self.path(option, default), f"data set {self.name}", f"c3 catalog check {self.name}")
 
     def file(self, option: str) -> Path:
         """The existing file that an option names, relative to the root; a missing one is refused."""
@@ -104,7 +145,8 @@ class Catalog:
             vectors=self.vectors(values["vectors"]) if "vectors" in values else None,
             title=values.get("title", ""),
             source=values.get("source", ""),
-            files=tuple(FileSpec(**file) for file in values.get("files", ())),
+            files=tuple(_file(entry, file) for file in values.get("files", ())),
+            counts=dict(values.get("counts", {})),
             options={key: value for key, value in values.items() if key not in DATASET_KEYS},
             catalog=entry.file,
         )
@@ -112,7 +154,18 @@ class Catalog:
     def vectors(self, name: str) -> VectorSpec:
         """The named word vectors."""
         entry = self._entry("vectors", "vectors", name)
-        return VectorSpec(name, entry.values.get("kind", "text"), self._path(entry))
+        names = entry.values.get("names", [])
+        lookup = entry.values.get("lookup", "words")
+        if lookup not in LOOKUPS:
+            raise C3Error(f"vectors {name} in {entry.file}: lookup must be one of {LOOKUPS}, found {lookup!r}")
+        return VectorSpec(
+            name=name,
+            kind=entry.values.get("kind", "text"),
+            path=self._path(entry),
+            names=tuple(entry.base / file for file in ([names] if isinstance(names, str) else names)),
+            lookup=lookup,
+            source=entry.values.get("source", ""),
+        )
 
     def weight(self, name: str) -> WeightSpec:
         """The named weights file; it must exist."""
@@ -132,10 +185,18 @@ class Catalog:
         return entry.base / entry.values["path"]
 
 
-def require_file(path: Path, what: str) -> Path:
-    """Return `path`, or refuse with what it is and where it was expected."""
+def _file(entry: Entry, values: dict[str, Any]) -> FileSpec:
+    unknown = values.keys() - FileSpec.__dataclass_fields__.keys()
+    if unknown or "path" not in values:
+        wrong = f"unknown setting {sorted(unknown)[0]!r}" if unknown else "the setting 'path' is missing"
+        raise C3Error(f"data set {entry.name} in {entry.file}: a file of the list `files`: {wrong}")
+    return FileSpec(**values | {"instead": tuple(values.get("instead", ()))})
+
+
+def require_file(path: Path, what: str, command: str = "") -> Path:
+    """Return `path`, or refuse with what it is, where it was expected and the command that says more."""
     if not path.is_file():
-        raise C3Error(f"{what} not found: expected {path}")
+        raise C3Error(f"{what} not found: expected {path}" + (f"; see: {command}" if command else ""))
     return path
 
 
@@ -156,29 +217,9 @@ def show(user_file: Path | None, name: str) -> str:
     lines = [
         f"{key:<10} {value}"
         for key, value in vars(spec).items()
-        if value and key not in ("files", "options", "vectors")
+        if value and key not in ("files", "counts", "options", "vectors")
     ]
     lines += [f"{'vectors':<10} {spec.vectors.path}"] if spec.vectors else []
     lines += [f"{key:<10} {value}" for key, value in spec.options.items()]
+    lines += [f"{'count':<10} {key.replace('_', ' ')} {value:,}" for key, value in spec.counts.items()]
     return "\n".join(lines + [f"{'file':<10} {spec.root / file.path}" for file in spec.files])
-
-
-def check(user_file: Path | None, name: str) -> tuple[str, bool]:
-    """A line for every file that a data set needs (`ok`, or what is wrong and its origin), and whether all are ok."""
-    spec = Catalog(user_file).dataset(name)
-    wanted = [(spec.root / file.path, file) for file in spec.files]
-    wanted += [(spec.root / value, None) for value in spec.options.values() if isinstance(value, str)]
-    wanted += [(spec.vectors.path, None)] if spec.vectors else []
-    findings = [_finding(path, file, spec) for path, file in wanted]
-    lines = [f"{finding:<8} {path}" for (path, _), finding in zip(wanted, findings, strict=True)]
-    return "\n".join(lines), all(finding == "ok" for finding in findings)
-
-
-def _finding(path: Path, file: FileSpec | None, spec: DatasetSpec) -> str:
-    origin = f" (from {file.source})" if file else " (drawn by c3 extract)" if spec.kind == "demo" else ""
-    if not path.exists():
-        return f"missing{origin}"
-    found = path.stat().st_size
-    if file and file.size is not None and found != file.size:
-        return f"{found:,} bytes, expected {file.size:,}{origin}"
-    return "ok"

@@ -23,6 +23,23 @@ from ..errors import C3Error
 )
 @click.option("--splits", multiple=True, metavar="NAME", help="Only this split; may be repeated. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first rows of each split.")
+@click.option(
+    "--crops",
+    default="whole",
+    show_default=True,
+    type=click.Choice(["whole", "center", "five", "ten", "boxes"]),
+    help="Which parts of an image become rows.",
+)
+@click.option(
+    "--label-source",
+    default="human",
+    show_default=True,
+    type=click.Choice(["human", "human+machine"]),
+    help="Open Images: machine labels may join the train split, as positives only.",
+)
+@click.option(
+    "--drop-unknown-classes", is_flag=True, help="Leave out classes without a word vector, with their labels."
+)
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @device_option
 @click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
@@ -74,12 +91,49 @@ def catalog_show(path: Path | None, name: str) -> None:
 @click.pass_obj
 def catalog_check(path: Path | None, name: str) -> None:
     """Which files of a data set are there, which are missing, and where the missing ones come from."""
-    from .catalog import check
+    from .check import check
 
-    text, complete = check(path, name)
-    click.echo(text)
-    if not complete:
+    found = check(path, name)
+    click.echo(found)
+    if not found.complete:
         raise C3Error(f"data set {name} is not complete; place the missing files and run: c3 catalog check {name}")
 
 
-COMMANDS = (extract, inspect, catalog)
+@click.command()
+@click.argument("name")
+@click.option("--only", type=click.Choice(["files", "images"]), help="Only the official files, or only the images.")
+@click.option("--splits", multiple=True, metavar="NAME", help="Only images of this split; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the list.")
+@click.option("--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="Downloads at a time.")
+@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="Requests a second, all downloads together.")  # fmt: skip
+@click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), help="Tries of one download.")
+@click.option("--retry-failed", is_flag=True, help="Ask again for images that were gone, placeholders or damaged.")
+@click.pass_obj
+def fetch(catalog: Path | None, name: str, rate: float, tries: int, only: str | None, **options: Any) -> None:
+    """Download what a data set has at plain official addresses; the same command continues a stopped one."""
+    from .download import Politeness
+    from .fetch import FetchOptions
+    from .fetch import fetch as run
+
+    click.echo(run(FetchOptions(name, catalog, only or "", politeness=Politeness(rate, tries), **options)))
+
+
+@click.command("import-biam")
+@click.option("--train", type=click.Path(path_type=Path), help="BiAM's HDF5 of training features.")
+@click.option("--test", type=click.Path(path_type=Path), help="BiAM's HDF5 of test features.")
+@click.option("--dataset", default="nuswide", show_default=True, metavar="NAME", help="Whose classes and vectors.")
+@click.option(
+    "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
+)
+@click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
+@click.pass_obj
+def import_biam(catalog: Path | None, train: Path | None, test: Path | None, **options: Any) -> None:
+    """Turn the published HDF5 features of BiAM into a store; the same command continues a stopped one."""
+    from .biam import BiamOptions
+    from .biam import import_biam as run
+
+    click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
+
+
+COMMANDS = (extract, inspect, catalog, fetch, import_biam)

@@ -25,6 +25,7 @@ class Crop:
 def load_crop(path: Path, box: np.ndarray, size: int) -> Crop:
     """Decode an image fully, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
+    A box with x0 > x1 is the mirrored crop.
     Grey, 16-bit, palette, CMYK and transparent pictures become RGB (transparency over white). Never raises for a bad
     image: the failure is the returned status.
     """
@@ -40,12 +41,15 @@ def load_crop(path: Path, box: np.ndarray, size: int) -> Crop:
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error ... on damaged files
         return Crop(None, Status.UNREADABLE, f"{type(error).__name__}: {error}")
     # cut whole pixels first: resizing with a box would blend in pixels from outside it
-    edges = tuple(round(float(edge) * side) for edge, side in zip(box, rgb.size * 2, strict=True))
+    left, right = sorted((float(box[0]), float(box[2])))
+    upright = (left, float(box[1]), right, float(box[3]))
+    edges = tuple(round(edge * side) for edge, side in zip(upright, rgb.size * 2, strict=True))
     width, height = edges[2] - edges[0], edges[3] - edges[1]
     if min(width, height) < MIN_SIDE:
         return Crop(None, Status.TOO_SMALL, f"the crop is {width} x {height} pixels")
     resized = rgb.crop(edges).resize((size, size), Image.Resampling.BILINEAR)
-    return Crop(np.asarray(resized), Status.OK)
+    mirrored = box[0] > box[2]
+    return Crop(np.asarray(ImageOps.mirror(resized) if mirrored else resized), Status.OK)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,36 @@ from ..errors import C3Error
 from .rows import Classes, Rows
 
 WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
+DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What is asked of a data set's reader beyond its catalog entry.
+
+    `crops` is a crop policy of cropping.py, `label_source` is `human` or `human+machine` (Open Images). Classes without
+    a vector are an error unless `drop_unknown_classes`. `splits` are the only ones to read; all when empty.
+    """
+
+    crops: str = "whole"
+    label_source: str = "human"
+    drop_unknown_classes: bool = False
+    splits: tuple[str, ...] = ()
+
+    def wants(self, split: str) -> bool:
+        """Whether a split is to be read."""
+        return not self.splits or split in self.splits
+
+
+def texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(rows,) numpy text of variable width: about 33 bytes for an id of 16 characters, where a Python str takes 65."""
+    return np.asarray(values, dtype=np.dtypes.StringDType())
+
+
+def unvectored(seen: Sequence[str], unseen: Sequence[str] = ()) -> Classes:
+    """Classes that wait for their vectors: the seen ones, then the unseen ones."""
+    names = (*seen, *unseen)
+    return Classes(names, np.arange(len(names)) < len(seen), np.empty((len(names), 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -27,16 +58,22 @@ class Split:
 
     def head(self, count: int) -> Split:
         """The first `count` rows."""
-        first = np.arange(min(count, len(self)))
-        rows = Rows(self.rows.image_id[first], self.rows.crop[first], self.rows.labels.take(first))
-        return Split(rows, self.path[first])
+        return self.take(np.arange(min(count, len(self))))
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The given rows (any order, repeats allowed)."""
+        taken = Rows(self.rows.image_id[rows], self.rows.crop[rows], self.rows.labels.take(rows))
+        return Split(taken, self.path[rows])
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Everything about a data set that extraction needs, read from its official files.
 
-    `labelling` is `complete` (an absent label is negative) or `verified` (an absent label is unknown).
+    `labelling` is `complete` (an absent label is negative) or `verified` (an absent label is unknown). `crops` names
+    the crop policy. `class_keys` are other names under which the vectors of the classes may be filed (Open Images
+    MIDs). `notes` are facts about the data for the evaluator, plain json: `leaks` maps an unseen class to the seen
+    classes that are nearly the same word.
     """
 
     dataset: str
@@ -44,6 +81,9 @@ class Manifest:
     labelling: str
     classes: Classes
     splits: dict[str, Split]
+    crops: str = "whole"
+    class_keys: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def select(self, splits: Sequence[str] = (), limit: int | None = None) -> Manifest:
         """Keep the named splits (all when empty) and at most `limit` rows of each."""
@@ -58,20 +98,45 @@ class Manifest:
             raise C3Error(f"data set {self.dataset}: split {empty[0]!r} has no rows")
         return replace(self, splits=kept)
 
+    def keep_classes(self, keep: np.ndarray) -> Manifest:
+        """Only the classes of a mask (classes,) bool; the labels of the others are taken out of the rows."""
+        kept = np.flatnonzero(keep)
+        classes = Classes(
+            tuple(self.classes.names[c] for c in kept), self.classes.seen[kept], self.classes.vectors[kept]
+        )
+        keys = tuple(self.class_keys[c] for c in kept) if self.class_keys else ()
+        splits = {
+            name: replace(split, rows=replace(split.rows, labels=split.rows.labels.keep_classes(keep)))
+            for name, split in self.splits.items()
+        }
+        return replace(self, classes=classes, class_keys=keys, splits=splits)
+
     def digest(self) -> str:
         """sha256 over classes, vectors, row order, crops and labels: two manifests that agree give equal stores."""
         state = hashlib.sha256()
 
         def add(*parts: object) -> None:
-            for part in parts:
-                data = part.tobytes() if isinstance(part, np.ndarray) else str(part).encode()
-                state.update(f"{len(data)}:".encode() + data)
+            encoded = (str(part).encode() for part in parts)
+            state.update(b"".join(b"%d:%b" % (len(data), data) for data in encoded))
+
+        def add_texts(values: np.ndarray) -> None:
+            for start in range(0, len(values), DIGEST_STEP):
+                add(*values[start : start + DIGEST_STEP].tolist())
+
+        def add_array(values: np.ndarray, dtype: str) -> None:
+            array = np.ascontiguousarray(values, dtype)
+            state.update(b"%d:" % array.nbytes)
+            state.update(array)
 
         add(self.labelling, *self.classes.names)
-        add(np.asarray(self.classes.seen, bool), np.asarray(self.classes.vectors, "<f4"))
+        add_array(self.classes.seen, "?")
+        add_array(self.classes.vectors, "<f4")
         for name, split in self.splits.items():
-            add(name, len(split), *split.rows.image_id.tolist(), *split.path.tolist())
-            labels = split.rows.labels
-            add(np.asarray(split.rows.crop, "<f4"), np.asarray(labels.indptr, "<i8"))
-            add(np.asarray(labels.indices, "<i4"), labels.value)
+            add(name, len(split))
+            add_texts(split.rows.image_id)
+            add_texts(split.path)
+            add_array(split.rows.crop, "<f4")
+            add_array(split.rows.labels.indptr, "<i8")
+            add_array(split.rows.labels.indices, "<i4")
+            add_array(split.rows.labels.value, "i1")
         return state.hexdigest()

@@ -31,8 +31,24 @@ class SparseLabels:
             value.extend(v for _, v in entries)
         return cls(np.cumsum(lengths, dtype=np.int64), np.array(indices, np.int32), np.array(value, np.int8))
 
+    @classmethod
+    def from_pairs(cls, rows: int, row: np.ndarray, indices: np.ndarray, value: np.ndarray) -> SparseLabels:
+        """Build from columns: entry i says that `row[i]` has class `indices[i]` with `value[i]`. Pairs are unique."""
+        order = np.lexsort((indices, row))
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))]).astype(np.int64)
+        return cls(indptr, indices[order].astype(np.int32), value[order].astype(np.int8))
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
+
+    def keep_classes(self, keep: np.ndarray) -> SparseLabels:
+        """Only the classes of a mask (classes,) bool, which are then numbered without gaps."""
+        entry = keep[self.indices]
+        kept = np.concatenate([[0], np.cumsum(entry)])
+        number = np.cumsum(keep) - 1
+        return SparseLabels(
+            kept[self.indptr].astype(np.int64), number[self.indices[entry]].astype(np.int32), self.value[entry]
+        )
 
     def take(self, rows: np.ndarray) -> SparseLabels:
         """The labels of the given rows (any order, repeats allowed)."""

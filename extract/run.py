@@ -20,7 +20,7 @@ from .backbones import Backbone, backbone_spec, load_backbone
 from .cache import FeatureCache, Level, Status
 from .catalog import Catalog
 from .datasets import read_manifest
-from .manifest import Manifest
+from .manifest import Manifest, ReadOptions
 from .shard import Report, ShardTask, run_shard
 
 LOG = logging.getLogger("c3")
@@ -40,6 +40,14 @@ class ExtractOptions:
     batch_size: int = 32
     device: str = "auto"
     overwrite: bool = False
+    crops: str = "whole"
+    label_source: str = "human"
+    drop_unknown_classes: bool = False
+
+    @property
+    def reading(self) -> ReadOptions:
+        """What of this concerns the reader of the data set."""
+        return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
 
 def extract(options: ExtractOptions) -> str:
@@ -53,7 +61,7 @@ def extract(options: ExtractOptions) -> str:
     device = resolve_device(options.device)
     if options.out.exists() and not options.overwrite:
         FeatureCache.open(options.out)  # refuse a path that holds something else before any work
-    manifest = read_manifest(spec).select(options.splits, options.limit)
+    manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
     backbone = load_backbone(options.backbone, _weights(options, catalog), device)
 
     config = _config(manifest, backbone)
@@ -121,7 +129,7 @@ def _config(manifest: Manifest, backbone: Backbone) -> dict[str, Any]:
         "weights_sha256": backbone.weights_sha256,
         "taps": [asdict(tap) for tap in backbone.spec.taps],
         "transform": backbone.transform,
-        "crops": "whole",
+        "crops": manifest.crops,
     }
 
 

@@ -1,77 +1,165 @@
-"""Class names -> word vectors, from a file of vectors in the GloVe / fastText text format."""
+"""Class names -> word vectors, with a report of what was found, what was not, and which classes share a vector."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from pathlib import Path
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import C3Error
+from .catalog import VectorSpec
+from .manifest import Manifest
+from .rows import Classes
+from .vectorfiles import Vectors, read_vectors
 
 LOG = logging.getLogger("c3")
+SHOWN = 10  # names listed in a line of the log
+STOP_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "of",
+        "on",
+        "or",
+        "s",
+        "the",
+        "to",
+        "with",
+    ]  # s: of a possessive
+)
 
 
-def class_vectors(names: Iterable[str], path: Path) -> np.ndarray:
-    """(classes, d_w) float32 vectors, as read. A name that is not in the file is the mean of its words' vectors.
+@dataclass(frozen=True)
+class Coverage:
+    """How classes found their vectors: under the whole name, as the mean of words, of only some words, or not at all.
 
-    Raises C3Error when a class has no vector at all; the line lists every such class.
+    `partly` maps a class to its words without a vector; `identical` lists groups of classes that share one vector.
     """
-    names = list(names)
-    wanted = {form for name in names for form in (_key(name), *_words(name))}
-    table = read_text_vectors(path, wanted)
-    vectors, without, partly = [], [], []
-    for name in names:
-        words = [_key(name)] if _key(name) in table else _words(name)
-        found = [word for word in words if word in table]
-        if not found:
-            without.append(name)
-            continue
-        if len(found) < len(words):
-            partly.append(f"{name} ({' '.join(found)})")
-        vectors.append(np.mean([table[word] for word in found], axis=0))
-    if without:
+
+    classes: int
+    whole: int
+    averaged: int
+    partly: dict[str, list[str]]
+    missing: tuple[str, ...]
+    identical: tuple[tuple[str, ...], ...]
+
+    def lines(self) -> list[str]:
+        """The report in words, one finding a line."""
+        lines = [
+            f"{self.classes - len(self.missing)} of {self.classes} classes have a vector: {self.whole} by their whole "
+            f"name, {self.averaged} as the mean of their words, {len(self.partly)} of these of only some words"
+        ]
+        if self.partly:
+            lines.append("words without a vector: " + _some(f"{c} ({' '.join(w)})" for c, w in self.partly.items()))
+        if self.missing:
+            lines.append("classes without a vector: " + _some(self.missing))
+        if self.identical:
+            lines.append(
+                f"{len(self.identical)} groups of classes share one vector and cannot be told apart: "
+                + _some(" = ".join(group) for group in self.identical)
+            )
+        return lines
+
+
+def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = ()) -> tuple[np.ndarray, Coverage]:
+    """(classes, d_w) float32 vectors as read, a row of NaN where a class has none, and the coverage.
+
+    A class is looked up under its key (`keys`, an Open Images MID), its name as written, in lower case, and with `_` or
+    `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a vector.
+    Stop words and punctuation count only where a name has nothing else.
+    """
+    forms = [_whole_forms(name, *keys[c : c + 1]) for c, name in enumerate(names)]
+    words = [_words(name) if spec.lookup == "words" else [] for name in names]
+    wanted = {form for group in (*forms, *words) for form in group}
+    vectors = read_vectors(spec, wanted)
+    found = [_lookup(forms[c], words[c], vectors) for c in range(len(names))]
+    d_w = next((len(vector) for vector, _, _ in found if vector is not None), 0)
+    matrix = np.full((len(names), d_w), np.nan, np.float32)
+    for c, (vector, _, _) in enumerate(found):
+        if vector is not None:
+            matrix[c] = vector
+    coverage = Coverage(
+        classes=len(names),
+        whole=sum(vector is not None and whole for vector, whole, _ in found),
+        averaged=sum(vector is not None and not whole for vector, whole, _ in found),
+        partly={names[c]: lost for c, (vector, _, lost) in enumerate(found) if vector is not None and lost},
+        missing=tuple(names[c] for c, (vector, _, _) in enumerate(found) if vector is None),
+        identical=_identical(names, matrix),
+    )
+    return matrix, coverage
+
+
+def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = False) -> Manifest:
+    """Give the classes of a manifest their vectors; `drop_unknown` drops the classes that have none, with their labels.
+
+    Raises C3Error listing every class without a vector.
+    """
+    names = manifest.classes.names
+    vectors, coverage = class_vectors(names, spec, manifest.class_keys)
+    if coverage.missing and (not drop_unknown or len(coverage.missing) == len(names)):
         raise C3Error(
-            f"{len(without)} of {len(names)} classes have no vector in {path}: {', '.join(without)}. "
-            "Add their words to the vectors file, or take the classes out of the labels"
+            f"{len(coverage.missing)} of {len(names)} classes have no vector in {spec.path}: "
+            f"{', '.join(coverage.missing)}. Add their words to the vectors file, or leave these classes out with "
+            "--drop-unknown-classes"
         )
-    if partly:
-        LOG.warning("classes whose vector is the mean of only some of their words: %s", ", ".join(partly))
-    return np.stack(vectors).astype(np.float32)
+    summary, *findings = coverage.lines()
+    LOG.info("%s: %s", spec.name, summary)
+    for finding in findings:
+        LOG.warning("%s: %s", spec.name, finding)
+    joined = replace(manifest, classes=Classes(names, manifest.classes.seen, vectors))
+    if not coverage.missing:
+        return joined
+    return joined.keep_classes(~np.isnan(vectors[:, 0]))
 
 
-def read_text_vectors(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    """word -> (d_w,) float32 of the wanted words, in one pass over a text file of any size.
-
-    A first line of two integers (fastText, word2vec) is skipped. Raises C3Error naming the line whose length differs.
-    """
-    table: dict[str, np.ndarray] = {}
-    d_w = None
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if number == 1 and re.fullmatch(r"\d+ \d+\s*", line):
-                continue
-            word, _, rest = line.rstrip().partition(" ")
-            if word not in wanted or word in table:
-                continue
-            try:
-                vector = np.array(rest.split(), dtype=np.float32)
-            except ValueError:
-                raise C3Error(
-                    f"{path} line {number}: the vector of {word!r} holds something that is no number"
-                ) from None
-            d_w = d_w or len(vector)
-            if len(vector) != d_w or not np.isfinite(vector).all():
-                raise C3Error(f"{path} line {number}: {word!r} has {len(vector)} finite values, expected {d_w}")
-            table[word] = vector
-    return table
+def _lookup(forms: list[str], words: list[str], vectors: Vectors) -> tuple[np.ndarray | None, bool, list[str]]:
+    """The vector, whether the whole name has it, and the words that had to be left out of the mean."""
+    for form in forms:
+        if form in vectors:
+            return vectors[form], True, []
+    present = [word for word in words if word in vectors]
+    if not present:
+        return None, False, []
+    mean = np.mean([vectors[word] for word in present], axis=0)
+    return mean, len(words) == 1, [word for word in words if word not in vectors]
 
 
-def _key(name: str) -> str:
-    return name.strip().lower()
+def _whole_forms(name: str, key: str = "") -> list[str]:
+    exact = name.strip()
+    lower = exact.lower()
+    joined = [separator.join(_split(lower)) for separator in "_-"]
+    return [form for form in dict.fromkeys([key, exact, lower, *joined]) if form]
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\s_\-/,()&.']+", _key(name)) if word]
+    words = _split(name.lower())
+    return [word for word in words if word not in STOP_WORDS] or words
+
+
+def _split(name: str) -> list[str]:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return [word for word in re.split(r"[\s_\-/,()&.'’\"!?:;+]+", plain) if word]
+
+
+def _identical(names: Sequence[str], vectors: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    groups: dict[bytes, list[str]] = defaultdict(list)
+    for name, vector in zip(names, vectors, strict=True):
+        if vector.size and not np.isnan(vector[0]):
+            groups[vector.tobytes()].append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _some(items: Iterable[str]) -> str:
+    items = list(items)
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

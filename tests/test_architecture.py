@@ -14,9 +14,11 @@ SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  #
 
 # Inside a folder a file imports only files that stand further down in its list.
 ORDER = {
-    "extract": ["commands", "run", "datasets", "inspect", "shard", "catalog", "wordvectors", "manifest", "crops",
-                "backbones", "pyramid", "cache", "rows"],
-    "extract/datasets": ["__init__", "demo", "scenes", "table"],
+    "extract": ["commands", "run", "biam", "fetch", "urls", "download", "check", "datasets", "inspect", "shard",
+                "cropping", "wordvectors", "vectorfiles", "lists", "safepickle", "catalog", "leaks", "manifest",
+                "crops", "backbones", "pyramid", "cache", "rows"],
+    "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
+                         "openimages_classes", "openimages_csv", "coco", "boxes"],
     "train": ["commands", "run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention", "losses",
               "runs"],
     "train/methods": ["__init__", "c3_released", "c3", "fast0tag", "base"],
@@ -24,7 +26,17 @@ ORDER = {
 }  # fmt: skip
 
 # What a command may call: the front doors, and the tools that are complete in one file.
-DOORS = ("extract.run", "extract.inspect", "extract.catalog", "train.run", "evaluate.run")
+DOORS = (
+    "extract.run",
+    "extract.inspect",
+    "extract.catalog",
+    "extract.check",
+    "extract.download",
+    "extract.fetch",
+    "extract.biam",
+    "train.run",
+    "evaluate.run",
+)
 
 
 def modules() -> dict[str, Path]:

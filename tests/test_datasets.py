@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from c3.catalog_file import read_catalog
 from c3.errors import C3Error
-from c3.extract.catalog import Catalog, check
+from c3.extract.catalog import Catalog
+from c3.extract.check import check
 from c3.extract.datasets import read_manifest
 from c3.extract.manifest import Manifest
 from c3.extract.wordvectors import class_vectors

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from ...errors import C3Error
-from ..catalog import DatasetSpec, require_file
-from ..manifest import WHOLE_IMAGE, Manifest, Split
+from ..catalog import DatasetSpec
+from ..lists import class_list
+from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split
 from ..rows import Classes, Rows, SparseLabels
-from ..wordvectors import class_vectors
 
 COLUMNS = ("image_path", "labels", "split")
 SPLITS = ("train", "val", "test")
 SEPARATOR = "|"
 
 
-def table_manifest(spec: DatasetSpec) -> Manifest:
-    """Read `table` (csv), the optional `unseen` and `classes` lists and the word vectors.
+def table_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Manifest:
+    """Read `table` (csv) and the optional `unseen` and `classes` lists.
 
     Rows are ordered by split, then by image path, whatever the order in the file. Raises C3Error naming file and line.
     """
@@ -27,27 +27,22 @@ def table_manifest(spec: DatasetSpec) -> Manifest:
     table = _read_table(path)
     positive = [_names(cell) for cell in table["labels"]]
     negative = [_names(cell) for cell in table["negatives"]] if "negatives" in table else [[]] * len(table)
-    names = _class_names(spec, path, positive, negative)
+    names = _class_names(spec, positive, negative)
     index = {name: c for c, name in enumerate(names)}
     _check_rows(path, table, positive, negative, index)
-
-    unseen = set(_lines(spec.file("unseen"))) if "unseen" in spec.options else set()
+    unseen = set(class_list(spec.file("unseen"))) if "unseen" in spec.options else set()
     if unseen - set(names):
         raise C3Error(
             f"{spec.file('unseen')}: unseen classes that {path} does not use: {', '.join(sorted(unseen - set(names)))}"
         )
-    if spec.vectors is None:
-        raise C3Error(
-            f"data set {spec.name} in {spec.catalog}: the setting 'vectors' is missing (a name of the section vectors)"
-        )
-    vectors = class_vectors(names, require_file(spec.vectors.path, f"vectors {spec.vectors.name}"))
-    classes = Classes(tuple(names), np.array([name not in unseen for name in names]), vectors)
+    seen = np.array([name not in unseen for name in names], bool)
+    classes = Classes(tuple(names), seen, np.empty((len(names), 0), np.float32))
 
     order = table.sort_values("image_path", kind="stable").index
     splits = {}
     for split in SPLITS:
         rows = [row for row in order if table["split"][row] == split]
-        if not rows:
+        if not rows or not options.wants(split):
             continue
         paths = np.array(table["image_path"][rows].tolist(), dtype=object)
         labels = SparseLabels.from_lists(
@@ -56,6 +51,11 @@ def table_manifest(spec: DatasetSpec) -> Manifest:
         crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(rows), 1))
         splits[split] = Split(Rows(paths, crops, labels), paths)
     return Manifest(spec.name, spec.folder("images"), spec.labelling, classes, splits)
+
+
+def table_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
+    """The classes that the table uses, or those of the `classes` list; no class has a key besides its name."""
+    return table_manifest(spec).classes, ()
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -73,14 +73,10 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _class_names(spec: DatasetSpec, path: Path, positive: list[list[str]], negative: list[list[str]]) -> list[str]:
-    if "classes" not in spec.options:
-        return sorted({name for row in (*positive, *negative) for name in row})
-    names = _lines(spec.file("classes"))
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise C3Error(f"{spec.file('classes')}: classes listed twice: {', '.join(repeated)}")
-    return names
+def _class_names(spec: DatasetSpec, positive: list[list[str]], negative: list[list[str]]) -> list[str]:
+    if "classes" in spec.options:
+        return class_list(spec.file("classes"))
+    return sorted({name for row in (*positive, *negative) for name in row})
 
 
 def _check_rows(
@@ -107,7 +103,3 @@ def _check_rows(
 
 def _names(cell: str) -> list[str]:
     return [name.strip() for name in cell.split(SEPARATOR) if name.strip()]
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

@@ -1,0 +1,102 @@
+"""`c3 catalog check`: is a data set complete on this disk, and does it hold what its official documents state?"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import C3Error
+from .catalog import Catalog, DatasetSpec, FileSpec
+from .datasets import kind_of, vector_coverage
+
+TABLE_PATHS = ("table", "images", "classes", "unseen")  # settings of a table that name a file or a folder
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Check:
+    """The lines of the report, and whether nothing is missing or wrong."""
+
+    lines: tuple[str, ...]
+    complete: bool
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def check(user_file: Path | None, name: str) -> Check:
+    """Look at every file of a data set, then count what is in them, then look up the word vectors of its classes.
+
+    A missing file is shown with its origin and its place. Files with a known sha256 are hashed; counts that the
+    official documents state are compared as soon as no file is missing.
+    """
+    spec = Catalog(user_file).dataset(name)
+    lines, problems = [], 0
+    for file in (*spec.files, *_own_files(spec)):
+        finding = _finding(spec, file)
+        problems += not finding.startswith(("ok", "not there"))
+        lines.append(f"{finding:<8} {spec.root / file.path}")
+    if spec.vectors and not spec.vectors.path.exists():
+        problems += 1
+        origin = f"from {spec.vectors.source}; " if spec.vectors.source else ""
+        lines.append(f"missing (word vectors, {origin}your own catalog may name others): {spec.vectors.path}")
+    if not problems:
+        findings, wrong = _contents(spec)
+        lines, problems = lines + findings, problems + wrong
+    return Check(tuple(lines), not problems)
+
+
+def _own_files(spec: DatasetSpec) -> list[FileSpec]:
+    """The files that the settings of a table name; a data set with official files lists them in its entry."""
+    source = "drawn by c3 extract" if spec.kind == "demo" else ""
+    settings = [] if spec.files else [option for option in TABLE_PATHS if option in spec.options]
+    return [FileSpec(str(spec.options[option]), source) for option in settings]
+
+
+def _finding(spec: DatasetSpec, file: FileSpec) -> str:
+    path = spec.root / file.path
+    if not path.exists():
+        if file.instead and all((spec.root / other).exists() for other in file.instead):
+            return f"ok (instead: {', '.join(file.instead)})"
+        other = f"; or in its place {', '.join(file.instead)}" if file.instead else ""
+        size = f", {file.size:,} bytes" if file.size else ""
+        origin = f" (from {file.origin}{size}{other})" if file.origin else ""
+        command = f"; c3 fetch {spec.name} takes it from there" if file.url else ""
+        return f"{'not there, optional' if file.optional else 'missing'}{origin}{command}:"
+    if path.is_dir():
+        return "ok" if any(path.iterdir()) else f"empty folder (from {file.origin}):"
+    found = path.stat().st_size
+    if file.size is not None and found != file.size:
+        return f"{found:,} bytes, expected {file.size:,} (from {file.origin}):"
+    if file.sha256 is not None and (digest := sha256(path)) != file.sha256:
+        return f"sha256 {digest[:16]}..., expected {file.sha256[:16]}... (from {file.origin}):"
+    return "ok" + (f" {found:,} bytes, sha256 as known" if file.sha256 else "")
+
+
+def _contents(spec: DatasetSpec) -> tuple[list[str], int]:
+    """Counts against the official ones, and the coverage of the word vectors; problems are counted, not raised."""
+    lines, problems = [], 0
+    try:
+        count = kind_of(spec).counts
+        for name, found in (count(spec) if count else {}).items():
+            expected = spec.counts.get(name)
+            wrong = expected is not None and expected != found
+            problems += wrong
+            shown = "" if expected is None else f", expected {expected:,}" if wrong else ", as stated officially"
+            lines.append(f"{'wrong' if wrong else 'ok':<8} {name.replace('_', ' ')}: {found:,}{shown}")
+        if spec.vectors and spec.kind != "demo":
+            coverage = vector_coverage(spec)
+            lines += [f"{'vectors':<8} {line}" for line in coverage.lines()]
+    except C3Error as error:
+        return [*lines, f"wrong    {error}"], problems + 1
+    return lines, problems
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            state.update(chunk)
+    return state.hexdigest()

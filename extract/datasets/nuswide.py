@@ -1,0 +1,97 @@
+"""NUS-WIDE from its official text files: Flickr tags for 925 seen classes, human labels for the 81 concepts."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from ...errors import C3Error
+from ..catalog import DatasetSpec
+from ..lists import class_list
+from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, texts, unvectored
+from ..rows import Classes, Rows, SparseLabels
+from .nuswide_labels import NusWideLabels, Positives
+
+
+def nuswide_classes(spec: DatasetSpec) -> Classes:
+    """925 seen tags in the order of TagList1k, then the 81 concepts; with `classes: concepts` the 81 alone, all seen.
+
+    The seen tags are TagList1k without the words that are also concepts (75 of them).
+    """
+    concepts = _concepts(spec)
+    if _concepts_only(spec):
+        return unvectored(concepts)
+    seen = [tag for tag in _tags(spec) if tag not in set(concepts)]
+    return unvectored(seen, concepts)
+
+
+def nuswide_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
+    """Read the image lists, the tags and the human labels of the official folders into rows sorted by image path.
+
+    Labels are complete: what nobody gave is negative. `validation: N` in the catalog entry moves N images of train,
+    those with the smallest sha256 of their path, into a split `val`. Raises C3Error naming file and line.
+    """
+    classes = nuswide_classes(spec)
+    labels = NusWideLabels(spec)
+    concepts = _concepts(spec)
+    index = {name: c for c, name in enumerate(classes.names)}
+    tables = [labels.concepts(concepts, np.array([index[name] for name in concepts]))]
+    if not _concepts_only(spec):
+        # a tag that is also a concept has its label from people
+        column = [-1 if tag in set(concepts) else index[tag] for tag in _tags(spec)]
+        tables.append(labels.tags(np.array(column)))
+    held_out = _validation(labels.images["train"], spec)
+    splits = {}
+    for split, official in (("train", "train"), ("val", "train"), ("test", "test")):
+        images = labels.images[official]
+        chosen = np.array([(image in held_out) == (split == "val") for image in images], bool)
+        if options.wants(split) and chosen.any():
+            splits[split] = _split(images, chosen, Positives.join(table[official] for table in tables))
+    return Manifest(spec.name, spec.path("images", "Flickr"), spec.labelling, classes, splits)
+
+
+def nuswide_counts(spec: DatasetSpec) -> dict[str, int]:
+    """What the official lists hold, by the names of the catalog's `counts`."""
+    classes, labels = nuswide_classes(spec), NusWideLabels(spec)
+    counts = {f"{split}_images": len(images) for split, images in labels.images.items()}
+    counts |= {"concepts": len(_concepts(spec)), "label_files": sum(1 for _ in labels.folder.glob("Labels_*.txt"))}
+    if not _concepts_only(spec):
+        counts |= {"tags": len(_tags(spec)), "overlap": len(_tags(spec)) - int(classes.seen.sum())}
+    return counts | {"seen": int(classes.seen.sum()), "unseen": int((~classes.seen).sum())}
+
+
+def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Split:
+    kept = np.flatnonzero(chosen)
+    paths = np.array([images[row] for row in kept], dtype=object)
+    order = np.argsort(paths, kind="stable")
+    rank = np.full(len(images), -1)
+    rank[kept[order]] = np.arange(len(kept))
+    row = rank[positives.row]
+    inside = row >= 0
+    value = np.ones(int(inside.sum()), np.int8)
+    labels = SparseLabels.from_pairs(len(kept), row[inside], positives.column[inside], value)
+    names = texts(paths[order])
+    return Split(Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(kept), 1)), labels), names)
+
+
+def _validation(images: list[str], spec: DatasetSpec) -> set[str]:
+    count = spec.options.get("validation", 0)
+    if not isinstance(count, int) or not 0 <= count < len(images):
+        raise C3Error(
+            f"data set {spec.name} in {spec.catalog}: validation must be a number of train images below "
+            f"{len(images):,}, found {count!r}"
+        )
+    return set(sorted(images, key=lambda image: hashlib.sha256(image.encode()).digest())[:count])
+
+
+def _concepts_only(spec: DatasetSpec) -> bool:
+    return spec.options.get("classes") == "concepts"
+
+
+def _concepts(spec: DatasetSpec) -> list[str]:
+    return class_list(spec.official("concepts", "ConceptsList/Concepts81.txt"))
+
+
+def _tags(spec: DatasetSpec) -> list[str]:
+    return class_list(spec.official("tags", "NUS_WID_Tags/TagList1k.txt"))

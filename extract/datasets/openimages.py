@@ -1,0 +1,159 @@
+"""Open Images V4 from its official csv files: image-level labels that people verified, present or absent."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import C3Error
+from ..catalog import DatasetSpec
+from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, unvectored
+from ..rows import Classes, Rows, SparseLabels
+from .boxes import BoxOptions, ImageBoxes, box_split
+from .openimages_classes import OpenImagesClasses, read_classes
+from .openimages_csv import Labels, id_texts, read_boxes, read_labels
+
+LOG = logging.getLogger("c3")
+OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
+SOURCES = ("human", "human+machine")
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images of a split, sorted: id (rows,) uint64, and their merged labels."""
+
+    id: np.ndarray
+    labels: SparseLabels
+
+
+def openimages_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
+    """7,186 seen classes in the order of classes-trainable.txt, then 400 unseen ones; and their MIDs."""
+    classes = read_classes(spec)
+    seen = len(classes.seen)
+    return unvectored(classes.names[:seen], classes.names[seen:]), classes.mids
+
+
+def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
+    """Read the annotation files into rows sorted by image id, for whole images or for `boxes`.
+
+    Rows of train are the images with a label of a seen class; rows of val and test are all images of their file. Labels
+    are verified: what is not listed is unknown. A pair that is listed more than once counts once, +1 where any row says
+    so. With `label_source` human+machine, machine labels add +1 in train where people said nothing.
+    """
+    if options.label_source not in SOURCES:
+        raise C3Error(f"label source must be one of {', '.join(SOURCES)}, found {options.label_source!r}")
+    classes = read_classes(spec)
+    splits = {}
+    for split in OFFICIAL:
+        if options.wants(split):
+            images = _read_split(spec, split, classes, machine=split == "train" and options.label_source != "human")
+            whole = _rows(images, _pattern(spec.path("images", "images"), OFFICIAL[split]))
+            splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
+    names, mids = openimages_classes(spec)
+    return Manifest(
+        spec.name, spec.path("images", "images"), spec.labelling, names, splits, class_keys=mids,
+        notes={"label_source": options.label_source},
+    )  # fmt: skip
+
+
+def openimages_counts(spec: DatasetSpec) -> dict[str, int]:
+    """What the official files hold, by the names of the catalog's `counts`; the label files are read whole."""
+    classes = read_classes(spec)
+    counts = {"class_descriptions": classes.described, "test_only": classes.test_only}
+    counts |= {"seen": len(classes.seen), "unseen": len(classes.unseen)}
+    for split in OFFICIAL:
+        labels = read_labels(_label_file(spec, split), classes.mids)
+        counts |= _counts(split, labels)
+    return counts
+
+
+def _read_split(spec: DatasetSpec, split: str, classes: OpenImagesClasses, machine: bool) -> _Images:
+    path = _label_file(spec, split)
+    human = read_labels(path, classes.mids)
+    for name, found in _counts(split, human).items():
+        spec.expect(name, found, path)
+    sources = [human]
+    if machine:
+        sources.append(read_labels(_label_file(spec, split, "machine"), classes.mids, human=False))
+    images = np.unique(np.concatenate([source.images for source in sources]))
+    labels = merge(images, sources, len(classes.mids), path)
+    if split != "train":
+        return _Images(images, labels)
+    row = np.repeat(np.arange(len(labels)), np.diff(labels.indptr))
+    seen = np.bincount(row[labels.indices < len(classes.seen)], minlength=len(images)) > 0
+    LOG.info("%s: %s of %s images have a label of a seen class", path.name, f"{seen.sum():,}", f"{len(images):,}")
+    kept = np.flatnonzero(seen)
+    return _Images(images[kept], labels.take(kept))
+
+
+def merge(images: np.ndarray, sources: list[Labels], classes: int, path: Path) -> SparseLabels:
+    """One label for every (image, class): human +1 before human -1 before machine +1. images (rows,) are sorted ids."""
+    rank = {0: (2, 3), 1: (1, 1)}  # source -> rank of its -1 and of its +1; the highest of a pair counts
+    # a pair and its rank are one integer, so that one sort in place brings the winner of a pair to its end
+    parts = []
+    for number, source in enumerate(sources):
+        pair = np.searchsorted(images, source.image) * np.int64(classes) + source.column
+        parts.append(pair * 4 + np.where(source.value > 0, rank[number][1], rank[number][0]))
+    code = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    del parts, pair
+    code.sort()
+    last = np.ones(len(code), bool)
+    last[:-1] = (code[1:] >> 2) != (code[:-1] >> 2)
+    repeated = len(code) - int(last.sum())
+    code = code[last]
+    if repeated:
+        LOG.info("%s: %s labels of the same image and class were merged, +1 before -1", path.name, f"{repeated:,}")
+    pair = code >> 2
+    counts = np.bincount(pair // classes, minlength=len(images))
+    value = np.where(code & 3 == 2, -1, 1).astype(np.int8)
+    return SparseLabels(np.concatenate([[0], np.cumsum(counts)]), (pair % classes).astype(np.int32), value)
+
+
+def _boxes(spec: DatasetSpec, split: str, classes: OpenImagesClasses, whole: Split, images: _Images) -> Split:
+    path = spec.official(f"{split}_boxes", f"{OFFICIAL[split]}-annotations-bbox.csv")
+    boxes = read_boxes(path, classes.mids)
+    spec.expect(f"{split}_boxes", boxes.rows, path)
+    row = np.minimum(np.searchsorted(images.id, boxes.image), len(images.id) - 1)
+    known = images.id[row] == boxes.image
+    return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known]), BoxOptions.of(spec))
+
+
+def _rows(images: _Images, pattern: str) -> Split:
+    ids = id_texts(images.id)
+    shard, name = pattern.split("{id}")
+    folder = shard.encode()
+    if "{shard}" in shard:
+        before, after = shard.split("{shard}")
+        folder = np.strings.add(np.strings.add(before.encode(), ids.astype("S1")), after.encode())
+    paths = np.strings.add(np.strings.add(folder, ids), name.encode()).astype(np.dtypes.StringDType())
+    crops = np.tile(np.float32(WHOLE_IMAGE), (len(ids), 1))
+    return Split(Rows(ids.astype(np.dtypes.StringDType()), crops, images.labels), paths)
+
+
+def _pattern(root: Path, split: str) -> str:
+    """Where an image of a split lies below the images folder, as far as folders tell.
+
+    CVDF's archives unpack to train_0 ... train_f, by the first digit of the id; other layouts are a folder for each
+    split, and one folder for all.
+    """
+    for folder in (root, root / split):
+        if folder.is_dir() and any(re.fullmatch(rf"{split}_[0-9a-f]", path.name) for path in folder.iterdir()):
+            return f"{split}/{split}_{{shard}}/{{id}}.jpg" if folder != root else f"{split}_{{shard}}/{{id}}.jpg"
+    return f"{split}/{{id}}.jpg" if (root / split).is_dir() else "{id}.jpg"
+
+
+def _counts(split: str, labels: Labels) -> dict[str, int]:
+    return {
+        f"{split}_images": len(labels.images),
+        f"{split}_labels": labels.rows,
+        f"{split}_positives": labels.positives,
+        f"{split}_negatives": labels.negatives,
+    }
+
+
+def _label_file(spec: DatasetSpec, split: str, source: str = "human") -> Path:
+    return spec.official(f"{split}_{source}", f"{OFFICIAL[split]}-annotations-{source}-imagelabels.csv")

@@ -1,0 +1,93 @@
+"""The classes of Open Images V4: 7,186 trainable ones that are seen, and the 400 unseen ones of LESA and BiAM."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import C3Error
+from ..catalog import DatasetSpec
+from ..lists import class_list, numbered_lines, read_names
+
+
+@dataclass(frozen=True)
+class OpenImagesClasses:
+    """MIDs and names of the classes, seen first; `test_only` is how many classes the unseen ones were chosen from.
+
+    A name that several classes have is followed by the MID, so that names identify.
+    """
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    names: tuple[str, ...]
+    described: int
+    test_only: int
+
+    @property
+    def mids(self) -> tuple[str, ...]:
+        return self.seen + self.unseen
+
+
+def read_classes(spec: DatasetSpec) -> OpenImagesClasses:
+    """Read classes-trainable.txt (its order is the order of the seen classes), the unseen lists and the names.
+
+    top_400_unseen.csv holds positions in unseen_labels.pkl; `unseen` in the catalog entry may name a plain list of MIDs
+    in its place. Raises C3Error naming file and line.
+    """
+    trainable = spec.official("trainable", "classes-trainable.txt")
+    seen = class_list(trainable)
+    spec.expect("seen", len(seen), trainable)
+    unseen, test_only = _unseen(spec)
+    both = set(seen) & set(unseen)
+    if both:
+        raise C3Error(f"{trainable}: {min(both)} is also an unseen class; the lists are of different editions")
+    descriptions = spec.official("descriptions", "class-descriptions.csv")
+    described = _descriptions(descriptions)
+    spec.expect("class_descriptions", len(described), descriptions)
+    mids = (*seen, *unseen)
+    for mid in mids:
+        if mid not in described:
+            raise C3Error(f"{descriptions} has no line for {mid}, which is a class of {trainable.name} or unseen")
+    names = [described[mid] for mid in mids]
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    unique = tuple(f"{name} ({mid})" if name in repeated else name for mid, name in zip(mids, names, strict=True))
+    return OpenImagesClasses(tuple(seen), tuple(unseen), unique, len(described), test_only)
+
+
+def _unseen(spec: DatasetSpec) -> tuple[list[str], int]:
+    if "unseen" in spec.options:
+        mids = class_list(spec.file("unseen"))
+        return mids, len(mids)
+    path = spec.official("unseen_labels", "unseen_labels.pkl")
+    test_only = read_names(path)
+    spec.expect("test_only", len(test_only), path)
+    chosen = spec.official("unseen_top", "top_400_unseen.csv")
+    positions = []
+    for number, text in numbered_lines(chosen):
+        if not text.isdecimal() or int(text) >= len(test_only):
+            raise C3Error(
+                f"{chosen} line {number}: expected a position in {path.name}, 0 to {len(test_only) - 1}, found {text!r}"
+            )
+        if int(text) in positions:
+            raise C3Error(f"{chosen} line {number}: position {text} is listed already")
+        positions.append(int(text))
+    spec.expect("unseen", len(positions), chosen)
+    return [test_only[position] for position in positions], len(test_only)
+
+
+def _descriptions(path: Path) -> dict[str, str]:
+    described: dict[str, str] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            for row in (reader := csv.reader(file, strict=True)):
+                if len(row) != 2 or not row[0].startswith("/"):
+                    raise C3Error(f"{path} line {reader.line_num}: expected MID,name, found {','.join(row)!r}")
+                mid, name = row[0], row[1].strip()
+                if mid in described:
+                    raise C3Error(f"{path} line {reader.line_num}: {mid} is listed already")
+                described[mid] = name
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise C3Error(f"{path} cannot be read as csv: {error}") from error
+    return described
