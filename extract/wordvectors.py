@@ -77,10 +77,13 @@ def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = 
 
     A class is looked up under its key (`keys`, an Open Images MID), its name as written, in lower case, and with `_` or
     `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a vector.
-    Stop words and punctuation count only where a name has nothing else.
+    Stop words and punctuation count only where a name has nothing else. A key in brackets at the end of a name only
+    tells two classes of one name apart, and is left out.
     """
-    forms = [_whole_forms(name, *keys[c : c + 1]) for c, name in enumerate(names)]
-    words = [_words(name) if spec.lookup == "words" else [] for name in names]
+    keys = keys or [""] * len(names)
+    plain = [name.removesuffix(f" ({key})") for name, key in zip(names, keys, strict=True)]
+    forms = [_whole_forms(name, key) for name, key in zip(plain, keys, strict=True)]
+    words = [_words(name) if spec.lookup == "words" else [] for name in plain]
     wanted = {form for group in (*forms, *words) for form in group}
     vectors = read_vectors(spec, wanted)
     found = [_lookup(forms[c], words[c], vectors) for c in range(len(names))]
@@ -135,7 +138,7 @@ def _lookup(forms: list[str], words: list[str], vectors: Vectors) -> tuple[np.nd
     return mean, len(words) == 1, [word for word in words if word not in vectors]
 
 
-def _whole_forms(name: str, key: str = "") -> list[str]:
+def _whole_forms(name: str, key: str) -> list[str]:
     exact = name.strip()
     lower = exact.lower()
     joined = [separator.join(_split(lower)) for separator in "_-"]

@@ -6,6 +6,7 @@ The train file has 27.9 million rows. No piece of it is larger than `STEP` rows,
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_boxes(path: Path, mids: Sequence[str]) -> Boxes:
         inside = ((corners >= 0) & (corners <= 1)).all(axis=1) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
         if not inside.all():
             row = int(np.flatnonzero(~inside)[0])
-            x0, y0, x1, y1 = (f"{edge:g}" for edge in corners[row])
+            x0, y0, x1, y1 = (f"{edge:.6g}" for edge in corners[row])
             raise C3Error(
                 f"{path} line {first + row}: a box needs 0 <= min < max <= 1, found XMin {x0}, XMax {x1}, "
                 f"YMin {y0}, YMax {y1}"
@@ -102,8 +103,10 @@ def read_boxes(path: Path, mids: Sequence[str]) -> Boxes:
 
 def id_texts(images: np.ndarray) -> np.ndarray:
     """(rows,) uint64 image ids as (rows,) bytes of 16 hexadecimal digits."""
-    nibbles = (images[:, None] >> np.arange(60, -4, -4, dtype=np.uint64)) & np.uint64(15)
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)[nibbles.astype(np.uint8)]
+    digits = np.empty((len(images), ID_DIGITS), np.uint8)
+    for digit in range(ID_DIGITS):
+        nibble = (images >> np.uint64(4 * (ID_DIGITS - 1 - digit))) & np.uint64(15)
+        digits[:, digit] = np.frombuffer(b"0123456789abcdef", np.uint8)[nibble.astype(np.uint8)]
     return digits.view(f"S{ID_DIGITS}")[:, 0]
 
 
@@ -112,7 +115,7 @@ def _pieces(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pd.Data
     require_file(path, "annotation file")
     _require_header(path, columns)
     numbers = {name: np.float64 for name in columns if name[0] in "XY"}
-    first, empty = 2, True
+    first = 2
     try:
         pieces = pd.read_csv(
             path,
@@ -126,23 +129,27 @@ def _pieces(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pd.Data
         with pieces:
             for piece in pieces:
                 yield first, piece
-                first, empty = first + len(piece), False
+                first += len(piece)
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise C3Error(f"{path} cannot be read as csv: {str(error).strip()}") from error
     except ValueError as error:
         raise _not_a_number(path, columns, error) from error
-    if empty:
+    if first == 2:
         raise C3Error(f"{path} has no rows below its header; download it again")
 
 
 def _require_header(path: Path, columns: tuple[str, ...]) -> None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader(file), [])
+        reader = csv.reader(file)
+        header = next(reader, [])
+        row = next(reader, header)
     missing = [name for name in columns if name not in header]
     if missing or (columns == LABEL_COLUMNS and tuple(header) != columns):
         raise C3Error(
             f"{path} line 1: expected the header {','.join(columns)}, found {','.join(header)[:200] or 'nothing'}"
         )
+    if len(row) > len(header):  # pandas would take its first value for an index
+        raise C3Error(f"{path} line 2: expected {len(header)} values, found {len(row)}")
 
 
 def _not_a_number(path: Path, columns: tuple[str, ...], error: ValueError) -> C3Error:
@@ -150,11 +157,16 @@ def _not_a_number(path: Path, columns: tuple[str, ...], error: ValueError) -> C3
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         for row in (reader := csv.DictReader(file)):
             for name in columns:
-                try:
-                    float(row[name] or "") if name[0] in "XY" else None
-                except ValueError:
+                if name[0] in "XY" and not _is_finite(row[name]):
                     return C3Error(f"{path} line {reader.line_num}: {name} must be a number, found {row[name]!r}")
     return C3Error(f"{path} cannot be read: {error}")
+
+
+def _is_finite(text: str | None) -> bool:
+    try:
+        return math.isfinite(float(text or ""))
+    except ValueError:
+        return False
 
 
 def _image_ids(column: pd.Series, path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
