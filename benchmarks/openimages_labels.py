@@ -52,7 +52,7 @@ def generate(folder: Path, share: float) -> None:
         file.write("IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n")
         for image in _blocks(ids[: int(BOXABLE * share)], int(BOX_ROWS * share), rng):
             low, size = rng.random((2, len(image), 2)) * 0.49
-            flags = {name: 0 for name in "abcde"}
+            flags = dict.fromkeys("abcde", 0)
             table = {"i": image, "s": "xclick", "l": mids[rng.integers(0, BOX_CLASSES, len(image))], "c": 1,
                      "x0": low[:, 0], "x1": (low + size + 1e-3)[:, 0], "y0": low[:, 1], "y1": (low + size + 1e-3)[:, 1]}  # fmt: skip
             pd.DataFrame(table | flags).to_csv(file, header=False, index=False, float_format="%.6f")

@@ -17,6 +17,10 @@ def _reconstruct(kind: object, shape: object, _typecode: object) -> np.ndarray:
     return np.empty(0, np.int8)  # its contents, shape and type are set by the next opcode
 
 
+def _frombuffer(data: object, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(data, dtype).reshape(shape, order=order)  # numpy itself refuses objects here
+
+
 def _encode(text: object, encoding: object) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError("a text in an unusual encoding")
@@ -29,6 +33,8 @@ ALLOWED = {
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("_codecs", "encode"): _encode,
 }
 

@@ -17,7 +17,22 @@ import numpy as np
 from PIL import Image
 
 PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30), "dark": (40, 40, 40)}
-WORDS = ("red", "blue", "green", "dark", "boat", "boats", "sky", "night", "tree", "dog", "cat", "ice", "skating", "rink")
+WORDS = (
+    "red",
+    "blue",
+    "green",
+    "dark",
+    "boat",
+    "boats",
+    "sky",
+    "night",
+    "tree",
+    "dog",
+    "cat",
+    "ice",
+    "skating",
+    "rink",
+)
 # images of one class folder of Flickr/ have names of their own
 FOLDERS = ("actor", "zoo", "night_sky")
 
@@ -139,7 +154,11 @@ def write_coco(root: Path, train: int = 12, val: int = 8) -> Tree:
             file = f"{100 + number:012d}.jpg"
             _paint(data / year / file, PAINTS[("red", "blue")[number % 2]], rng)
             images.append({"id": 100 + number, "file_name": file, "width": 48, "height": 40})
-            for category in (1 if number % 2 == 0 else 3, *([18] if number % 3 == 0 else []), *([18, 90] if number == 4 else [])):
+            for category in (
+                1 if number % 2 == 0 else 3,
+                *([18] if number % 3 == 0 else []),
+                *([18, 90] if number == 4 else []),
+            ):
                 if number == 7:
                     continue
                 objects.append({"id": len(objects), "image_id": 100 + number, "category_id": category, "iscrowd": 0,

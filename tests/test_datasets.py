@@ -13,7 +13,6 @@ from c3.extract.catalog import Catalog
 from c3.extract.check import check
 from c3.extract.datasets import read_manifest
 from c3.extract.manifest import Manifest
-from c3.extract.wordvectors import class_vectors
 
 
 def manifest(root: Path) -> Manifest:
@@ -84,23 +83,6 @@ def test_a_bad_table_is_refused_with_its_line(table_dataset: Path, content: str,
         manifest(table_dataset)
 
 
-def test_word_vectors_average_the_words_of_a_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "v.txt"
-    path.write_text("3 2\nred 1 0\nStar 9 9\nstar 0 1\nice_cream 4 4\n")
-    found = class_vectors(["Red", "red star", "red unicorn", "ice_cream"], path)
-    np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5], [1, 0], [4, 4]])
-    assert "red unicorn (red)" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("line", "said"), [("red 1 x", "line 1"), ("red 1 nan", "finite"), ("red 1\nstar 1 2", "line 2")]
-)
-def test_bad_vectors_are_refused_with_their_line(tmp_path: Path, line: str, said: str) -> None:
-    (tmp_path / "v.txt").write_text(line + "\n")
-    with pytest.raises(C3Error, match=said):
-        class_vectors(["red", "star"], tmp_path / "v.txt")
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -149,9 +131,11 @@ def test_own_entries_replace_built_in_ones(tmp_path: Path) -> None:
 
 def test_check_names_the_missing_files_and_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("C3_DATA", str(tmp_path))
-    text, complete = check(None, "nuswide")
-    assert not complete
-    assert f"missing (from ImageList.zip of the NUS-WIDE page) {tmp_path}/nuswide/ImageList/TrainImagelist.txt" in text
+    found = check(None, "nuswide")
+    assert not found.complete
+    assert f"missing (from ImageList.zip of the NUS-WIDE page): {tmp_path}/nuswide/ImageList/TrainImagelist.txt" in str(
+        found
+    )
 
 
 def test_the_built_in_catalog_is_whole() -> None:

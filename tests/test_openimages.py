@@ -172,7 +172,7 @@ def test_image_folders_may_have_any_common_layout(tree: Tree, folders: tuple[str
 def test_only_the_files_of_the_wanted_splits_are_needed(tree: Tree) -> None:
     (tree.root / "openimages" / HUMAN.format("train")).unlink()
     assert list(manifest(tree, splits=("val", "test")).splits) == ["val", "test"]
-    with pytest.raises(C3Error, match="not found: expected .*train-annotations.*; see: c3 catalog check openimages"):
+    with pytest.raises(C3Error, match=r"not found: expected .*train-annotations.*; see: c3 catalog check openimages"):
         manifest(tree)
 
 
@@ -210,10 +210,10 @@ GOOD = "00000000000000aa"
          "line 1: expected the header ImageID,Source,LabelName,Confidence, found image,label"),
         (write(HUMAN.format("test"), "ImageID,Source,LabelName,Confidence\n"), "has no rows below its header"),
         (write(HUMAN.format("test"), ""), "line 1: expected the header .* found nothing"),
-        (write("classes-trainable.txt", "/m/01red\n\n/m/0boat\n/m/01red\n"), "line 4: '/m/01red' is listed already in li"),
+        (write("classes-trainable.txt", "/m/01red\n\n/m/0boat\n/m/01red\n"), "line 4: '/m/01red' is listed"),
         (write("classes-trainable.txt", "/m/01red\n/m/zzz\n"), "class-descriptions.csv has no line for /m/zzz"),
         (write("classes-trainable.txt", "/m/09bt\n"), "/m/09bt is also an unseen class"),
-        (write("top_400_unseen.csv", "\ufeff1\r\n5"), "top_400_unseen.csv line 2: expected a position .* 0 to 4, found '5'"),
+        (write("top_400_unseen.csv", "\ufeff1\r\n5"), "line 2: expected a position in unseen_.* 0 to 4, found '5'"),
         (write("top_400_unseen.csv", "1\n1"), "line 2: position 1 is listed already"),
         (write("class-descriptions.csv", "/m/01red,Red\n/m/01red,Red\n"), "line 2: /m/01red is listed already"),
         (write("class-descriptions.csv", "/m/01red\n"), "line 1: expected MID,name"),
