@@ -1,6 +1,6 @@
 """Seconds and peak memory of reading Open Images annotation files of the official size, each way in its own process.
 
-    python benchmarks/openimages_labels.py --folder /tmp/openimages-size [--share 1.0] [--ways labels manifest boxes dask]
+    python benchmarks/openimages_labels.py --folder /tmp/openimages-size [--ways labels manifest boxes dask]
 
 Writes the files once (2.3 GB at full size: 27.9 million label rows, 14.6 million box rows) with made-up ids and classes
 in the official layout. `labels` reads the label file into columns, `manifest` goes on to rows, paths and the digest,
@@ -53,9 +53,10 @@ def generate(folder: Path, share: float) -> None:
         for image in _blocks(ids[: int(BOXABLE * share)], int(BOX_ROWS * share), rng):
             low, size = rng.random((2, len(image), 2)) * 0.49
             flags = dict.fromkeys("abcde", 0)
-            table = {"i": image, "s": "xclick", "l": mids[rng.integers(0, BOX_CLASSES, len(image))], "c": 1,
-                     "x0": low[:, 0], "x1": (low + size + 1e-3)[:, 0], "y0": low[:, 1], "y1": (low + size + 1e-3)[:, 1]}  # fmt: skip
-            pd.DataFrame(table | flags).to_csv(file, header=False, index=False, float_format="%.6f")
+            high = low + size + 1e-3
+            table = {"i": image, "s": "xclick", "l": mids[rng.integers(0, BOX_CLASSES, len(image))], "c": 1}
+            sides = {"x0": low[:, 0], "x1": high[:, 0], "y0": low[:, 1], "y1": high[:, 1]}
+            pd.DataFrame(table | sides | flags).to_csv(file, header=False, index=False, float_format="%.6f")
 
 
 def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator):
@@ -114,17 +115,25 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the official size")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:3])
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--generate", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.generate:
+        generate(options.folder, options.share)
+        return
     if options.measure:
         print(json.dumps(measure(options.measure, options.folder)))
         return
-    if not (options.folder / BOXES).exists():
-        generate(options.folder, options.share)
+    itself = [sys.executable, __file__, "--folder", str(options.folder)]
+    if not (options.folder / BOXES).exists():  # in a process of its own: a child inherits the peak of its parent
+        subprocess.run([*itself, "--share", str(options.share), "--generate"], check=True)
     sizes = {path.name: f"{path.stat().st_size / 1e9:.2f} GB" for path in sorted(options.folder.glob("train-*.csv"))}
     print(f"files: {sizes}")
     for way in options.ways:
-        command = [sys.executable, __file__, "--folder", str(options.folder), "--measure", way]
-        print(way, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+        print(
+            way,
+            subprocess.run([*itself, "--measure", way], check=True, stdout=subprocess.PIPE, text=True).stdout.strip(),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

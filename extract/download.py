@@ -14,7 +14,6 @@ import httpx
 
 from .. import __version__
 
-CHUNK = 1 << 18
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 GONE = (404, 410)
 PLACEHOLDER = re.compile(r"/photo_(unavailable|gone)\w*\.(png|gif|jpg)$")  # where Flickr sends requests for lost photos
@@ -129,7 +128,7 @@ class Downloader:
                 return f"the server sent bytes from {start}, asked for {have}"
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("ab" if start else "wb") as file:
-                for chunk in response.iter_raw(CHUNK):
+                for chunk in response.iter_raw():  # as it comes: what a dropped connection brought is kept
                     file.write(chunk)
         return _verified(target, part)
 

@@ -12,7 +12,6 @@ from ..errors import C3Error, unknown_name
 from .catalog import DatasetSpec, require_file
 from .download import Target
 from .lists import relative_path
-from .manifest import ReadOptions
 
 SUBSETS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -38,9 +37,8 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
 
 def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
     """Columns ImageID, Subset, OriginalURL, OriginalSize, OriginalMD5 (base64); images go to SUBSET/ID.jpg."""
-    wanted = ReadOptions(splits=splits)
     for where, row in _rows(path, ("ImageID", "Subset", "OriginalURL")):
-        if not wanted.wants(SUBSETS.get(row["Subset"], row["Subset"])):
+        if splits and SUBSETS.get(row["Subset"]) not in splits:
             continue
         name = relative_path(f"{row['Subset']}/{row['ImageID']}.jpg", where)
         size = row.get("OriginalSize") or ""
@@ -55,9 +53,8 @@ def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[T
 
 def _table(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
     """Columns path and url, and as far as known split, size and md5 (hexadecimal)."""
-    wanted = ReadOptions(splits=splits)
     for where, row in _rows(path, ("path", "url")):
-        if splits and not wanted.wants(row.get("split") or ""):
+        if splits and row.get("split") not in splits:
             continue
         size = row.get("size") or ""
         name = folder / relative_path(row["path"], where)

@@ -93,7 +93,7 @@ def write_nuswide(root: Path, train: int = 36, test: int = 20) -> Tree:
 
 
 def write_openimages(root: Path, train: int = 32, validation: int = 8, test: int = 24) -> Tree:
-    """Open Images: 6 seen and 3 unseen classes; repeated rows, names with commas, two classes of one name, CVDF shards."""
+    """Open Images: 6 seen and 3 unseen classes; repeated rows, a name with a comma, two of one name, CVDF shards."""
     rng = np.random.default_rng(4)
     data = root / "openimages"
     names = {
@@ -154,15 +154,10 @@ def write_coco(root: Path, train: int = 12, val: int = 8) -> Tree:
             file = f"{100 + number:012d}.jpg"
             _paint(data / year / file, PAINTS[("red", "blue")[number % 2]], rng)
             images.append({"id": 100 + number, "file_name": file, "width": 48, "height": 40})
-            for category in (
-                1 if number % 2 == 0 else 3,
-                *([18] if number % 3 == 0 else []),
-                *([18, 90] if number == 4 else []),
-            ):
-                if number == 7:
-                    continue
-                objects.append({"id": len(objects), "image_id": 100 + number, "category_id": category, "iscrowd": 0,
-                                "area": 9.0, "segmentation": [[1, 1, 2, 2, 3, 3]], "bbox": [4.0, 5.0, 20.0, 30.0]})  # fmt: skip
+            shown = [1 if number % 2 == 0 else 3] + [18] * (number % 3 == 0) + [18, 90] * (number == 4)
+            for category in shown if number != 7 else ():
+                box = {"bbox": [4.0, 5.0, 20.0, 30.0], "area": 9.0, "iscrowd": 0, "segmentation": [[1, 1, 2, 2, 3, 3]]}
+                objects.append({"id": len(objects), "image_id": 100 + number, "category_id": category} | box)
                 known[f"{year}/{file}", categories[category]] = 1
         content = {
             "info": {}, "images": images[::-1], "annotations": objects,

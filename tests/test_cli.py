@@ -117,7 +117,7 @@ def test_tables_without_runs_show_what_was_published(tmp_path: Path) -> None:
         (("extract", "--dataset", "nothing"), "unknown data set 'nothing'. Known: demo"),
         (("extract", "--dataset", "demo", "--backbone", "vgg18"), "Did you mean 'vgg19'"),
         (("extract", "--dataset", "demo", "--device", "cuda:99"), "cuda:99"),
-        (("extract", "--dataset", "nuswide", "--weights", "random:0"), "no reader"),
+        (("extract", "--dataset", "nuswide", "--weights", "random:0"), "Concepts81.txt; see: c3 catalog check nuswide"),
         (("--catalog", "absent.yaml", "catalog", "list"), "absent.yaml cannot be read"),
         (("evaluate", "--run", "absent"), "not a run folder"),
         (("report", "1", "2"), "--tables 1 2"),

@@ -127,10 +127,6 @@ def test_validation_images_are_taken_from_train(tree: Tree) -> None:
         manifest(tree)
 
 
-def test_only_the_wanted_splits_are_made(tree: Tree) -> None:
-    assert list(manifest(tree, options=ReadOptions(splits=("test",))).splits) == ["test"]
-
-
 def test_near_duplicates_are_named_for_the_evaluator(tree: Tree) -> None:
     assert manifest(tree).notes["leaks"] == {"boat": ["boats"]}
     assert "leaks" not in manifest(tree, "nuswide-81").notes

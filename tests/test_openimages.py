@@ -172,6 +172,8 @@ def test_image_folders_may_have_any_common_layout(tree: Tree, folders: tuple[str
 def test_only_the_files_of_the_wanted_splits_are_needed(tree: Tree) -> None:
     (tree.root / "openimages" / HUMAN.format("train")).unlink()
     assert list(manifest(tree, splits=("val", "test")).splits) == ["val", "test"]
+    with pytest.raises(C3Error, match="no split 'dev'; it has train, val, test"):
+        manifest(tree, splits=("dev",))
     with pytest.raises(C3Error, match=r"not found: expected .*train-annotations.*; see: c3 catalog check openimages"):
         manifest(tree)
 

@@ -26,7 +26,7 @@ def nuswide_classes(spec: DatasetSpec) -> Classes:
     return unvectored(seen, concepts)
 
 
-def nuswide_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
+def nuswide_manifest(spec: DatasetSpec, _: ReadOptions) -> Manifest:
     """Read the image lists, the tags and the human labels of the official folders into rows sorted by image path.
 
     Labels are complete: what nobody gave is negative. `validation: N` in the catalog entry moves N images of train,
@@ -46,7 +46,7 @@ def nuswide_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
     for split, official in (("train", "train"), ("val", "train"), ("test", "test")):
         images = labels.images[official]
         chosen = np.array([(image in held_out) == (split == "val") for image in images], bool)
-        if options.wants(split) and chosen.any():
+        if chosen.any():
             splits[split] = _split(images, chosen, Positives.join(table[official] for table in tables))
     return Manifest(spec.name, spec.path("images", "Flickr"), spec.labelling, classes, splits)
 

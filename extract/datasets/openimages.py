@@ -44,6 +44,9 @@ def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
     are verified: what is not listed is unknown. A pair that is listed more than once counts once, +1 where any row says
     so. With `label_source` human+machine, machine labels add +1 in train where people said nothing.
     """
+    for split in options.splits:
+        if split not in OFFICIAL:
+            raise C3Error(f"data set {spec.name} has no split {split!r}; it has {', '.join(OFFICIAL)}")
     if options.label_source not in SOURCES:
         raise C3Error(f"label source must be one of {', '.join(SOURCES)}, found {options.label_source!r}")
     classes = read_classes(spec)

@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")
 SEPARATOR = "|"
 
 
-def table_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Manifest:
+def table_manifest(spec: DatasetSpec, _: ReadOptions = ReadOptions()) -> Manifest:
     """Read `table` (csv) and the optional `unseen` and `classes` lists.
 
     Rows are ordered by split, then by image path, whatever the order in the file. Raises C3Error naming file and line.
@@ -42,7 +42,7 @@ def table_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> M
     splits = {}
     for split in SPLITS:
         rows = [row for row in order if table["split"][row] == split]
-        if not rows or not options.wants(split):
+        if not rows:
             continue
         paths = np.array(table["image_path"][rows].tolist(), dtype=object)
         labels = SparseLabels.from_lists(

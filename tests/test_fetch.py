@@ -1,0 +1,323 @@
+"""`c3 fetch` against a local server that drops connections, sends 404, 429 and half bodies; all on this machine."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+from c3.cli import main
+from c3.errors import C3Error
+from c3.extract.catalog import Catalog
+from c3.extract.download import Downloader, Outcome, Politeness, Target
+from c3.extract.fetch import COLUMNS, STATUS_FILE, FetchOptions, fetch
+from c3.extract.urls import image_targets
+from click.testing import CliRunner
+
+JPEG = b"\xff\xd8\xff" + bytes(range(256)) * 40
+FAST = Politeness(rate=1000.0, tries=4, backoff=0.01, timeout=5.0)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves JPEG under every path; the path says how it misbehaves, `asked` counts requests and keeps ranges."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: Counter[str] = Counter()
+        self.ranges: list[str | None] = []
+        self.times: list[float] = []
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    bodies: ClassVar[dict[str, bytes]] = {}
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        with self.server.lock:
+            self.server.asked[self.path] += 1
+            times = self.server.asked[self.path]
+            self.server.ranges.append(wanted)
+            self.server.times.append(time.monotonic())
+        kind = self.path.split("/")[1]
+        body = b"<html>hello</html>" if kind == "html" else JPEG
+        if kind == "gone":
+            self._send(404)
+        elif kind == "forbidden":
+            self._send(403)
+        elif kind == "removed":
+            self._send(302, Location=f"{self.server.url}/images/photo_unavailable.png")
+        elif kind == "busy" and times < 3:
+            self._send(429, **{"Retry-After": "0"})
+        elif kind == "broken" and times < 3:
+            self._send(503)
+        elif kind == "always-broken":
+            self._send(500)
+        elif kind == "drop" and times < 3:
+            self.close_connection = True  # no answer at all
+        elif (kind == "half" and times == 1) or (kind == "half-no-range" and times < 3):
+            self._send(200, body, sent=len(body) // 2)
+        elif kind == "loop":
+            self._send(302, Location=self.server.url + "/loop")
+        elif wanted and kind == "half":
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(body):
+                self._send(416)
+            else:
+                self._send(206, body[start:], **{"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
+        else:
+            self._send(200, body)
+
+    def _send(self, status: int, body: bytes = b"", sent: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if sent is None else body[:sent])
+        if sent is not None:
+            self.close_connection = True
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def get(server: Server, path: str, folder: Path, **known: object) -> Outcome:
+    with Downloader(FAST) as downloader:
+        return downloader.fetch(Target(f"{server.url}/{path}", folder / "x.jpg", **known))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "requests"),
+    [("plain", "ok", 1), ("busy", "ok", 3), ("broken", "ok", 3), ("drop", "ok", 3), ("half", "ok", 2),
+     ("half-no-range", "ok", 3), ("gone", "gone", 1), ("forbidden", "failed", 1), ("removed", "placeholder", 1),
+     ("always-broken", "failed", 4), ("html", "mismatch", 1)],
+)  # fmt: skip
+def test_whatever_the_server_does_becomes_a_status(
+    server: Server, tmp_path: Path, kind: str, status: str, requests: int
+) -> None:
+    outcome = get(server, f"{kind}/a.jpg", tmp_path, size=None, md5=None, image=True)
+    assert (outcome.status, server.asked[f"/{kind}/a.jpg"]) == (status, requests), outcome.detail
+    if status == "ok":
+        assert (tmp_path / "x.jpg").read_bytes() == JPEG
+        assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+    elif kind != "always-broken":
+        assert list(tmp_path.iterdir()) == []
+        assert outcome.detail
+
+
+def test_a_dropped_download_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+    assert get(server, "half/a.jpg", tmp_path, size=len(JPEG)).status == "ok"
+    assert server.ranges == [None, f"bytes={len(JPEG) // 2}-"]
+    assert (tmp_path / "x.jpg").read_bytes() == JPEG
+
+
+def test_a_part_that_does_not_fit_is_started_again(server: Server, tmp_path: Path) -> None:
+    md5 = hashlib.md5(JPEG).hexdigest()
+    for part in (b"old edition of the file", JPEG + b"too long"):
+        (tmp_path / "x.jpg.part").write_bytes(part)
+        server.asked["/half/a.jpg"] = 1  # the half body is behind us
+        assert get(server, "half/a.jpg", tmp_path, md5=md5).status == "ok"
+        assert (tmp_path / "x.jpg").read_bytes() == JPEG
+        (tmp_path / "x.jpg").unlink()
+
+
+@pytest.mark.parametrize("known", [{"size": 5}, {"md5": "0" * 32}, {"sha256": "0" * 64}])
+def test_what_is_not_as_known_is_not_kept(server: Server, tmp_path: Path, known: dict[str, object]) -> None:
+    outcome = get(server, "plain/a.jpg", tmp_path, **known)
+    assert outcome.status == "mismatch"
+    assert "expected" in outcome.detail
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_that_are_none_and_dead_hosts_fail_without_an_exception(server: Server, tmp_path: Path) -> None:
+    dead = server.url.rsplit(":", 1)[0] + ":9"  # the discard port: nobody listens
+    with Downloader(FAST) as downloader:
+        for url in ("no address", "ftp://127.0.0.1/x", f"{dead}/x", f"{server.url}/loop", "http://[::bad/x"):
+            outcome = downloader.fetch(Target(url, tmp_path / "x"))
+            assert outcome.status == "failed", url
+            assert outcome.detail
+
+
+def test_requests_keep_to_the_rate(server: Server, tmp_path: Path) -> None:
+    with Downloader(Politeness(rate=20.0, backoff=0.01), connections=4) as downloader:
+        threads = [
+            threading.Thread(target=downloader.fetch, args=(Target(f"{server.url}/plain/{n}", tmp_path / str(n)),))
+            for n in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    spread = max(server.times) - min(server.times)
+    assert spread >= 5 / 20 - 0.05  # six requests at twenty a second
+
+
+def write_catalog(root: Path, server: Server, kinds: list[str], **entry: object) -> Path:
+    """A data set of official files of these kinds, with its list of image addresses."""
+    files = [{"path": f"lists/{kind}.txt", "url": f"{server.url}/{kind}/file"} for kind in kinds]
+    dataset = {"kind": "openimages", "root": "data", "files": files, "images": "images"} | entry
+    (root / "catalog.yaml").write_text(yaml.safe_dump({"version": 1, "datasets": {"web": dataset}}))
+    return root / "catalog.yaml"
+
+
+def image_list(path: Path, server: Server, kinds: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = base64.b64encode(hashlib.md5(JPEG).digest()).decode()
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ImageID", "Subset", "OriginalURL", "Title", "OriginalSize", "OriginalMD5"])
+        for number, kind in enumerate(kinds):
+            subset = ("train", "validation", "test")[number % 3]
+            writer.writerow([f"{number:016x}", subset, f"{server.url}/{kind}/{number}.jpg", 'a "title", twice',
+                             len(JPEG), digest])  # fmt: skip
+
+
+def journal(root: Path) -> dict[str, str]:
+    with (root / "data/images" / STATUS_FILE).open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        assert tuple(reader.fieldnames or ()) == COLUMNS
+    return {row["path"]: row["status"] for row in rows}
+
+
+KINDS = ["plain", "gone", "removed", "html", "always-broken", "half", "drop", "busy", "plain"]
+LIST = {"image_urls": {"path": "urls.csv", "format": "openimages", "folder": "images"}}
+
+
+def test_every_image_gets_a_status_and_the_same_command_asks_only_for_what_may_come(
+    server: Server, tmp_path: Path
+) -> None:
+    image_list(tmp_path / "data/urls.csv", server, KINDS)
+    options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), only="images", politeness=FAST)
+    summary = fetch(options)
+    assert "1 failed, 1 gone, 1 mismatch, 5 ok, 1 placeholder" in summary
+    assert journal(tmp_path) == {
+        "train/0000000000000000.jpg": "ok", "validation/0000000000000001.jpg": "gone",
+        "test/0000000000000002.jpg": "placeholder", "train/0000000000000003.jpg": "mismatch",
+        "validation/0000000000000004.jpg": "failed", "test/0000000000000005.jpg": "ok",
+        "train/0000000000000006.jpg": "ok", "validation/0000000000000007.jpg": "ok",
+        "test/0000000000000008.jpg": "ok",
+    }  # fmt: skip
+    assert (tmp_path / "data/images/test/0000000000000005.jpg").read_bytes() == JPEG
+    server.asked.clear()
+    assert "1 failed, 1 gone before, 1 mismatch before, 1 placeholder before, 5 there already" in fetch(options)
+    assert set(server.asked) == {"/always-broken/4.jpg"}
+    server.asked.clear()
+    fetch(FetchOptions(**(vars(options) | {"retry_failed": True, "splits": ("val",)})))
+    assert set(server.asked) == {"/gone/1.jpg", "/always-broken/4.jpg"}
+
+
+def test_a_stopped_fetch_goes_on(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_list(tmp_path / "data/urls.csv", server, ["plain"] * 12)
+    options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), jobs=1, politeness=FAST)
+    calls, whole = Counter(), Downloader.fetch
+
+    def stop(self: Downloader, target: Target) -> Outcome:
+        calls["fetch"] += 1
+        if calls["fetch"] == 5:
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Downloader, "fetch", stop)
+        fetch(FetchOptions(**(vars(options) | {"only": "images"})))
+    there = len(list((tmp_path / "data/images").rglob("*.jpg")))
+    assert 0 < there < 12
+    assert f"{12 - there} ok, {there} there already" in fetch(FetchOptions(**(vars(options) | {"only": "images"})))
+    assert sum(server.asked.values()) == 12
+
+
+def test_files_are_fetched_once_and_verified(server: Server, tmp_path: Path) -> None:
+    options = FetchOptions("web", write_catalog(tmp_path, server, ["plain", "half"]), politeness=FAST)
+    assert "2 files fetched, 0 were there" in fetch(options)
+    assert (tmp_path / "data/lists/half.txt").read_bytes() == JPEG
+    assert "0 files fetched, 2 were there" in fetch(options)
+    bad = write_catalog(tmp_path, server, ["plain", "gone"])
+    with pytest.raises(C3Error, match=r"1 of 1 files could not be fetched, first .*/gone/file: gone, HTTP 404"):
+        fetch(FetchOptions("web", bad, politeness=FAST))
+    assert (tmp_path / "data/lists/plain.txt").exists()
+
+
+def test_the_limit_counts_images_and_the_command_line_says_it_all(server: Server, tmp_path: Path) -> None:
+    image_list(tmp_path / "data/urls.csv", server, ["plain"] * 5)
+    catalog = write_catalog(tmp_path, server, ["plain"], **LIST)
+    done = CliRunner().invoke(
+        main, ["--catalog", str(catalog), "fetch", "web", "--limit", "3", "--jobs", "2", "--rate", "500"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "web: 1 files fetched" in done.stdout
+    assert "web: images 3 ok; a line for each in" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "said"),
+    [
+        ({}, "", r"no file of data set web has a plain official address; .*c3 catalog check web"),
+        (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 fetch web --only files"),
+        (LIST, "a,b\n", r"urls.csv line 1: expected the columns ImageID, Subset, OriginalURL, found a,b"),
+        (LIST, "ImageID,Subset,OriginalURL\n../../x,train,http://x\n", "urls.csv line 2: expected a path below"),
+        (LIST, "ImageID,Subset,OriginalURL,OriginalMD5\na,train,http://x,zz\n", "line 2: OriginalMD5 must be 16 bytes"),
+        (LIST, "ImageID,Subset,OriginalURL\na,train\n", "line 2: the line ends early"),
+        ({"image_urls": {"path": "urls.csv", "format": "parquet"}}, "", "unknown format of image_urls 'parquet'"),
+    ],
+)
+def test_bad_lists_are_refused(
+    server: Server, tmp_path: Path, entry: dict[str, object], content: str | None, said: str
+) -> None:
+    catalog = write_catalog(tmp_path, server, [], **entry)
+    if content is not None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data/urls.csv").write_text(content)
+    with pytest.raises(C3Error, match=said):
+        fetch(FetchOptions("web", catalog, only="images" if entry else "files", politeness=FAST))
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
+def test_the_lists_of_nus_wide_and_of_your_own(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/NUS-WIDE-urls.txt").write_text(
+        "Photo_file        Photo_id          url_Large         url_Middle             url_Small         url_Original\n"
+        "C:\\ImageData\\Flickr\\actor\\0001_2124494179.jpg 2124494179  null http://h/m.jpg  http://h/s.jpg  null\n"
+        "C:\\ImageData\\Flickr\\zoo\\0002_1.jpg 1  null null null null\n"
+    )
+    (tmp_path / "data/own.csv").write_text(
+        "path,url,split,size\na/1.jpg,http://h/1,train,\nb/2.jpg,http://h/2,test,7\n"
+    )
+
+    def targets(path: str, kind: str, *splits: str) -> list[tuple[str, str, int | None]]:
+        entry = {"kind": "table", "root": "data", "image_urls": {"path": path, "format": kind, "folder": "Flickr"}}
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"version": 1, "datasets": {"own": entry}}))
+        found = image_targets(Catalog(tmp_path / "c.yaml").dataset("own"), splits)
+        return [(t.url, t.path.relative_to(tmp_path / "data/Flickr").as_posix(), t.size) for t in found]
+
+    assert targets("NUS-WIDE-urls.txt", "nuswide") == [("http://h/m.jpg", "actor/0001_2124494179.jpg", None)]
+    assert targets("own.csv", "table") == [("http://h/1", "a/1.jpg", None), ("http://h/2", "b/2.jpg", 7)]
+    assert targets("own.csv", "table", "test") == [("http://h/2", "b/2.jpg", 7)]
