@@ -8,7 +8,7 @@ import numpy as np
 
 from .rows import Classes
 
-COSINE = 0.8  # of the word vectors: above it the two names mean the same thing in most pictures
+COSINE = 0.75  # of the word vectors: above it two names mark the same pictures (plane, airplane)
 
 
 def near_duplicates(classes: Classes, cosine: float = COSINE) -> dict[str, list[str]]:

@@ -22,7 +22,8 @@ class ReadOptions:
     """What is asked of a data set's reader beyond its catalog entry.
 
     `crops` is a crop policy of cropping.py, `label_source` is `human` or `human+machine` (Open Images). Classes without
-    a vector are an error unless `drop_unknown_classes`. `splits` are the only ones needed (all when empty): the files of the others may be missing.
+    a vector are an error unless `drop_unknown_classes`. `splits` are the only ones needed, all when empty: the files of
+    the others may be missing.
     """
 
     crops: str = "whole"
