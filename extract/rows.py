@@ -38,6 +38,14 @@ class SparseLabels:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))]).astype(np.int64)
         return cls(indptr, indices[order].astype(np.int32), value[order].astype(np.int8))
 
+    @classmethod
+    def join(cls, parts: Sequence[SparseLabels]) -> SparseLabels:
+        """The rows of several tables, one after the other."""
+        lengths = [np.zeros(1, np.int64), *(np.diff(part.indptr) for part in parts)]
+        indices = [np.zeros(0, np.int32), *(part.indices for part in parts)]
+        value = [np.zeros(0, np.int8), *(part.value for part in parts)]
+        return cls(np.cumsum(np.concatenate(lengths)), np.concatenate(indices), np.concatenate(value))
+
     def __len__(self) -> int:
         return len(self.indptr) - 1
 

@@ -72,7 +72,8 @@ def write_nuswide(root: Path, train: int = 36, test: int = 20) -> Tree:
         folder = "TrainTestLabels" if part else "AllLabels"
         for c, concept in enumerate(concepts):
             name = f"Labels_{concept}_{part}.txt" if part else f"Labels_{concept}.txt"
-            _write(data / "Groundtruth" / folder / name, "".join(f"{bit}\n" for bit in bits[rows, c]))
+            bom = "\ufeff" if concept == "cat" else ""
+            _write(data / "Groundtruth" / folder / name, bom + "".join(f"{bit}\n" for bit in bits[rows, c]))
         name = f"{part}_Tags1k.dat" if part else "AllTags1k.txt"
         lines = ["".join(f"{bit}\t" for bit in tag_bits[row]) for row in rows]
         _write(data / "NUS_WID_Tags" / name, "\r\n".join(lines) + "\r\n")

@@ -23,7 +23,7 @@ def write(
     """A file in BiAM's layout; returns what is in it by image name."""
     rng = np.random.default_rng(seed)
     content = {}
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", track_order=True) as file:  # images in the order of writing
         for number in rng.permutation(count):
             name = f"actor_{number:04d}_{seed}{number}.jpg"
             every = (rng.random(SEEN + UNSEEN) < 0.4).astype(np.int8)

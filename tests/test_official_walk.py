@@ -84,6 +84,10 @@ def test_check_says_what_is_there_what_is_missing_and_what_is_in_it(tmp_path: Pa
     assert found.exit_code == 0
     assert "ok (instead: NUS_WID_Tags/Train_Tags1k.dat, NUS_WID_Tags/Test_Tags1k.dat)" in found.stdout
 
+    declare(tree, "nuswide", counts={"overlap": 75})
+    found = c3(tree, "catalog", "check", "nuswide")
+    assert found.exit_code == 2
+    assert "wrong    overlap: 3, expected 75" in found.stdout
     declare(tree, "nuswide", counts={"train_images": 40})
     found = c3(tree, "catalog", "check", "nuswide")
     assert found.exit_code == 2

@@ -13,6 +13,7 @@ from ..manifest import Split
 from ..rows import Rows, SparseLabels
 
 LOG = logging.getLogger("c3")
+STEP = 1 << 20  # boxes whose labels are made at a time
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,21 @@ def box_split(images: Split, boxes: ImageBoxes, options: BoxOptions) -> Split:
     as negatives: without these a loss over verified labels would have nothing to rank against. A box listed twice is
     one row.
     """
-    x0, y0, x1, y1 = boxes.corners.T
-    large = np.minimum(x1 - x0, y1 - y0) >= options.box_min_side
-    row, column, corners = boxes.row[large], boxes.column[large], boxes.corners[large]
-    order = np.lexsort((column, *corners.T[::-1], row))
-    row, column, corners = row[order], column[order], corners[order]
-    repeated = np.zeros(len(row), bool)
-    repeated[1:] = (row[1:] == row[:-1]) & (column[1:] == column[:-1]) & (corners[1:] == corners[:-1]).all(axis=1)
-    row, column, corners = row[~repeated], column[~repeated], corners[~repeated]
+    width, height = (boxes.corners[:, 2:] - boxes.corners[:, :2]).T
+    large = np.flatnonzero(np.minimum(width, height) >= options.box_min_side)
+    chosen = large[np.lexsort((boxes.column[large], *boxes.corners[large].T[::-1], boxes.row[large]))]
+    row, column, corners = boxes.row[chosen], boxes.column[chosen], boxes.corners[chosen]
+    again = (row[1:] == row[:-1]) & (column[1:] == column[:-1]) & (corners[1:] == corners[:-1]).all(axis=1)
+    kept = np.concatenate([np.ones(min(len(row), 1), bool), ~again])
+    row, column, corners = row[kept], column[kept], corners[kept]
     LOG.info(
         "boxes: %s rows; left out: %s smaller than %g of a side, %s listed twice, %s images without a box",
-        f"{len(row):,}", f"{int((~large).sum()):,}", options.box_min_side, f"{int(repeated.sum()):,}",
+        f"{len(row):,}", f"{len(boxes.row) - len(large):,}", options.box_min_side, f"{int((~kept).sum()):,}",
         f"{len(images) - len(np.unique(row)):,}",
     )  # fmt: skip
-    taken = images.take(row)
-    labels = _own_and_absent(taken.rows.labels, column)
-    return Split(Rows(taken.rows.image_id, with_margin(corners, options.box_margin), labels), taken.path)
+    labels = _own_and_absent(images.rows.labels, row, column)
+    crops = with_margin(corners, options.box_margin)
+    return Split(Rows(images.rows.image_id[row], crops, labels), images.path[row])
 
 
 def with_margin(corners: np.ndarray, margin: float) -> np.ndarray:
@@ -75,12 +75,20 @@ def with_margin(corners: np.ndarray, margin: float) -> np.ndarray:
     return np.clip(corners + margin * size * np.float32([-1, -1, 1, 1]), 0, 1).astype(np.float32)
 
 
-def _own_and_absent(image_labels: SparseLabels, column: np.ndarray) -> SparseLabels:
-    row = np.repeat(np.arange(len(column)), np.diff(image_labels.indptr))
-    absent = (image_labels.value < 0) & (image_labels.indices != column[row])
-    return SparseLabels.from_pairs(
-        len(column),
-        np.concatenate([np.arange(len(column)), row[absent]]),
-        np.concatenate([column, image_labels.indices[absent]]),
-        np.concatenate([np.ones(len(column), np.int8), image_labels.value[absent]]),
-    )
+def _own_and_absent(image_labels: SparseLabels, row: np.ndarray, column: np.ndarray) -> SparseLabels:
+    """The labels of boxes of images `row` and classes `column`, in pieces: those of an image repeat."""
+    pieces = []
+    for start in range(0, len(row), STEP):
+        own = column[start : start + STEP]
+        image = image_labels.take(row[start : start + STEP])
+        box = np.repeat(np.arange(len(own)), np.diff(image.indptr))
+        absent = (image.value < 0) & (image.indices != own[box])
+        pieces.append(
+            SparseLabels.from_pairs(
+                len(own),
+                np.concatenate([np.arange(len(own)), box[absent]]),
+                np.concatenate([own, image.indices[absent]]),
+                np.concatenate([np.ones(len(own), np.int8), image.value[absent]]),
+            )
+        )
+    return SparseLabels.join(pieces)
