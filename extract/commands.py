@@ -101,7 +101,8 @@ def catalog_check(path: Path | None, name: str) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--only", type=click.Choice(["files", "images"]), help="Only the official files, or only the images.")
+@click.option("--optional", is_flag=True, help="Also the files that not every use needs.")
+@click.option("--images", is_flag=True, help="Also the images, from the official list of their addresses.")
 @click.option("--splits", multiple=True, metavar="NAME", help="Only images of this split; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the list.")
 @click.option("--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="Downloads at a time.")
@@ -110,13 +111,13 @@ def catalog_check(path: Path | None, name: str) -> None:
 @click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), help="Tries of one download.")
 @click.option("--retry-failed", is_flag=True, help="Ask again for images that were gone, placeholders or damaged.")
 @click.pass_obj
-def fetch(catalog: Path | None, name: str, rate: float, tries: int, only: str | None, **options: Any) -> None:
+def fetch(catalog: Path | None, name: str, rate: float, tries: int, **options: Any) -> None:
     """Download what a data set has at plain official addresses; the same command continues a stopped one."""
     from .download import Politeness
     from .fetch import FetchOptions
     from .fetch import fetch as run
 
-    click.echo(run(FetchOptions(name, catalog, only or "", politeness=Politeness(rate, tries), **options)))
+    click.echo(run(FetchOptions(name, catalog, politeness=Politeness(rate, tries), **options)))
 
 
 @click.command("import-biam")

@@ -27,11 +27,15 @@ FINAL = ("gone", "placeholder", "mismatch")  # asked for again only with --retry
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """What `c3 fetch` was asked for: `only` is files, images or empty for both; `limit` counts images."""
+    """What `c3 fetch` was asked for: the needed files; with `optional` the others, with `images` the images too.
+
+    `splits` and `limit` are about images.
+    """
 
     dataset: str
     catalog: Path | None = None
-    only: str = ""
+    optional: bool = False
+    images: bool = False
     splits: tuple[str, ...] = ()
     limit: int | None = None
     jobs: int = 8
@@ -46,25 +50,27 @@ def fetch(options: FetchOptions) -> str:
     C3Error when a file (not an image) could not be had, and when nothing of the data set has a plain address.
     """
     spec = Catalog(options.catalog).dataset(options.dataset)
+    addresses = spec.options.get("image_urls", {}).get("path") if options.images else None
+    files = [
+        Target(file.url, spec.root / file.path, file.size, sha256=file.sha256)
+        for file in spec.files
+        if file.url and (not file.optional or options.optional or file.path == addresses)
+    ]
+    if not files and not options.images:
+        raise C3Error(
+            f"no file of data set {spec.name} has a plain official address; where they come from: "
+            f"c3 catalog check {spec.name}"
+        )
     summary = []
     with Downloader(options.politeness, options.jobs) as downloader:
-        files = [file for file in spec.files if file.url]
-        if options.only != "images":
-            if not files and (options.only or "image_urls" not in spec.options):
-                raise C3Error(
-                    f"no file of data set {spec.name} has a plain official address; where they come from: "
-                    f"c3 catalog check {spec.name}"
-                )
-            summary.append(_fetch_files(spec, downloader, options))
-        if options.only == "images" or (not options.only and "image_urls" in spec.options):
+        if files:
+            summary.append(_fetch_files(spec, files, downloader, options))
+        if options.images:
             summary.append(_fetch_images(spec, downloader, options))
     return "\n".join(summary)
 
 
-def _fetch_files(spec: DatasetSpec, downloader: Downloader, options: FetchOptions) -> str:
-    targets = [
-        Target(file.url, spec.root / file.path, file.size, sha256=file.sha256) for file in spec.files if file.url
-    ]
+def _fetch_files(spec: DatasetSpec, targets: list[Target], downloader: Downloader, options: FetchOptions) -> str:
     missing = [target for target in targets if not target.path.exists()]
     outcomes = []
     with progress("files", len(missing), "files") as bar:

@@ -29,8 +29,8 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
         )
     if setting["format"] not in FORMATS:
         raise unknown_name("format of image_urls", str(setting["format"]), FORMATS)
-    command = f"c3 fetch {spec.name} --only files"
-    path = require_file(spec.root / setting["path"], f"data set {spec.name}: list of image addresses", command)
+    what = f"data set {spec.name}: list of image addresses"
+    path = require_file(spec.root / setting["path"], what, f"c3 catalog check {spec.name}")
     folder = spec.root / setting.get("folder", spec.options.get("images", "images"))
     return FORMATS[setting["format"]](path, folder, splits)
 

@@ -142,7 +142,7 @@ def test_every_image_gets_a_status_and_the_same_command_asks_only_for_what_may_c
     server: Server, tmp_path: Path
 ) -> None:
     image_list(tmp_path / "data/urls.csv", server, KINDS)
-    options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), only="images", politeness=FAST)
+    options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), images=True, politeness=FAST)
     summary = fetch(options)
     assert "1 failed, 1 gone, 1 mismatch, 5 ok, 1 placeholder" in summary
     assert journal(tmp_path) == {
@@ -174,10 +174,10 @@ def test_a_stopped_fetch_goes_on(server: Server, tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Downloader, "fetch", stop)
-        fetch(FetchOptions(**(vars(options) | {"only": "images"})))
+        fetch(FetchOptions(**(vars(options) | {"images": True})))
     there = len(list((tmp_path / "data/images").rglob("*.jpg")))
     assert 0 < there < 12
-    assert f"{12 - there} ok, {there} there already" in fetch(FetchOptions(**(vars(options) | {"only": "images"})))
+    assert f"{12 - there} ok, {there} there already" in fetch(FetchOptions(**(vars(options) | {"images": True})))
     assert sum(server.asked.values()) == 12
 
 
@@ -196,7 +196,7 @@ def test_the_limit_counts_images_and_the_command_line_says_it_all(server: Server
     image_list(tmp_path / "data/urls.csv", server, ["plain"] * 5)
     catalog = write_catalog(tmp_path, server, ["plain"], **LIST)
     done = CliRunner().invoke(
-        main, ["--catalog", str(catalog), "fetch", "web", "--limit", "3", "--jobs", "2", "--rate", "500"]
+        main, ["--catalog", str(catalog), "fetch", "web", "--images", "--limit", "3", "--jobs", "2", "--rate", "500"]
     )
     assert done.exit_code == 0, done.output
     assert "web: 1 files fetched" in done.stdout
@@ -207,7 +207,7 @@ def test_the_limit_counts_images_and_the_command_line_says_it_all(server: Server
     ("entry", "content", "said"),
     [
         ({}, "", r"no file of data set web has a plain official address; .*c3 catalog check web"),
-        (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 fetch web --only files"),
+        (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 catalog check web"),
         (LIST, "a,b\n", r"urls.csv line 1: expected the columns ImageID, Subset, OriginalURL, found a,b"),
         (LIST, "ImageID,Subset,OriginalURL\n../../x,train,http://x\n", "urls.csv line 2: expected a path below"),
         (LIST, "ImageID,Subset,OriginalURL,OriginalMD5\na,train,http://x,zz\n", "line 2: OriginalMD5 must be 16 bytes"),
@@ -223,7 +223,7 @@ def test_bad_lists_are_refused(
         (tmp_path / "data").mkdir()
         (tmp_path / "data/urls.csv").write_text(content)
     with pytest.raises(C3Error, match=said):
-        fetch(FetchOptions("web", catalog, only="images" if entry else "files", politeness=FAST))
+        fetch(FetchOptions("web", catalog, images=bool(entry), politeness=FAST))
     assert not list(tmp_path.rglob("*.jpg"))
 
 

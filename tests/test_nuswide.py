@@ -13,7 +13,7 @@ from c3.errors import C3Error
 from c3.extract.catalog import Catalog
 from c3.extract.datasets import read_manifest
 from c3.extract.manifest import Manifest, ReadOptions
-from official_trees import Tree, write_nuswide
+from official_trees import Tree, labels_of, write_nuswide
 
 
 @pytest.fixture
@@ -29,15 +29,6 @@ def setting(tree: Tree, **changes: object) -> None:
     catalog = yaml.safe_load(tree.catalog.read_text())
     catalog["datasets"]["nuswide"] |= changes
     tree.catalog.write_text(yaml.safe_dump(catalog))
-
-
-def labels_of(split: object, names: tuple[str, ...]) -> dict[tuple[str, str], int]:
-    """Every listed label as (image id, class name): value, entry by entry."""
-    labels, found = split.rows.labels, {}
-    for row, image in enumerate(split.rows.image_id.tolist()):
-        for entry in range(labels.indptr[row], labels.indptr[row + 1]):
-            found[image, names[labels.indices[entry]]] = int(labels.value[entry])
-    return found
 
 
 def test_rows_classes_and_labels_are_as_the_files_say(tree: Tree) -> None:
@@ -94,7 +85,7 @@ def test_either_form_of_the_label_files_gives_the_same_manifest(tree: Tree, abse
 
 def shuffle_lines(path: Path, order: list[int]) -> None:
     end = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
-    lines = path.read_bytes().decode("utf-8").split(end)[:-1]
+    lines = path.read_bytes().decode("utf-8-sig").split(end)[:-1]
     path.write_bytes((end.join(lines[i] for i in order) + end).encode())
 
 
@@ -161,7 +152,7 @@ def drop_last_line(name: str) -> Callable[[Path], None]:
         (replace("ImageList/TrainImagelist.txt", "\r\n", "\r\nactor\\0000_2124494179.jpg\r\n"),
          "TrainImagelist.txt line 2: 'actor/0000_2124494179.jpg' is listed already in line 1"),
         (replace("NUS_WID_Tags/TagList1k.txt", "night", "red"), "TagList1k.txt line 4: 'red' is listed already"),
-        (replace("Groundtruth/TrainTestLabels/Labels_boat_Test.txt", "0", "2"), r"Labels_boat_Test.txt line \d+: .* '2'"),
+        (replace("Groundtruth/TrainTestLabels/Labels_boat_Test.txt", "0", "2"), r"boat_Test.txt line \d+: .* '2'"),
         (replace("NUS_WID_Tags/AllTags1k.txt", "\t", "\t1\t"), "AllTags1k.txt line 1: expected 10 values .* found 11"),
         (replace("NUS_WID_Tags/AllTags1k.txt", "\t", "\t\t"), "AllTags1k.txt line 1: expected values separated by one"),
         (replace("Groundtruth/AllLabels/Labels_dog.txt", "1", "0"), "disagree on 1 images of .*out of order"),

@@ -15,7 +15,7 @@ from c3.errors import C3Error
 from c3.extract.catalog import Catalog
 from c3.extract.datasets import boxes, openimages_csv, read_manifest
 from c3.extract.manifest import Manifest, ReadOptions
-from official_trees import Tree, write_openimages
+from official_trees import Tree, labels_of, write_openimages
 
 HUMAN = "{}-annotations-human-imagelabels.csv"
 BOXES = "{}-annotations-bbox.csv"
@@ -28,14 +28,6 @@ def tree(tmp_path: Path) -> Tree:
 
 def manifest(tree: Tree, **options: object) -> Manifest:
     return read_manifest(Catalog(tree.catalog).dataset("openimages"), ReadOptions(**options))
-
-
-def labels_of(split: object, names: tuple[str, ...]) -> dict[tuple[str, str], int]:
-    labels, found = split.rows.labels, {}
-    for row, image in enumerate(split.rows.image_id.tolist()):
-        for entry in range(labels.indptr[row], labels.indptr[row + 1]):
-            found[image, names[labels.indices[entry]]] = int(labels.value[entry])
-    return found
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import C3Error
+from ...progress import progress
 from ..catalog import require_file
 
 STEP = 1 << 20  # rows of a piece
@@ -115,21 +116,23 @@ def _pieces(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pd.Data
     require_file(path, "annotation file")
     _require_header(path, columns)
     numbers = {name: np.float64 for name in columns if name[0] in "XY"}
-    first = 2
+    first, size = 2, path.stat().st_size >> 20
     try:
-        pieces = pd.read_csv(
-            path,
-            usecols=list(columns) if numbers else None,
-            dtype={name: numbers.get(name, str) for name in columns},
-            na_filter=False,
-            skip_blank_lines=False,
-            chunksize=STEP,
-            encoding="utf-8-sig",
-        )
-        with pieces:
+        # a handle of our own knows how far the reading is
+        with path.open("rb") as file, progress(f"reading {path.name}", size, "MiB") as bar:
+            pieces = pd.read_csv(
+                file,
+                usecols=list(columns) if numbers else None,
+                dtype={name: numbers.get(name, str) for name in columns},
+                na_filter=False,
+                skip_blank_lines=False,
+                chunksize=STEP,
+                encoding="utf-8-sig",
+            )
             for piece in pieces:
                 yield first, piece
                 first += len(piece)
+                bar.advance((file.tell() >> 20) - bar.done)
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise C3Error(f"{path} cannot be read as csv: {str(error).strip()}") from error
     except ValueError as error:
