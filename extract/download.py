@@ -58,6 +58,7 @@ class Downloader:
     def __init__(self, politeness: Politeness = Politeness(), connections: int = 8) -> None:
         self.politeness = politeness
         self._gate = _Gate(politeness.rate)
+        self._stopped = threading.Event()
         self._client = httpx.Client(
             follow_redirects=True,
             timeout=politeness.timeout,
@@ -72,6 +73,10 @@ class Downloader:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
+    def stop(self) -> None:
+        """Let running downloads end at once, as failed; their parts are kept for the next run."""
+        self._stopped.set()
+
     def fetch(self, target: Target) -> Outcome:
         """Fetch one target; never raises for what the network does.
 
@@ -82,7 +87,9 @@ class Downloader:
         detail = "not tried"
         for attempt in range(self.politeness.tries):
             if attempt:
-                self._gate.pause(self.politeness.backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25), all_=False)
+                self._stopped.wait(self.politeness.backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+            if self._stopped.is_set():
+                return Outcome(target, "failed", detail="stopped")
             self._gate.wait()
             resumed = part.exists()
             try:
@@ -100,7 +107,7 @@ class Downloader:
                 part.unlink(missing_ok=True)  # the part may be of another edition: once more from the start
                 detail = outcome.detail
             else:
-                if outcome.status != "ok":
+                if outcome.status not in ("ok", "failed"):
                     part.unlink(missing_ok=True)
                 return outcome
         return Outcome(target, "failed", detail=f"{detail} ({self.politeness.tries} tries)")
@@ -130,6 +137,8 @@ class Downloader:
             with part.open("ab" if start else "wb") as file:
                 for chunk in response.iter_raw():  # as it comes: what a dropped connection brought is kept
                     file.write(chunk)
+                    if self._stopped.is_set():
+                        return "stopped"
         return _verified(target, part)
 
 
@@ -148,11 +157,8 @@ class _Gate:
             self._next = start + self._interval
         time.sleep(start - now)
 
-    def pause(self, seconds: float, all_: bool = True) -> None:
-        """Hold back every request (`all_`), or only this thread."""
-        if not all_:
-            time.sleep(seconds)
-            return
+    def pause(self, seconds: float) -> None:
+        """Hold back the requests of every thread."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 

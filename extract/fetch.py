@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from ..errors import C3Error
 from ..progress import progress
 from .catalog import Catalog, DatasetSpec
 from .download import Downloader, Outcome, Politeness, Target
-from .urls import image_targets
+from .urls import image_folder, image_targets, list_path
 
 LOG = logging.getLogger("c3")
 STATUS_FILE = "fetch-status.csv"
@@ -50,11 +51,10 @@ def fetch(options: FetchOptions) -> str:
     C3Error when a file (not an image) could not be had, and when nothing of the data set has a plain address.
     """
     spec = Catalog(options.catalog).dataset(options.dataset)
-    addresses = spec.options.get("image_urls", {}).get("path") if options.images else None
     files = [
         Target(file.url, spec.root / file.path, file.size, sha256=file.sha256)
         for file in spec.files
-        if file.url and (not file.optional or options.optional or file.path == addresses)
+        if file.url and (not file.optional or options.optional or (options.images and file.path == list_path(spec)))
     ]
     if not files and not options.images:
         raise C3Error(
@@ -88,8 +88,8 @@ def _fetch_files(spec: DatasetSpec, targets: list[Target], downloader: Downloade
 
 
 def _fetch_images(spec: DatasetSpec, downloader: Downloader, options: FetchOptions) -> str:
-    folder = spec.root / spec.options["image_urls"].get("folder", spec.options.get("images", "images"))
     wanted = islice(image_targets(spec, options.splits), options.limit)
+    folder = image_folder(spec)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         journal = _Journal(folder)
@@ -116,8 +116,10 @@ def _outcomes(downloader: Downloader, targets: Iterator[Target], jobs: int) -> I
                 for future in done:
                     yield future.result()
                 waiting |= {pool.submit(downloader.fetch, target) for target in islice(targets, len(done))}
-        finally:
+        except BaseException:  # an interrupt too: what runs is stopped, not waited for
+            downloader.stop()
             pool.shutdown(cancel_futures=True)
+            raise
 
 
 class _Journal:
@@ -127,6 +129,7 @@ class _Journal:
         self.folder = folder
         self.path = folder / STATUS_FILE
         self._final: dict[str, str] = {}  # images that are there need no memory
+        self._running: set[str] = set()
         self._file: TextIO | None = None
         if self.path.exists():
             with self.path.open(encoding="utf-8", newline="") as file:
@@ -137,11 +140,13 @@ class _Journal:
                         self._final.pop(row["path"], None)
 
     def __enter__(self) -> _Journal:
-        new = not self.path.exists()
+        before = _last_byte(self.path)
         self._file = self.path.open("a", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file)
-        if new:
+        if not before:
             self._csv.writerow(COLUMNS)
+        elif before != b"\n":  # killed inside a line
+            self._file.write("\n")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,23 +158,38 @@ class _Journal:
         if target.path.exists():
             counts["there already"] += 1
             return False
-        known = self._final.get(self._name(target))
+        name = self._name(target)
+        known = self._final.get(name)
         if known and not retry_failed:
             counts[f"{known} before"] += 1
             return False
+        if name in self._running:  # two downloads never write one file
+            counts["listed twice"] += 1
+            return False
+        self._running.add(name)
         return True
 
     def write(self, outcome: Outcome) -> None:
-        self._csv.writerow(
-            (self._name(outcome.target), outcome.status, outcome.size, outcome.target.url, outcome.detail)
-        )
+        """Add the line of an image that was asked for."""
+        name = self._name(outcome.target)
+        self._running.discard(name)
+        self._csv.writerow((name, outcome.status, outcome.size, outcome.target.url, outcome.detail))
         self._file.flush()
 
     def _name(self, target: Target) -> str:
         return target.path.relative_to(self.folder).as_posix()
 
 
+def _last_byte(path: Path) -> bytes:
+    """Nothing of a file that is empty or not there."""
+    if not path.exists() or not path.stat().st_size:
+        return b""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
 def _lines(spec: DatasetSpec) -> int:
     """Lines of the list of addresses, for the progress bar."""
-    with (spec.root / spec.options["image_urls"]["path"]).open("rb") as file:
+    with (spec.root / list_path(spec)).open("rb") as file:
         return max(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b"")) - 1, 0)

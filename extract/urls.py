@@ -21,18 +21,32 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
 
     Raises C3Error naming file and line for a path that leads out of the folder or a checksum that is none.
     """
+    setting = _setting(spec)
+    if setting["format"] not in FORMATS:
+        raise unknown_name("format of image_urls", str(setting["format"]), FORMATS)
+    what = f"data set {spec.name}: list of image addresses"
+    path = require_file(spec.root / list_path(spec), what, f"c3 catalog check {spec.name}")
+    return FORMATS[setting["format"]](path, image_folder(spec), splits)
+
+
+def list_path(spec: DatasetSpec) -> str:
+    """Where the list of addresses is, below the data set's root."""
+    return str(_setting(spec)["path"])
+
+
+def image_folder(spec: DatasetSpec) -> Path:
+    """The folder that the images go to."""
+    return spec.root / _setting(spec).get("folder", spec.options.get("images", "images"))
+
+
+def _setting(spec: DatasetSpec) -> dict[str, str]:
     setting = spec.options.get("image_urls")
     if not isinstance(setting, dict) or not {"path", "format"} <= setting.keys():
         raise C3Error(
             f"data set {spec.name} in {spec.catalog} has no list of image addresses (image_urls: {{path, format}}); "
             f"where its images come from: c3 catalog check {spec.name}"
         )
-    if setting["format"] not in FORMATS:
-        raise unknown_name("format of image_urls", str(setting["format"]), FORMATS)
-    what = f"data set {spec.name}: list of image addresses"
-    path = require_file(spec.root / setting["path"], what, f"c3 catalog check {spec.name}")
-    folder = spec.root / setting.get("folder", spec.options.get("images", "images"))
-    return FORMATS[setting["format"]](path, folder, splits)
+    return setting
 
 
 def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:

@@ -21,6 +21,7 @@ class Server(ThreadingHTTPServer):
         self.ranges: list[str | None] = []
         self.times: list[float] = []
         self.lock = threading.Lock()
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -58,6 +59,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # no answer at all
         elif (kind == "half" and times == 1) or (kind == "half-no-range" and times < 3):
             self._send(200, body, sent=len(body) // 2)
+        elif kind == "endless":
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 30))
+            self.end_headers()
+            while not self.server.closing.wait(0.01):
+                self.wfile.write(JPEG)
         elif kind == "loop":
             self._send(302, Location=self.server.url + "/loop")
         elif wanted and kind == "half":

@@ -6,8 +6,10 @@ import base64
 import csv
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ def server() -> Iterator[Server]:
     thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield running
+    running.closing.set()
     running.shutdown()
     running.server_close()
     thread.join()
@@ -73,6 +76,17 @@ def test_a_part_that_does_not_fit_is_started_again(server: Server, tmp_path: Pat
         assert get(server, "half/a.jpg", tmp_path, md5=md5).status == "ok"
         assert (tmp_path / "x.jpg").read_bytes() == JPEG
         (tmp_path / "x.jpg").unlink()
+
+
+def test_a_stopped_download_ends_at_once_and_keeps_its_part(server: Server, tmp_path: Path) -> None:
+    with Downloader(FAST) as downloader, ThreadPoolExecutor() as pool:
+        running = pool.submit(downloader.fetch, Target(f"{server.url}/endless/a.jpg", tmp_path / "x.jpg"))
+        while not (tmp_path / "x.jpg.part").exists():
+            time.sleep(0.01)
+        downloader.stop()
+        outcome = running.result(timeout=20)
+    assert (outcome.status, outcome.detail) == ("failed", "stopped")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg.part"]
 
 
 @pytest.mark.parametrize("known", [{"size": 5}, {"md5": "0" * 32}, {"sha256": "0" * 64}])
@@ -161,6 +175,20 @@ def test_every_image_gets_a_status_and_the_same_command_asks_only_for_what_may_c
     assert set(server.asked) == {"/gone/1.jpg", "/always-broken/4.jpg"}
 
 
+def test_an_image_that_is_listed_twice_is_fetched_once_and_a_torn_journal_is_mended(
+    server: Server, tmp_path: Path
+) -> None:
+    image_list(tmp_path / "data/urls.csv", server, ["drop", "plain", "gone"])
+    lines = (tmp_path / "data/urls.csv").read_text().splitlines(True)
+    (tmp_path / "data/urls.csv").write_text("".join([*lines, lines[1]]))
+    (tmp_path / "data/images").mkdir()
+    (tmp_path / "data/images" / STATUS_FILE).write_text(",".join(COLUMNS) + "\ntest/00000000000")
+    options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), images=True, politeness=FAST)
+    assert "1 gone, 1 listed twice, 2 ok" in fetch(options)
+    assert journal(tmp_path)["test/0000000000000002.jpg"] == "gone"
+    assert "1 gone before, 3 there already" in fetch(options)
+
+
 def test_a_stopped_fetch_goes_on(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image_list(tmp_path / "data/urls.csv", server, ["plain"] * 12)
     options = FetchOptions("web", write_catalog(tmp_path, server, [], **LIST), jobs=1, politeness=FAST)
@@ -207,6 +235,7 @@ def test_the_limit_counts_images_and_the_command_line_says_it_all(server: Server
     ("entry", "content", "said"),
     [
         ({}, "", r"no file of data set web has a plain official address; .*c3 catalog check web"),
+        ({"image_urls": "urls.csv"}, "", "web in .* has no list of image addresses"),
         (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 catalog check web"),
         (LIST, "a,b\n", r"urls.csv line 1: expected the columns ImageID, Subset, OriginalURL, found a,b"),
         (LIST, "ImageID,Subset,OriginalURL\n../../x,train,http://x\n", "urls.csv line 2: expected a path below"),
