@@ -49,7 +49,7 @@ def check(user_file: Path | None, name: str) -> Check:
 
 def _own_files(spec: DatasetSpec) -> list[FileSpec]:
     """The files that the settings of a table name; a data set with official files lists them in its entry."""
-    source = "drawn by c3 extract" if spec.kind == "demo" else ""
+    source = "c3 extract, which draws it" if spec.kind == "demo" else ""
     settings = [] if spec.files else [option for option in TABLE_PATHS if option in spec.options]
     return [FileSpec(str(spec.options[option]), source) for option in settings]
 

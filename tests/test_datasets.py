@@ -105,6 +105,11 @@ def test_an_unreadable_catalog_is_refused(tmp_path: Path, text: str, said: str) 
     ("old", "new", "said"),
     [
         ("kind: table", "kind: tables", "no reader for kind 'tables'"),
+        (
+            "unseen: unseen.txt",
+            "unsen: unseen.txt",
+            r"unknown setting of data set tiny .*: 'unsen'. Did you mean 'unseen'",
+        ),
         ("labels: complete", "labels: all", "labels must be one of"),
         ("table: labels.csv, ", "", "'table' is missing"),
         ("labels.csv", "other.csv", "table file not found"),

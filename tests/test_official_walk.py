@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from c3.cli import main
-from c3.extract.cache import FeatureCache
+from c3.extract.cache import FeatureCache, Status
 from click.testing import CliRunner, Result
 from official_trees import Tree, write_nuswide, write_openimages
 
@@ -48,6 +49,22 @@ def test_the_walk_from_official_files_to_a_table(
     shown = c3(tree, "report", "--tables", table, "--runs", runs)
     assert shown.exit_code == 0, shown.output
     assert run.name in shown.stdout
+
+
+def test_boxes_are_extracted_as_rows_of_their_images(tmp_path: Path) -> None:
+    tree = write_openimages(tmp_path)
+    done = c3(tree, "extract", "--dataset", "openimages", "--backbone", "squeezenet1_1", "--weights", "random:0",
+              "--out", tmp_path / "boxes.zarr", "--device", "cpu", "--splits", "test", "--crops", "boxes")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    cache = FeatureCache.open(tmp_path / "boxes.zarr")
+    assert cache.config["crops"] == "boxes"
+    ids = cache.image_ids("test")
+    maps = cache.read("test", "p16", 0, len(ids))
+    lost = cache.status("test") == Status.MISSING
+    assert len(set(ids[lost].tolist())) == 1
+    assert (np.abs(maps[~lost]).max(axis=(1, 2, 3)) > 0).all()
+    positives = cache.labels("test").dense(len(cache.classes), cache.absent_label) == 1
+    assert (positives.sum(axis=1) == 1).all()
 
 
 def declare(tree: Tree, dataset: str, **changes: object) -> None:

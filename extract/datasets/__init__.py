@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...errors import C3Error
+from ...errors import C3Error, unknown_name
 from ..catalog import DatasetSpec, VectorSpec
 from ..cropping import BOXES, crop_manifest
 from ..leaks import near_duplicates
 from ..manifest import Manifest, ReadOptions
 from ..rows import Classes
 from ..wordvectors import Coverage, class_vectors, join_vectors
+from .boxes import BoxOptions
+from .coco import SETTINGS as COCO_SETTINGS
 from .coco import coco_classes, coco_counts, coco_manifest
 from .demo import write_demo
+from .nuswide import SETTINGS as NUSWIDE_SETTINGS
 from .nuswide import nuswide_classes, nuswide_counts, nuswide_manifest
+from .openimages import SETTINGS as OPENIMAGES_SETTINGS
 from .openimages import openimages_classes, openimages_counts, openimages_manifest
 from .table import table_classes, table_manifest
 
@@ -29,10 +33,11 @@ def demo_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
 class Kind:
     """How a kind of data set is read: its rows, its classes alone, and the official counts that can be checked.
 
-    `classes` gives the classes and the keys that their vectors may be filed under. `options` are the settings of
-    ReadOptions beyond the common ones that the kind understands.
+    `settings` are the settings of a catalog entry that the kind understands, beside COMMON. `classes` gives the classes
+    and the keys that their vectors may be filed under. `boxes` and `machine_labels` say what it has.
     """
 
+    settings: tuple[str, ...]
     manifest: Callable[[DatasetSpec, ReadOptions], Manifest]
     classes: Callable[[DatasetSpec], tuple[Classes, tuple[str, ...]]]
     counts: Callable[[DatasetSpec], dict[str, int]] | None = None
@@ -40,24 +45,34 @@ class Kind:
     machine_labels: bool = False
 
 
+COMMON = ("images", "image_urls", "leak_cosine")
+TABLE_SETTINGS = ("table", "classes", "unseen")
+BOX_SETTINGS = tuple(BoxOptions.__dataclass_fields__)
 KINDS: dict[str, Kind] = {
-    "table": Kind(table_manifest, table_classes),
-    "demo": Kind(demo_manifest, table_classes),
-    "nuswide": Kind(nuswide_manifest, lambda spec: (nuswide_classes(spec), ()), nuswide_counts),
+    "table": Kind(TABLE_SETTINGS, table_manifest, table_classes),
+    "demo": Kind(TABLE_SETTINGS, demo_manifest, table_classes),
+    "nuswide": Kind(NUSWIDE_SETTINGS, nuswide_manifest, lambda spec: (nuswide_classes(spec), ()), nuswide_counts),
     "openimages": Kind(
-        openimages_manifest, openimages_classes, openimages_counts, boxes=True, machine_labels=True
+        (*OPENIMAGES_SETTINGS, *BOX_SETTINGS), openimages_manifest, openimages_classes, openimages_counts,
+        boxes=True, machine_labels=True,
     ),
-    "coco": Kind(coco_manifest, lambda spec: (coco_classes(spec), ()), coco_counts, boxes=True),
+    "coco": Kind(
+        (*COCO_SETTINGS, *BOX_SETTINGS), coco_manifest, lambda spec: (coco_classes(spec), ()), coco_counts, boxes=True
+    ),
 }  # fmt: skip
 
 
 def kind_of(spec: DatasetSpec) -> Kind:
-    """The reader of a data set's kind; an unknown kind is refused."""
+    """The reader of a data set's kind; an unknown kind, or a setting that it does not have, is refused."""
     if spec.kind not in KINDS:
         raise C3Error(
             f"data set {spec.name}: this c3 has no reader for kind {spec.kind!r}, only for {', '.join(KINDS)}. "
             "Write its labels as a table: docs/own-data.md"
         )
+    known = (*COMMON, *KINDS[spec.kind].settings)
+    for setting in spec.options:
+        if setting not in known:
+            raise unknown_name(f"setting of data set {spec.name} ({spec.kind}) in {spec.catalog}:", setting, known)
     return KINDS[spec.kind]
 
 

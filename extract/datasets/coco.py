@@ -17,6 +17,7 @@ from ..rows import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
 
 YEARS = {"train": "train2017", "val": "", "test": "val2017"}  # split -> official file; `val` only where an entry says
+SETTINGS = ("years", "seen", "unseen", "drop_unseen_images", *(f"{split}_annotations" for split in YEARS))
 NEEDED = ("image_id", "category_id", "bbox")
 
 

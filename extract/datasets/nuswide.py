@@ -13,6 +13,10 @@ from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, texts, unvecto
 from ..rows import Classes, Rows, SparseLabels
 from .nuswide_labels import NusWideLabels, Positives
 
+# of a catalog entry; all but the first two are places that differ from the official ones
+SETTINGS = ("classes", "validation", "concepts", "tags", "tag_folder", "groundtruth", "train_images", "test_images",
+            "all_images")  # fmt: skip
+
 
 def nuswide_classes(spec: DatasetSpec) -> Classes:
     """925 seen tags in the order of TagList1k, then the 81 concepts; with `classes: concepts` the 81 alone, all seen.

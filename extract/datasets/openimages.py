@@ -20,6 +20,9 @@ from .openimages_csv import Labels, id_texts, read_boxes, read_labels
 LOG = logging.getLogger("c3")
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
 SOURCES = ("human", "human+machine")
+# of a catalog entry: places that differ from the official ones, and `unseen`, a plain list of MIDs
+SETTINGS = ("unseen", "trainable", "descriptions", "unseen_labels", "unseen_top", "train_machine",
+            *(f"{split}_{what}" for split in OFFICIAL for what in ("human", "boxes")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,7 @@ class _Images:
 def openimages_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
     """7,186 seen classes in the order of classes-trainable.txt, then 400 unseen ones; and their MIDs."""
     classes = read_classes(spec)
-    seen = len(classes.seen)
-    return unvectored(classes.names[:seen], classes.names[seen:]), classes.mids
+    return _unvectored(classes), classes.mids
 
 
 def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
@@ -56,9 +58,8 @@ def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
             images = _read_split(spec, split, classes, machine=split == "train" and options.label_source != "human")
             whole = _rows(images, _pattern(spec.path("images", "images"), OFFICIAL[split]))
             splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
-    names, mids = openimages_classes(spec)
     return Manifest(
-        spec.name, spec.path("images", "images"), spec.labelling, names, splits, class_keys=mids,
+        spec.name, spec.path("images", "images"), spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
         notes={"label_source": options.label_source},
     )  # fmt: skip
 
@@ -147,6 +148,11 @@ def _pattern(root: Path, split: str) -> str:
         if folder.is_dir() and any(re.fullmatch(rf"{split}_[0-9a-f]", path.name) for path in folder.iterdir()):
             return f"{split}/{split}_{{shard}}/{{id}}.jpg" if folder != root else f"{split}_{{shard}}/{{id}}.jpg"
     return f"{split}/{{id}}.jpg" if (root / split).is_dir() else "{id}.jpg"
+
+
+def _unvectored(classes: OpenImagesClasses) -> Classes:
+    seen = len(classes.seen)
+    return unvectored(classes.names[:seen], classes.names[seen:])
 
 
 def _counts(split: str, labels: Labels) -> dict[str, int]:
