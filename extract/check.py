@@ -29,7 +29,7 @@ def check(user_file: Path | None, name: str) -> Check:
     """Look at every file of a data set, then count what is in them, then look up the word vectors of its classes.
 
     A missing file is shown with its origin and its place. Files with a known sha256 are hashed; counts that the
-    official documents state are compared as soon as no file is missing.
+    official documents state are compared with what the files hold.
     """
     spec = Catalog(user_file).dataset(name)
     lines, problems = [], 0
@@ -41,8 +41,12 @@ def check(user_file: Path | None, name: str) -> Check:
         problems += 1
         origin = f"from {spec.vectors.source}; " if spec.vectors.source else ""
         lines.append(f"missing (word vectors, {origin}your own catalog may name others): {spec.vectors.path}")
-    if not problems:
-        findings, wrong = _contents(spec)
+    missing = problems > 0
+    for look in (_counts, _coverage) if spec.vectors and spec.kind != "demo" else (_counts,):
+        try:
+            findings, wrong = look(spec)
+        except C3Error as error:  # of a file that is listed as missing already, it says what was not looked at
+            findings, wrong = [f"{'unknown' if missing else 'wrong':<8} {error}"], 1
         lines, problems = lines + findings, problems + wrong
     return Check(tuple(lines), not problems)
 
@@ -74,23 +78,23 @@ def _finding(spec: DatasetSpec, file: FileSpec) -> str:
     return "ok" + (f" {found:,} bytes, sha256 as known" if file.sha256 else "")
 
 
-def _contents(spec: DatasetSpec) -> tuple[list[str], int]:
-    """Counts against the official ones, and the coverage of the word vectors; problems are counted, not raised."""
-    lines, problems = [], 0
-    try:
-        count = kind_of(spec).counts
-        for name, found in (count(spec) if count else {}).items():
-            expected = spec.counts.get(name)
-            wrong = expected is not None and expected != found
-            problems += wrong
-            shown = "" if expected is None else f", expected {expected:,}" if wrong else ", as stated officially"
-            lines.append(f"{'wrong' if wrong else 'ok':<8} {name.replace('_', ' ')}: {found:,}{shown}")
-        if spec.vectors and spec.kind != "demo":
-            coverage = vector_coverage(spec)
-            lines += [f"{'vectors':<8} {line}" for line in coverage.lines()]
-    except C3Error as error:
-        return [*lines, f"wrong    {error}"], problems + 1
-    return lines, problems
+def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
+    """A line for every count of what is there, and how many differ from the official ones."""
+    lines, wrong = [], 0
+    count = kind_of(spec).counts
+    for name, found in (count(spec) if count else {}).items():
+        expected = spec.counts.get(name, found)
+        wrong += expected != found
+        stated = ", as stated officially" if name in spec.counts else ""
+        verdict = f"ok       {{}}{stated}" if expected == found else f"wrong    {{}}, expected {expected:,}"
+        lines.append(verdict.format(f"{name.replace('_', ' ')}: {found:,}"))
+    return lines, wrong
+
+
+def _coverage(spec: DatasetSpec) -> tuple[list[str], int]:
+    """How the classes find their word vectors; classes without one are a problem."""
+    coverage = vector_coverage(spec)
+    return [f"vectors  {line}" for line in coverage.lines()], len(coverage.missing)
 
 
 def sha256(path: Path) -> str:
