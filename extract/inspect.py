@@ -12,7 +12,7 @@ import numpy as np
 from .cache import GRID, FeatureCache, Status
 
 
-def inspect_store(path: Path, as_json: bool = False) -> str:
+def inspect_store(path: Path | str, as_json: bool = False) -> str:
     """Describe a store as aligned text, or as json with the same content."""
     content = describe(FeatureCache.open(path))
     return json.dumps(content, indent=2) if as_json else _text(content)
@@ -34,10 +34,10 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         }
     rows = sum(split["rows"] for split in splits.values())
     raw = sum(level.channels for level in cache.levels) * GRID * GRID * 2 * rows
-    stored = sum(file.stat().st_size for file in cache.path.rglob("*") if file.is_file())
+    stored = sum(cache.storage.sizes().values())
     vectors = cache.classes.vectors
     return {
-        "path": str(cache.path),
+        "path": cache.location,
         "schema": cache.attrs["schema"],
         "digest": cache.digest,
         "complete": not any(split["pending_shards"] for split in splits.values()),
