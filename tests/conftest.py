@@ -18,15 +18,25 @@ PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "dark red": (90, 10, 10)}
 @pytest.fixture
 def table_dataset(tmp_path: Path) -> Path:
     """Twelve plain pictures, their labels and vectors, and the `catalog.yaml` that declares them as `tiny`."""
-    root = tmp_path / "tiny"
+    return _draw_table(tmp_path / "tiny", 12)
+
+
+@pytest.fixture(scope="session")
+def draw_table() -> Callable[[Path, int], Path]:
+    """draw_table(root, count) -> root: the same data set with as many pictures as a test needs."""
+    return _draw_table
+
+
+def _draw_table(root: Path, count: int) -> Path:
+    """Write a table data set of so many pictures: half train, a quarter val, a quarter test."""
     (root / "images").mkdir(parents=True)
     lines = ["image_path,labels,split"]
     rng = np.random.default_rng(0)
-    for number in range(12):
+    for number in range(count):
         name = list(PAINTS)[number % 3]
         pixels = np.clip(np.array(PAINTS[name]) + rng.integers(-20, 20, (40, 50, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{number:02d}.png")
-        lines.append(f"{number:02d}.png,{name},{('train', 'train', 'val', 'test')[number // 3]}")
+        lines.append(f"{number:02d}.png,{name},{('train', 'train', 'val', 'test')[4 * number // count]}")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     (root / "unseen.txt").write_text("dark red\n")
     (root / "vectors.txt").write_text(
