@@ -63,6 +63,8 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         d_w: int = 6,
         levels: dict[str, int] | None = None,
         name: str = "store.zarr",
+        layout: Layout = Layout(chunk_rows=8, shard_rows=16),
+        prefix: str = "",
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
@@ -71,16 +73,22 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         splits = {}
         for split, count in (("train", rows), ("val", 6), ("test", 10)):
             labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))
-            ids = np.array([f"{split}{row}" for row in range(count)])
+            ids = np.array([f"{prefix}{split}{row}" for row in range(count)])
             splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels)
         cache = FeatureCache.create(
             tmp_path / name,
-            config={"dataset": "tiny", "labelling": labelling, "backbone": "none", "weights_sha256": "0" * 64},
+            config={
+                "dataset": "tiny",
+                "labelling": labelling,
+                "backbone": "none",
+                "weights_sha256": "0" * 64,
+                "manifest_sha256": f"{prefix}{rows}",
+            },
             provenance={"weights": "random:1", "created": "2026-01-01"},
             levels=tuple(Level(level, count) for level, count in channels.items()),
             classes=classes,
             splits=splits,
-            layout=Layout(chunk_rows=8, shard_rows=16),
+            layout=layout,
         )
         for split in cache.splits:
             for shard in range(cache.shards(split)):
