@@ -28,10 +28,8 @@ class _Program(click.Group):
         except C3Error as error:
             click.echo(f"c3: {' '.join(str(error).split())}", err=True)
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo(
-                "c3: interrupted; the same command continues an extraction and starts a training again", err=True
-            )
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"c3: interrupted. {interrupt or 'The same command begins this step again'}", err=True)
             ctx.exit(130)
 
 

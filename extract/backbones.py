@@ -16,7 +16,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from ..errors import C3Error, unknown_name
-from .pyramid import pool_levels, to_float16
+from .pyramid import pool_levels
 
 INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
 
@@ -87,13 +87,20 @@ def backbone_spec(name: str) -> BackboneSpec:
     return SPECS[name]
 
 
-class Backbone(nn.Module):
-    """uint8 pictures -> pooled float16 levels, by a frozen network that stops at its last tap."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-    def __init__(self, spec: BackboneSpec, network: nn.Module, weights_id: str) -> None:
+
+class Backbone(nn.Module):
+    """uint8 pictures -> pooled levels, by a frozen network that stops at its last tap.
+
+    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast).
+    """
+
+    def __init__(self, spec: BackboneSpec, network: nn.Module, weights_id: str, precision: str = "fp32") -> None:
         super().__init__()
         self.spec = spec
         self.weights_id = weights_id
+        self.precision = precision
         # torch.fx drops every layer that no tap needs
         self.body = create_feature_extractor(network.eval(), {tap.node: tap.level for tap in spec.taps})
         self.body = self.body.requires_grad_(False).to(memory_format=torch.channels_last)
@@ -106,14 +113,15 @@ class Backbone(nn.Module):
     def taps(self, pixels: Tensor) -> list[Tensor]:
         """(batch, 3, H, W) uint8 -> the unpooled taps, (batch, channels, H / stride, W / stride) float32 each."""
         inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        levels = self.body(inputs)
+        with torch.autocast(inputs.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+            levels = self.body(inputs)
         return [levels[tap.level] for tap in self.spec.taps]
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """(batch, 3, H, W) uint8 -> level name -> (batch, channels, 7, 7) float16, contiguous."""
+        """(batch, 3, H, W) uint8 -> level name -> (batch, channels, 7, 7) of the precision, contiguous."""
         pooled = zip(self.spec.taps, pool_levels(self.taps(pixels)), strict=True)
-        return {tap.level: to_float16(level, tap.level).contiguous() for tap, level in pooled}
+        return {tap.level: level.contiguous() for tap, level in pooled}
 
 
 def transform_record(spec: BackboneSpec) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def transform_record(spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def load_backbone(name: str, weights: str, device: torch.device | str = "cpu") -> Backbone:
+def load_backbone(name: str, weights: str, device: torch.device | str = "cpu", precision: str = "fp32") -> Backbone:
     """Build a backbone with `imagenet` weights, `random:SEED`, or a state_dict file (torchvision's parameter names).
 
     Raises C3Error for an unknown name, a file that does not fit, or ImageNet weights that are not on this machine.
@@ -139,7 +147,7 @@ def load_backbone(name: str, weights: str, device: torch.device | str = "cpu") -
         network, weights_id = _random(spec, weights), weights
     else:
         network, weights_id = _from_file(spec, Path(weights)), Path(weights).name
-    return Backbone(spec, network, weights_id).to(device)
+    return Backbone(spec, network, weights_id, precision).to(device)
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:

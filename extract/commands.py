@@ -10,6 +10,21 @@ import click
 from ..command_options import device_option
 from ..errors import C3Error
 
+CODECS = ("auto", "zstd", "zstd-shuffle", "zstd-bitshuffle", "lz4", "lz4-shuffle", "lz4-bitshuffle", "none")
+
+
+class PartType(click.ParamType):
+    """`3/8` -> (3, 8)."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse I/N with 1 <= I <= N."""
+        number, slash, parts = str(value).partition("/")
+        if not (slash and number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+            self.fail(f"{value!r}: expected I/N with 1 <= I <= N, for example 1/8", param, ctx)
+        return int(number), int(parts)
+
 
 @click.command()
 @click.option("--dataset", required=True, metavar="NAME", help="A data set of the catalog; see: c3 catalog list.")
@@ -19,7 +34,7 @@ from ..errors import C3Error
     "--weights", default="imagenet", show_default=True, help="imagenet, random:SEED, a file, or a catalog name."
 )
 @click.option(
-    "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
+    "--out", default="features.zarr", show_default=True, help="The store to fill: a path or an fsspec URL (s3://...)."
 )
 @click.option("--splits", multiple=True, metavar="NAME", help="Only this split; may be repeated. Default: all.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first rows of each split.")
@@ -42,24 +57,77 @@ from ..errors import C3Error
 )
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @device_option
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(("fp32", "bf16", "fp16")),
+              help="Arithmetic of the backbone; part of what the store is.")  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile the backbone.")
+@click.option("--dtype", default="float16", show_default=True, type=click.Choice(("float16", "int8")),
+              help="float16 is exact; int8 halves the store, with a step for every channel and shard.")  # fmt: skip
+@click.option("--codec", type=click.Choice(CODECS), help="Default: auto, chosen for every level.")
+@click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows read at once. Default: 64.")
+@click.option("--shard-rows", type=click.IntRange(min=1),
+              help="Rows written at once. Default: 256, or 1024 above 100,000 rows.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine, by dask.distributed.")
+@click.option("--scheduler", metavar="tcp://...", help="A dask.distributed scheduler with workers.")
+@click.option("--part", type=PartType(), metavar="I/N", help="Only the I-th of N parts: one job of a batch system.")
+@click.option("--plan", is_flag=True, help="Only say what it will cost: shards, bytes, hours, from a few batches.")
+@click.option("--rows", type=click.IntRange(min=1), help="With --plan: for so many rows instead of the data set's.")
+@click.option("--retry-failed", is_flag=True, help="Do finished shards again that hold pictures that failed.")
+@click.option("--append", is_flag=True, help="Add new splits or images to the store at --out.")
 @click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
 @click.pass_obj
-def extract(catalog: Path | None, **options: Any) -> None:
+def extract(catalog: Path | None, plan: bool, rows: int | None, **options: Any) -> None:
     """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
-    from .run import ExtractOptions
+    from .request import ExtractOptions
+
+    asked = ExtractOptions(catalog=catalog, **options)
+    if plan:
+        from .plan import plan as make_plan
+
+        click.echo(make_plan(asked, rows))
+        return
+    if rows:
+        raise C3Error("--rows goes with --plan; --limit extracts only the first rows of each split")
     from .run import extract as run
 
-    click.echo(run(ExtractOptions(catalog=catalog, **options)))
+    click.echo(run(asked))
 
 
 @click.command()
-@click.argument("cache", type=click.Path(path_type=Path))
+@click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def inspect(cache: Path, as_json: bool) -> None:
+@click.option("--channels", is_flag=True, help="Read all maps: mean, maximum and zero share of every channel.")
+@click.option(
+    "--check-images", type=click.IntRange(min=1), metavar="N", help="Extract N random rows again and compare."
+)
+def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None) -> None:
     """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
     from .inspect import inspect_store
 
-    click.echo(inspect_store(cache, as_json))
+    click.echo(inspect_store(cache, as_json, channels))
+    if check_images:
+        from .spotcheck import check_images as check
+
+        click.echo(check(cache, check_images), err=as_json)
+
+
+@click.command()
+@click.argument("cache")
+@click.option("--repair", is_flag=True, help="Extract broken shards again, write broken tables again.")
+def verify(cache: str, repair: bool) -> None:
+    """Read every byte of a store: checksums, counts, labels, statuses. Names what is broken."""
+    from .verify import verify as run
+
+    click.echo(run(cache, repair))
+
+
+@click.command()
+@click.argument("caches", nargs=-1, required=True)
+@click.option("--out", required=True, help="The new store: a path or an fsspec URL.")
+def merge(caches: tuple[str, ...], out: str) -> None:
+    """Join stores: the parts of one extraction, or different images and splits made in the same way."""
+    from .grow import merge as run
+
+    click.echo(run(caches, out))
 
 
 @click.group()
@@ -137,4 +205,4 @@ def import_biam(catalog: Path | None, train: Path | None, test: Path | None, **o
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, catalog, fetch, import_biam)
+COMMANDS = (extract, inspect, verify, merge, catalog, fetch, import_biam)

@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from ..devices import resolve_device
+import numpy as np
+
 from ..errors import C3Error
 from ..progress import progress
-from .backbones import Backbone, backbone_spec, load_backbone
-from .cache import FeatureCache, Level, Status
-from .catalog import Catalog
-from .datasets import read_manifest
-from .manifest import Manifest, ReadOptions
-from .shard import Report, ShardTask, run_shard
+from .cache import FeatureCache, Status
+from .cluster import Cluster, WorkerSetup
+from .grow import UNKNOWN, append
+from .manifest import Manifest
+from .request import ExtractOptions, Request, open_or_create, prepare
+from .shard import Report, ShardTask, ShardWorker
+
+__all__ = ["ExtractOptions", "extract"]
 
 LOG = logging.getLogger("c3")
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What `c3 extract` was asked for."""
-
-    dataset: str
-    backbone: str = "vgg19"
-    weights: str = "imagenet"
-    out: Path = Path("features.zarr")
-    catalog: Path | None = None
-    splits: tuple[str, ...] = ()
-    limit: int | None = None
-    batch_size: int = 32
-    device: str = "auto"
-    overwrite: bool = False
-    crops: str = "whole"
-    label_source: str = "human"
-    drop_unknown_classes: bool = False
-
-    @property
-    def reading(self) -> ReadOptions:
-        """What of this concerns the reader of the data set."""
-        return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
 
 def extract(options: ExtractOptions) -> str:
@@ -55,116 +29,137 @@ def extract(options: ExtractOptions) -> str:
 
     Raises C3Error when the request cannot be met; the store is then untouched.
     """
-    catalog = Catalog(options.catalog)
-    spec = catalog.dataset(options.dataset)
-    backbone_spec(options.backbone)
-    device = resolve_device(options.device)
-    if options.out.exists() and not options.overwrite:
-        FeatureCache.open(options.out)  # refuse a path that holds something else before any work
-    manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
-    backbone = load_backbone(options.backbone, _weights(options, catalog), device)
-
-    config = _config(manifest, backbone)
-    if options.out.exists() and not options.overwrite:
-        cache = FeatureCache.open(options.out, mode="r+")
-        cache.require_config(config)
-    else:
-        cache = _create(options, manifest, backbone, config)
-    tasks = [ShardTask(split, shard) for split in cache.splits for shard in cache.pending(split)]
-    if not tasks:
-        return f"{options.out} is complete already: {_contents(cache)}. Nothing to do"
-
-    LOG.info(
-        "%s with %s (%s) on %s -> %s", manifest.dataset, options.backbone, backbone.weights_id, device, options.out
+    request = prepare(options)
+    with _engine(request) as engine:  # a cluster that does not answer is found out before the store is touched
+        if options.append:
+            request, cache = append(request)
+        else:
+            cache = open_or_create(request)
+        if options.retry_failed:
+            wanted = {split: failed_shards(cache, split) for split in cache.splits}
+        else:
+            wanted = {split: cache.pending(split) for split in cache.splits}
+        tasks = part_of(tasks_of(request.manifest, cache, wanted, options.retry_failed), options.part)
+        if tasks:
+            return _fill(request, cache, tasks, engine)
+    if not _complete(cache):
+        return _unfinished(cache)
+    return f"{options.out} is complete already: {contents(cache)}. " + (
+        "No failures to retry" if options.retry_failed else "Nothing to do"
     )
-    report = _run(tasks, manifest, backbone, cache, options.batch_size)
+
+
+def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine: Cluster | None) -> str:
+    options = request.options
+    where = options.scheduler or (f"{options.workers} workers" if options.workers else request.backbone.mean.device)
+    weights = request.backbone.weights_id
+    LOG.info("%s with %s (%s) on %s -> %s", request.manifest.dataset, options.backbone, weights, where, options.out)
+    report = Report()
+    with progress("extract", sum(len(task.paths) for task in tasks), "images") as bar, _terminated_like_interrupted():
+        try:
+            for done in _reports(request, cache, tasks, engine, bar.advance):
+                report.add(done)
+                bar.note = report.shares()
+        except KeyboardInterrupt:
+            left = sum(len(cache.pending(split)) for split in cache.splits)
+            raise KeyboardInterrupt(
+                f"{options.out} keeps every finished shard, {left} are pending; the same command continues"
+            ) from None
     for failure in report.failures:
         LOG.warning("failed: %s", failure)
+    if not _complete(cache):
+        return _unfinished(cache, report.left)
     if not any((cache.status(split) == Status.OK).any() for split in cache.splits):
         raise C3Error(
-            f"not one image under {manifest.root} could be read (first: {report.failures[0]}). "
-            f"{options.out} holds failures only: mend the image folder, then extract again with --overwrite"
+            f"not one image under {request.manifest.root} could be read (first: {report.failures[0]}). {options.out} "
+            "holds failures only: mend the image folder, then give the same command with --retry-failed"
         )
-    failed = ", ".join(f"{count} {status.name.lower()}" for status, count in report.rows.items() if status != Status.OK)
-    return f"{options.out} is complete: {_contents(cache)}; {failed or 'no failures'}; {report.shares()}"
+    failed = ", ".join(f"{n} {status.name.lower()}" for status, n in report.rows.items() if status != Status.OK)
+    return f"{options.out} is complete: {contents(cache)}; {failed or 'no failures'}; {report.shares()}"
 
 
-def _run(
-    tasks: list[ShardTask], manifest: Manifest, backbone: Backbone, cache: FeatureCache, batch_size: int
-) -> Report:
-    report = Report()
-    total = sum(len(cache.shard_rows(task.split, task.shard)) for task in tasks)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, progress("extract", total, "images") as bar:
-        for task in tasks:
-            try:
-                report.add(run_shard(task, manifest, backbone, cache, pool, batch_size, bar.advance))
-            except OSError as error:
+def _engine(request: Request) -> AbstractContextManager[Cluster | None]:
+    options = request.options
+    if options.workers is None and options.scheduler is None:
+        return nullcontext()
+    return Cluster(WorkerSetup.of(request), options.scheduler, options.workers)
+
+
+def _reports(
+    request: Request,
+    cache: FeatureCache,
+    tasks: list[ShardTask],
+    engine: Cluster | None,
+    on_batch: Callable[[int, int], None],
+) -> Iterator[Report]:
+    if engine is None:
+        yield from ShardWorker(request.backbone, cache, request.options.batch_size).run(tasks, on_batch)
+        return
+    for report in engine.run(tasks):
+        on_batch(sum(report.rows.values()), report.failed)
+        yield report
+
+
+def tasks_of(
+    manifest: Manifest, cache: FeatureCache, wanted: dict[str, list[int]], again: bool = False
+) -> list[ShardTask]:
+    """A task for every wanted shard; `again` when they are finished ones that held failures."""
+    tasks = []
+    for split, shards in wanted.items():
+        source = manifest.splits[split]
+        ok = cache.status(split) == Status.OK if again and shards else None
+        for shard in shards:
+            rows = cache.shard_rows(split, shard)
+            where = slice(rows.start, rows.stop)
+            was_ok = None if ok is None else ok[where]
+            if (source.path[where] == UNKNOWN).any():
                 raise C3Error(
-                    f"shard {task.shard} of {task.split} cannot be written to {cache.path}: {error.strerror or error}; "
-                    "what is written is kept, the same command continues"
-                ) from error
-            bar.note = report.shares()
-    return report
+                    f"{cache.location}: shard {shard} of {split} is to be made again, and this data set does not say "
+                    "where its pictures are; give --append with the one that has them"
+                )
+            tasks.append(ShardTask(split, shard, manifest.root, source.path[where], source.rows.crop[where], was_ok))
+    return tasks
 
 
-def _weights(options: ExtractOptions, catalog: Catalog) -> str:
-    """Turn a catalog name into its file; other forms stay as they are."""
-    if options.weights not in catalog.weights:
-        return options.weights
-    weight = catalog.weight(options.weights)
-    if weight.backbone != options.backbone:
-        raise C3Error(
-            f"weights {weight.name} are of {weight.backbone}, not {options.backbone}; use --backbone {weight.backbone}"
-        )
-    return str(weight.path)
+def failed_shards(cache: FeatureCache, split: str) -> list[int]:
+    """The finished shards that hold a row with a failure, in order."""
+    failed = np.flatnonzero(cache.status(split) > Status.OK) // cache.layout.shard_rows
+    return np.unique(failed).tolist()
 
 
-def _config(manifest: Manifest, backbone: Backbone) -> dict[str, Any]:
-    """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
-    return {
-        "dataset": manifest.dataset,
-        "manifest_sha256": manifest.digest(),
-        "labelling": manifest.labelling,
-        "backbone": backbone.spec.name,
-        "weights_sha256": backbone.weights_sha256,
-        "taps": [asdict(tap) for tap in backbone.spec.taps],
-        "transform": backbone.transform,
-        "crops": manifest.crops,
-    }
+def part_of(tasks: list[ShardTask], part: tuple[int, int] | None) -> list[ShardTask]:
+    """Every n-th task from the i-th on for part (i, n), by shard number: parts are disjoint and stay so on resume."""
+    if part is None:
+        return tasks
+    number, parts = part
+    return [task for task in tasks if task.shard % parts == number - 1]
 
 
-def _create(options: ExtractOptions, manifest: Manifest, backbone: Backbone, config: dict[str, Any]) -> FeatureCache:
-    return FeatureCache.create(
-        options.out,
-        config=config,
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "weights": backbone.weights_id,
-            "image_root": str(manifest.root.resolve()),
-            "device": str(backbone.mean.device),
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow")},
-            "git_commit": _git_commit(),
-        },
-        levels=tuple(Level(tap.level, tap.channels) for tap in backbone.spec.taps),
-        classes=manifest.classes,
-        splits={name: split.rows for name, split in manifest.splits.items()},
-        overwrite=options.overwrite,
-    )
-
-
-def _git_commit() -> str | None:
-    """The commit of a source checkout; None for an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, which batch systems send before they kill, ends work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        top, commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return None
-    return commit if Path(top) == package else None  # not the commit of a project whose venv holds c3
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _contents(cache: FeatureCache) -> str:
+def _complete(cache: FeatureCache) -> bool:
+    return not any(cache.pending(split) for split in cache.splits)
+
+
+def _unfinished(cache: FeatureCache, left: int = 0) -> str:
+    pending = ", ".join(f"{len(cache.pending(split))} of {cache.shards(split)} in {split}" for split in cache.splits)
+    others = f"; {left} were in the hands of another process" if left else ""
+    return f"{cache.location}: this part is done; shards pending: {pending}{others}"
+
+
+def contents(cache: FeatureCache) -> str:
+    """The rows, levels and classes of a store, in one line."""
     splits = ", ".join(f"{split} {cache.rows(split):,}" for split in cache.splits)
     levels = " ".join(f"{level.name}({level.channels})" for level in cache.levels)
     return f"{splits} rows, {levels}, {len(cache.classes)} classes"

@@ -14,9 +14,10 @@ SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  #
 
 # Inside a folder a file imports only files that stand further down in its list.
 ORDER = {
-    "extract": ["commands", "run", "biam", "fetch", "urls", "download", "check", "datasets", "inspect", "shard",
-                "cropping", "wordvectors", "vectorfiles", "lists", "safepickle", "catalog", "leaks", "manifest",
-                "crops", "backbones", "pyramid", "cache", "rows"],
+    "extract": ["commands", "verify", "run", "cluster", "grow", "plan", "spotcheck", "request", "biam", "fetch", "urls",
+                "download", "check", "datasets", "inspect", "shard", "cropping", "wordvectors", "vectorfiles", "lists",
+                "safepickle", "catalog", "leaks", "manifest", "crops", "backbones", "pyramid", "cache", "shards",
+                "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
     "train": ["commands", "run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention", "losses",
@@ -26,17 +27,9 @@ ORDER = {
 }  # fmt: skip
 
 # What a command may call: the front doors, and the tools that are complete in one file.
-DOORS = (
-    "extract.run",
-    "extract.inspect",
-    "extract.catalog",
-    "extract.check",
-    "extract.download",
-    "extract.fetch",
-    "extract.biam",
-    "train.run",
-    "evaluate.run",
-)
+DOORS = ("extract.run", "extract.request", "extract.plan", "extract.verify", "extract.grow", "extract.spotcheck",
+         "extract.inspect", "extract.catalog", "extract.check", "extract.download", "extract.fetch", "extract.biam",
+         "train.run", "evaluate.run")  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
@@ -141,13 +134,13 @@ def test_pure_modules_do_no_input_or_output(module: str) -> None:
     }
 
 
-def test_only_the_front_door_of_extraction_may_import_dask() -> None:
+def test_only_the_cluster_and_inspection_may_import_dask() -> None:
     users = [
         name
         for name, path in modules().items()
         if any(target.split(".")[0] in ("dask", "distributed") for target in imports(name, path))
     ]
-    assert set(users) <= {"extract.run"}
+    assert set(users) <= {"extract.cluster", "extract.inspect"}
 
 
 @pytest.mark.parametrize(

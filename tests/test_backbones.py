@@ -8,7 +8,7 @@ import pytest
 import torch
 from c3.errors import C3Error
 from c3.extract.backbones import SPECS, load_backbone, state_hash
-from c3.extract.pyramid import pool_levels, to_float16
+from c3.extract.pyramid import pool_levels
 from torch import Tensor, nn
 from torchvision import models
 
@@ -40,7 +40,7 @@ def test_declared_taps_are_the_real_ones(name: str) -> None:
     assert list(levels) == [tap.level for tap in backbone.spec.taps]
     for tap, level in zip(backbone.spec.taps, levels.values(), strict=True):
         assert level.shape == (1, tap.channels, 7, 7)
-        assert level.dtype == torch.float16
+        assert level.dtype == torch.float32
         assert level.std() > 0
 
 
@@ -77,12 +77,6 @@ def test_pooling_takes_the_maximum_of_each_window() -> None:
     for row, column in ((0, 0), (3, 5), (6, 6)):
         window = tap[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
         torch.testing.assert_close(level[:, :, row, column], window.amax(dim=(2, 3)))
-
-
-@pytest.mark.parametrize("value", [7e4, -7e4, float("inf"), float("nan")])
-def test_what_float16_cannot_hold_is_refused(value: float) -> None:
-    with pytest.raises(C3Error, match="level p8 reach"):
-        to_float16(torch.tensor([1.0, value]), "p8")
 
 
 def test_preprocessing_comes_from_the_weights() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Layout, Status
+from c3.extract.cache import FeatureCache, Status
 from c3.extract.run import ExtractOptions, extract
 from PIL import Image
 
@@ -21,13 +21,8 @@ BACKBONE = {"backbone": "squeezenet1_1", "weights": "random:0", "device": "cpu",
 
 @pytest.fixture
 def options(table_dataset: Path, tmp_path: Path) -> ExtractOptions:
-    return ExtractOptions("tiny", out=tmp_path / "f.zarr", catalog=table_dataset / "catalog.yaml", **BACKBONE)
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        FeatureCache.create.__func__, "__kwdefaults__", FeatureCache.create.__kwdefaults__ | {"layout": Layout(2, 2)}
+    return ExtractOptions(
+        "tiny", out=tmp_path / "f.zarr", catalog=table_dataset / "catalog.yaml", chunk_rows=2, shard_rows=2, **BACKBONE
     )
 
 
@@ -50,7 +45,6 @@ def test_a_second_call_finds_nothing_to_do(options: ExtractOptions) -> None:
     assert cache.config["weights_sha256"] and cache.attrs["provenance"]["weights"] == "random:0"
 
 
-@pytest.mark.usefixtures("small_shards")
 def test_a_stopped_extraction_goes_on_and_gives_the_same_store(
     options: ExtractOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +71,6 @@ def test_a_stopped_extraction_goes_on_and_gives_the_same_store(
         np.testing.assert_array_equal(values, whole[name])
 
 
-@pytest.mark.usefixtures("small_shards")
 def test_a_full_disk_stops_cleanly_and_goes_on(options: ExtractOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     write = FeatureCache.write_shard
 

@@ -55,12 +55,13 @@ class BatchStream:
     ) -> None:
         self.cache, self.split, self.levels = cache, split, tuple(levels)
         self.batch_size, self.seed, self.pool_rows = batch_size, seed, pool_rows
+        self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
         self._seen = np.flatnonzero(cache.classes.seen)
         self._labels = cache.labels(split)
         self.rows = np.flatnonzero((cache.status(split) == Status.OK) & self._has_seen_positive(self._labels))
         if len(self.rows) < 2:  # batch statistics need two
             raise C3Error(
-                f"{cache.path}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
+                f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
                 "seen class; training needs at least 2"
             )
 
@@ -83,20 +84,18 @@ class BatchStream:
                     yield Batch(now.levels, self._dense(now.rows), now.rows)
 
     def _read(self, rows: np.ndarray) -> _Pool:
-        """Read the chunks that hold `rows` and put their maps in that order."""
-        place = np.argsort(rows, kind="stable")
-        ordered = rows[place]
+        """Decode the chunks that hold `rows`, in threads, and put their maps in that order."""
         size = self.cache.layout.chunk_rows
+        chunks = np.unique(rows // size)
+        # where each row is in the decoded chunks, which follow each other; only the last of a split is short
+        place = np.searchsorted(chunks, rows // size) * size + rows % size
+        count = min(len(chunks) * size, (len(chunks) - 1) * size + self.cache.rows(self.split) - chunks[-1] * size)
         levels = {}
         for level in self.levels:
-            maps = None
-            for chunk in np.unique(ordered // size):
-                start, stop = chunk * size, min((chunk + 1) * size, self.cache.rows(self.split))
-                inside = (ordered >= start) & (ordered < stop)
-                values = self.cache.read(self.split, level, int(start), int(stop))
-                maps = np.empty((len(rows), *values.shape[1:]), values.dtype) if maps is None else maps
-                maps[place[inside]] = values[ordered[inside] - start]
-            levels[level] = torch.from_numpy(maps)
+            maps = self.cache.maps(self.split, level)
+            decoded = np.empty((count, *maps.shape[1:]), maps.dtype)
+            maps.read_chunks(chunks.tolist(), decoded, self._decoders)
+            levels[level] = torch.from_numpy(decoded.take(place, axis=0))
         return _Pool(rows, levels)
 
     def _dense(self, rows: np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ from ..errors import C3Error
 
 
 @click.command()
-@click.option("--cache", required=True, type=click.Path(path_type=Path), help="A complete store made by c3 extract.")
+@click.option("--cache", required=True, help="A complete store made by c3 extract: a path or an fsspec URL.")
 @click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
 @runs_option
 @click.option("--epochs", type=int)
@@ -30,7 +30,7 @@ from ..errors import C3Error
 @click.pass_obj
 def train(
     catalog: Path | None,
-    cache: Path,
+    cache: str,
     method: str,
     runs: Path,
     settings: tuple[str, ...],

@@ -65,7 +65,7 @@ def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
     trained = Inputs(run.record["inputs"]["channels"], run.record["inputs"]["d_w"])
     if inputs != trained:
         raise C3Error(
-            f"run {run.id} was trained on {trained}, {cache.path} has {inputs}; evaluate it on a cache of its kind"
+            f"run {run.id} was trained on {trained}, {cache.location} has {inputs}; evaluate it on a cache of its kind"
         )
     config = run.record["config"]
     options = kind.Options(**{name: config[name] for name in kind.Options.__dataclass_fields__})

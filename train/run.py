@@ -36,7 +36,7 @@ LOG = logging.getLogger("c3")
 class TrainOptions:
     """What `c3 train` was asked for. `settings` override the recipe by name."""
 
-    cache: Path
+    cache: Path | str
     method: str = "c3"
     runs: Path = Path("runs")
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def _train(
 
 def _describe(cache: FeatureCache) -> dict[str, Any]:
     return {
-        "path": str(cache.path.resolve()),
+        "path": cache.storage.address,
         "digest": cache.digest,
         "dataset": cache.config["dataset"],
         "backbone": cache.config["backbone"],

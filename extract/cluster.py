@@ -1,0 +1,198 @@
+"""Shards on dask.distributed: one task is one shard, one process holds one backbone, the scheduler is the user's.
+
+What a worker runs is what a local extraction runs (shard.py); here is only who runs it, and what must agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from ..errors import C3Error
+from .backbones import load_backbone
+from .cache import FeatureCache
+from .catalog import Catalog
+from .request import Request, package_versions, weights_of
+from .shard import Report, ShardTask, ShardWorker
+
+LOG = logging.getLogger("c3")
+ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
+RETRIES = 2  # of a shard whose task raised; a lost worker's shards are given to others by the scheduler itself
+TASKS_PER_WORKER = 2  # under way or waiting: the scheduler never holds more of a long list
+ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker process builds once: the backbone. `threads` is its share of this machine, 0 all of its own."""
+
+    location: str
+    backbone: str
+    weights: str
+    weights_sha256: str
+    precision: str
+    compiled: bool
+    batch_size: int
+    device: str
+    threads: int
+    versions: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, request: Request) -> WorkerSetup:
+        """The setup of a request; paths must mean the same on every worker."""
+        options = request.options
+        weights = weights_of(options, Catalog(options.catalog))
+        if Path(weights).is_file():
+            weights = str(Path(weights).resolve())
+        out = str(options.out)
+        return cls(
+            location=out if "://" in out else str(Path(out).resolve()),
+            backbone=options.backbone,
+            weights=weights,
+            weights_sha256=request.backbone.weights_sha256,
+            precision=options.precision,
+            compiled=options.compiled,
+            batch_size=options.batch_size,
+            device=options.device,
+            threads=max((os.cpu_count() or 1) // options.workers, 1) if options.workers else 0,
+            versions=tuple(package_versions().items()),
+        )
+
+
+def check_worker(setup: WorkerSetup) -> str | None:
+    """On a worker: what differs from the machine that asked, in words; None when nothing does."""
+    mine = package_versions()
+    differing = [
+        f"{name} {mine.get(name)}, here {version}" for name, version in setup.versions if mine[name] != version
+    ]
+    where = socket.gethostname()
+    if differing:
+        return f"worker {where} has {'; '.join(differing)}"
+    try:
+        found = _worker_backbone(setup).weights_sha256
+    except C3Error as error:
+        return f"worker {where}: {error}"
+    if found != setup.weights_sha256:
+        return f"worker {where} has weights {found[:12]}, here {setup.weights_sha256[:12]}"
+    return None
+
+
+def work(task: ShardTask, setup: WorkerSetup) -> Report:
+    """On a worker: one shard, by the process's own backbone."""
+    with ONE_AT_A_TIME:  # a process with several threads still has one device
+        wrong = check_worker(setup)  # workers may join late
+        if wrong:
+            raise C3Error(wrong)
+        total = Report()
+        for report in _worker(setup).run([task], lambda rows, failed: None):
+            total.add(report)
+        return total
+
+
+@lru_cache(maxsize=1)
+def _worker_backbone(setup: WorkerSetup) -> torch.nn.Module:
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    device = setup.device
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{_worker_number() % torch.cuda.device_count()}"  # one device each, where several are seen
+    backbone = load_backbone(setup.backbone, setup.weights, "cpu" if device == "auto" else device, setup.precision)
+    if setup.compiled:
+        backbone.body.compile()
+    return backbone
+
+
+@lru_cache(maxsize=1)
+def _worker(setup: WorkerSetup) -> ShardWorker:
+    cache = FeatureCache.open(setup.location, mode="r+")
+    return ShardWorker(_worker_backbone(setup), cache, setup.batch_size, setup.threads or None)
+
+
+def _worker_number() -> int:
+    from distributed import get_worker
+
+    name = get_worker().name
+    return int(name) if str(name).isdigit() else 0
+
+
+class Cluster:
+    """A scheduler to give shards to: the one at `address`, or `workers` processes on this machine."""
+
+    def __init__(self, setup: WorkerSetup, address: str | None = None, workers: int | None = None) -> None:
+        from distributed import Client, LocalCluster
+
+        self._setup = setup
+        self._local = None
+        try:
+            if address is None:
+                self._local = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
+            self._client = Client(self._local or address, timeout=ANSWER_WITHIN)
+            self._client.wait_for_workers(1, timeout=ANSWER_WITHIN)
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            self.close()
+            where = address or "a local cluster"
+            raise C3Error(
+                f"{where} has no worker that answered within {ANSWER_WITHIN} s ({type(error).__name__}: {error}); "
+                "check the address, and start workers with: dask worker tcp://... --nthreads 1"
+            ) from error
+        LOG.info("dashboard: %s", self._client.dashboard_link)
+        wrong = [answer for answer in self._client.run(check_worker, setup).values() if answer]
+        if wrong:
+            self.close()
+            raise C3Error(f"{wrong[0]}; every worker needs the same packages and weights")
+
+    def run(self, tasks: list[ShardTask]) -> Iterator[Report]:
+        """Yield the report of every shard as it is finished, in any order."""
+        from distributed import as_completed
+
+        waiting = iter(tasks)
+        under_way = as_completed([self._submit(task) for task in islice(waiting, self._room())])
+        for future in under_way:
+            try:
+                yield future.result()
+            except C3Error:
+                raise
+            except Exception as error:  # KilledWorker, or whatever a worker raised three times
+                raise C3Error(
+                    f"shard {future.key} could not be made ({type(error).__name__}: {error}); what is finished is "
+                    "kept, the same command continues"
+                ) from error
+            for task in islice(waiting, max(self._room() - under_way.count(), 0)):
+                under_way.add(self._submit(task))
+
+    def _submit(self, task: ShardTask) -> object:
+        return self._client.submit(
+            work, task, self._setup, key=f"{task.split}-{task.shard}", retries=RETRIES, pure=False
+        )
+
+    def _room(self) -> int:
+        return max(len(self._client.scheduler_info(n_workers=-1)["workers"]), 1) * TASKS_PER_WORKER
+
+    def close(self) -> None:
+        """Leave the scheduler; a local cluster is ended."""
+        for part in (getattr(self, "_client", None), self._local):
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""The maps of one level as an array that is read when it is indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from ..errors import C3Error
+from .layout import GRID
+from .quantise import decode, is_wide
+from .reader import ChunkReader, LevelFiles
+from .storage import remedy
+
+
+class ShardScales:
+    """Step and offset of every shard of one level, (n, 2) float32, read once. `wide`: the level needs float32."""
+
+    def __init__(self, files: LevelFiles, read: Callable[[int], np.ndarray], wide: bool) -> None:
+        self._files, self._read, self.wide = files, read, wide
+        self._known: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, shard: int) -> np.ndarray:
+        if shard not in self._known:
+            scale = self._read(shard)
+            where = f"{self._files.storage.location}: shard {shard} of {self._files.name}"
+            if not scale[:, 0].all():  # a step of zero is the fill value: the file is not there
+                raise C3Error(f"{where} has no scale: it is lost, or not extracted yet; {remedy(self._files.storage)}")
+            if is_wide(scale, self._files.layout.dtype) and not self.wide:
+                raise C3Error(f"{where} needs float32 and `wide` does not say so; {remedy(self._files.storage)}")
+            self._known[shard] = scale
+        return self._known[shard]
+
+
+class LevelMaps:
+    """`maps[rows]` is (rows, channels, 7, 7), read and decoded now; `rows` is a number, a slice or row numbers.
+
+    dtype is float16, or float32 where a value of this level is beyond float16. It has what dask.array.from_array and
+    numpy.asarray ask of an array. Reading a lost or damaged shard raises C3Error: zeros are never made up.
+    """
+
+    ndim = 4
+
+    def __init__(self, reader: ChunkReader, scales: ShardScales) -> None:
+        files = reader.files
+        self._reader, self.scales = reader, scales
+        self._size, self._rows = files.layout.chunk_rows, files.rows
+        self._chunks_per_shard = files.layout.shard_rows // self._size
+        self._stored = np.dtype(files.layout.dtype)
+        self.dtype = np.dtype("float32" if scales.wide else "float16")
+        self.shape = (files.rows, files.level.channels, GRID, GRID)
+        self.chunks = (self._size, *self.shape[1:])
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def read_chunk(self, chunk: int, out: np.ndarray) -> None:
+        """Decode one chunk into `out`, C-contiguous (rows of the chunk, channels, 7, 7) of `self.dtype`."""
+        scale = self.scales[chunk // self._chunks_per_shard]
+        plain = self._stored == self.dtype and scale[0, 0] == 1
+        stored = out if plain else np.empty(out.shape, self._stored)
+        self._reader.read(chunk, stored)
+        if not plain:
+            decode(stored, scale, out)
+
+    def read_chunks(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
+        """Decode chunks one after the other into `out`, (sum of their rows, channels, 7, 7), in the pool's threads.
+
+        A short chunk (the last of a split) is followed directly by the next one.
+        """
+        ends = np.cumsum([len(self._reader.rows_of(chunk)) for chunk in chunks])
+        places = [out[end - len(self._reader.rows_of(chunk)) : end] for chunk, end in zip(chunks, ends, strict=True)]
+        list((pool.map if pool else map)(self.read_chunk, chunks, places))
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int] | tuple[object, ...]) -> np.ndarray:
+        first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        numbers = np.arange(self._rows)[first]
+        rows = np.atleast_1d(numbers)
+        found = self._gather(rows)[:, *rest] if rest else self._gather(rows)
+        return found[0] if numbers.ndim == 0 else found
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """The maps of row numbers in any order; every chunk is decoded once."""
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for chunk in np.unique(rows // self._size).tolist():
+            inside = self._reader.rows_of(chunk)
+            wanted = np.flatnonzero((rows >= inside.start) & (rows < inside.stop))
+            if np.array_equal(rows[wanted], inside):  # a whole chunk in order needs no second copy
+                place = found[wanted[0] : wanted[0] + len(inside)]
+                if np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(inside))):
+                    self.read_chunk(chunk, place)
+                    continue
+            maps = np.empty((len(inside), *self.shape[1:]), self.dtype)
+            self.read_chunk(chunk, maps)
+            found[wanted] = maps[rows[wanted] - inside.start]
+        return found
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the maps are on disk: an array of them is always a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)

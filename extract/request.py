@@ -1,0 +1,229 @@
+"""What `c3 extract` was asked for -> data set, backbone and store, every check made before any work."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..devices import resolve_device
+from ..errors import C3Error
+from .backbones import Backbone, backbone_spec, load_backbone
+from .cache import GRID, FeatureCache, Layout, Level
+from .catalog import Catalog
+from .datasets import read_manifest
+from .manifest import Manifest, ReadOptions
+from .skeleton import arrays_of
+from .storage import open_storage
+
+BIG = 100_000  # rows beyond which shards are larger, so that files stay few
+# Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
+TYPICAL_RATIO = {"float16": 0.42, "int8": 0.21}
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What `c3 extract` was asked for. None in a layout option: the default, or what the store has."""
+
+    dataset: str
+    backbone: str = "vgg19"
+    weights: str = "imagenet"
+    out: Path | str = Path("features.zarr")
+    catalog: Path | None = None
+    splits: tuple[str, ...] = ()
+    limit: int | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    precision: str = "fp32"
+    compiled: bool = False
+    dtype: str = "float16"
+    codec: str | None = None
+    chunk_rows: int | None = None
+    shard_rows: int | None = None
+    append: bool = False
+    overwrite: bool = False
+    retry_failed: bool = False
+    part: tuple[int, int] | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    crops: str = "whole"
+    label_source: str = "human"
+    drop_unknown_classes: bool = False
+
+    @property
+    def reading(self) -> ReadOptions:
+        """What of this concerns the reader of the data set."""
+        return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
+
+    def record(self) -> dict[str, Any]:
+        """What `c3 verify --repair` needs to ask for the same values again, for the store's provenance."""
+        kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype",
+                "crops", "label_source", "drop_unknown_classes")  # fmt: skip
+        values = {name: getattr(self, name) for name in kept}
+        catalog = str(self.catalog.resolve()) if self.catalog else None
+        return values | {"catalog": catalog, "splits": list(self.splits)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
+        """The options that `record` described; unknown settings of another version are refused."""
+        unknown = set(record) - {field.name for field in fields(cls)}
+        if unknown:
+            raise C3Error(f"{out} was made by another version of c3 (setting {sorted(unknown)[0]!r}); extract by hand")
+        catalog = Path(record["catalog"]) if record.get("catalog") else None
+        return cls(**record | {"catalog": catalog, "splits": tuple(record["splits"]), "out": out})
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options, with what they name."""
+
+    options: ExtractOptions
+    manifest: Manifest
+    backbone: Backbone
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return tuple(Level(tap.level, tap.channels) for tap in self.backbone.spec.taps)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(split) for split in self.manifest.splits.values())
+
+    def layout(self, rows: int | None = None) -> Layout:
+        """The layout of a new store of so many rows (default: those of the data set)."""
+        options = self.options
+        shard_rows = options.shard_rows or (256 if (rows or self.rows) <= BIG else 1024)
+        chunk_rows = options.chunk_rows or min(64, shard_rows)
+        return Layout(chunk_rows, shard_rows, options.dtype, options.codec or "auto")
+
+    def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
+        """The arrays of its store, as skeleton.py writes them."""
+        splits = {name: split.rows for name, split in self.manifest.splits.items()}
+        return arrays_of(self.levels, layout, self.manifest.classes, splits)
+
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
+        backbone = self.backbone
+        config = {
+            "dataset": self.manifest.dataset,
+            "manifest_sha256": self.manifest.digest(),
+            "labelling": self.manifest.labelling,
+            "backbone": backbone.spec.name,
+            "weights_sha256": backbone.weights_sha256,
+            "taps": [asdict(tap) for tap in backbone.spec.taps],
+            "transform": backbone.transform,
+            "crops": self.manifest.crops,
+        }
+        # said only where it differs from the default, so that a store's digest does not depend on new options
+        config |= {"precision": backbone.precision} if backbone.precision != "fp32" else {}
+        return config | ({"dtype": self.options.dtype} if self.options.dtype != "float16" else {})
+
+
+def prepare(options: ExtractOptions) -> Request:
+    """Read the data set and load the backbone. Raises C3Error when the request cannot be met; nothing is written."""
+    catalog = Catalog(options.catalog)
+    spec = catalog.dataset(options.dataset)
+    backbone_spec(options.backbone)
+    device = resolve_device(options.device)
+    storage = open_storage(options.out)
+    if storage.exists() and not options.overwrite:
+        FeatureCache.open(options.out)  # refuse a path that holds something else before any work
+    manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
+    backbone = load_backbone(options.backbone, weights_of(options, catalog), device, options.precision)
+    if options.compiled:
+        backbone.body.compile()
+    request = Request(options, manifest, backbone)
+    request.layout()
+    return request
+
+
+def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
+    """Turn a catalog name into its file; other forms stay as they are."""
+    if options.weights not in catalog.weights:
+        return options.weights
+    weight = catalog.weight(options.weights)
+    if weight.backbone != options.backbone:
+        raise C3Error(
+            f"weights {weight.name} are of {weight.backbone}, not {options.backbone}; use --backbone {weight.backbone}"
+        )
+    return str(weight.path)
+
+
+def open_or_create(request: Request) -> FeatureCache:
+    """The store of a request: the one that is there when it was made by the same request, else a new one."""
+    options = request.options
+    if not open_storage(options.out).exists() or options.overwrite:
+        require_space(request)
+        return create(request, options.out, request.config())
+    cache = FeatureCache.open(options.out, mode="r+")
+    cache.require_config(request.config())
+    for name in ("codec", "chunk_rows", "shard_rows"):
+        asked, found = getattr(options, name), getattr(cache.layout, name)
+        if asked is not None and asked != found:
+            raise C3Error(
+                f"{options.out} has --{name.replace('_', '-')} {found}, the request says {asked}; "
+                "leave the option out, give another --out, or --overwrite"
+            )
+    return cache
+
+
+def create(request: Request, out: Path | str, config: dict[str, Any]) -> FeatureCache:
+    """Make the store of a request, every row pending."""
+    backbone = request.backbone
+    return FeatureCache.create(
+        out,
+        config=config,
+        provenance={
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "weights": backbone.weights_id,
+            "image_root": str(request.manifest.root.resolve()),
+            "device": str(backbone.mean.device),
+            "versions": {"python": platform.python_version()} | package_versions(),
+            "git_commit": _git_commit(),
+            "request": request.options.record(),
+        },
+        levels=request.levels,
+        classes=request.manifest.classes,
+        splits={name: split.rows for name, split in request.manifest.splits.items()},
+        layout=request.layout(),
+        notes=request.manifest.notes,
+        overwrite=request.options.overwrite,
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of what decides the values in a store."""
+    return {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow")}
+
+
+def row_bytes(levels: tuple[Level, ...]) -> int:
+    """Bytes of one row in float16, all levels."""
+    return sum(level.channels for level in levels) * GRID * GRID * 2
+
+
+def require_space(request: Request) -> None:
+    """Refuse to begin what cannot be finished on this disk."""
+    free = open_storage(request.options.out).free_bytes()
+    raw = row_bytes(request.levels) * request.rows
+    expected = raw * TYPICAL_RATIO[request.options.dtype]
+    if free is not None and expected > free:
+        raise C3Error(
+            f"{request.options.out}: about {expected / 1e9:,.1f} GB are needed ({request.rows:,} rows, "
+            f"{raw / 1e9:,.1f} GB raw), {free / 1e9:,.1f} GB are free; see c3 extract --plan, or use --dtype int8 "
+            "or another --out"
+        )
+
+
+def _git_commit() -> str | None:
+    """The commit of a source checkout; None for an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        top, commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
+    return commit if Path(top) == package else None  # not the commit of a project whose venv holds c3
