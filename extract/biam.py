@@ -21,7 +21,7 @@ from ..errors import C3Error
 from ..progress import progress
 from .cache import GRID, FeatureCache, Level, Status
 from .catalog import Catalog, DatasetSpec, require_file
-from .datasets import joined_classes
+from .datasets import class_notes, joined_classes
 from .manifest import WHOLE_IMAGE, Manifest, Split, texts
 from .rows import Classes, Rows, SparseLabels
 
@@ -157,5 +157,6 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         levels=(LEVEL,),
         classes=classes,
         splits={name: split.rows for name, split in splits.items()},
+        notes=class_notes(spec, classes),
         overwrite=options.overwrite,
     )

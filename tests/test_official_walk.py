@@ -14,6 +14,8 @@ from c3.extract.cache import FeatureCache, Status
 from click.testing import CliRunner, Result
 from official_trees import Tree, write_nuswide, write_openimages
 
+LEAKS = {"nuswide": {"boat": ["boats"]}, "openimages": {"Boats": ["Boat"], "Tree (/m/0tr2)": ["Tree (/m/0tree)"]}}
+
 
 def c3(tree: Tree, *arguments: object) -> Result:
     return CliRunner().invoke(main, ["--catalog", str(tree.catalog), *map(str, arguments)])
@@ -33,6 +35,7 @@ def test_the_walk_from_official_files_to_a_table(
     assert done.exit_code == 0, done.output
     cache = FeatureCache.open(store)
     assert tuple(cache.rows(split) for split in cache.splits) == counts
+    assert cache.attrs["notes"]["leaks"] == LEAKS[dataset]
     lost = 1 if dataset == "nuswide" else 3  # an image of every split of Open Images is not there
     assert f"{lost} missing" in done.stdout
     done = c3(tree, "train", "--cache", store, "--method", "fast0tag", "--runs", runs, "--epochs", 2, "--batch-size", 8,

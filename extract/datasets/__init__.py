@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...errors import C3Error, unknown_name
 from ..catalog import DatasetSpec, VectorSpec
@@ -88,10 +89,14 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
     manifest = kind.manifest(spec, options)
     manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
-    if "leak_cosine" in spec.options:
-        leaks = near_duplicates(manifest.classes, float(spec.options["leak_cosine"]))
-        manifest = replace(manifest, notes=manifest.notes | {"leaks": leaks})
+    manifest = replace(manifest, notes=manifest.notes | class_notes(spec, manifest.classes))
     return crop_manifest(manifest, options.crops)
+
+
+def class_notes(spec: DatasetSpec, classes: Classes) -> dict[str, Any]:
+    """What the evaluator may want to know about classes: near duplicates, where the entry has a `leak_cosine`."""
+    cosine = spec.options.get("leak_cosine")
+    return {} if cosine is None else {"leaks": near_duplicates(classes, float(cosine))}
 
 
 def joined_classes(spec: DatasetSpec) -> Classes:
