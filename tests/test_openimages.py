@@ -79,6 +79,30 @@ def test_train_keeps_images_with_a_seen_label_and_test_keeps_all(tree: Tree) -> 
     assert "00000000000000aa" in found.splits["test"].rows.image_id.tolist()
 
 
+def test_images_that_nobody_labelled_have_a_row_when_the_image_list_is_there(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = manifest(tree).splits["test"].rows.image_id.tolist()
+    assert (
+        "test-images-with-rotation.csv is not there: the rows of test are the images of its label file" in caplog.text
+    )
+    path = tree.root / "openimages/test-images-with-rotation.csv"
+    lines = [f'{image},test,http://h/{image}.jpg,"a, ""b""",0.0\n' for image in (*before[::-1], "00000000000000aa")]
+    path.write_text("".join(["ImageID,Subset,OriginalURL,Title,Rotation\n", *lines]))
+    catalog = yaml.safe_load(tree.catalog.read_text())
+    catalog["datasets"]["openimages"]["counts"] = {"test_images": len(before) + 1}
+    tree.catalog.write_text(yaml.safe_dump(catalog))
+    split = manifest(tree).splits["test"]
+    assert split.rows.image_id.tolist() == sorted([*before, "00000000000000aa"])
+    assert split.rows.labels.indptr[1] == 0  # the first row, without a label
+    path.write_text(path.read_text() + lines[-1].replace("aa,", "ab,"))
+    with pytest.raises(C3Error, match=rf"test images: expected {len(before) + 1} .*found {len(before) + 2}"):
+        manifest(tree)
+    path.write_text("ImageID,Subset\n../x,test\n")
+    with pytest.raises(C3Error, match=r"test-images-with-rotation\.csv line 2: an image id has 16"):
+        manifest(tree)
+
+
 def test_the_order_of_lines_does_not_matter_nor_does_the_size_of_pieces(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

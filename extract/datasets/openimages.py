@@ -15,14 +15,14 @@ from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, unvectored
 from ..rows import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
 from .openimages_classes import OpenImagesClasses, read_classes
-from .openimages_csv import Labels, id_texts, read_boxes, read_labels
+from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
 LOG = logging.getLogger("c3")
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
 SOURCES = ("human", "human+machine")
 # of a catalog entry: places that differ from the official ones, and `unseen`, a plain list of MIDs
 SETTINGS = ("unseen", "trainable", "descriptions", "unseen_labels", "unseen_top", "train_machine",
-            *(f"{split}_{what}" for split in OFFICIAL for what in ("human", "boxes")))  # fmt: skip
+            *(f"{split}_{what}" for split in OFFICIAL for what in ("human", "boxes", "list")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ def openimages_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
 def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
     """Read the annotation files into rows sorted by image id, for whole images or for `boxes`.
 
-    Rows of train are the images with a label of a seen class; rows of val and test are all images of their file. Labels
-    are verified: what is not listed is unknown. A pair that is listed more than once counts once, +1 where any row says
-    so. With `label_source` human+machine, machine labels add +1 in train where people said nothing.
+    Rows of train are the images with a label of a seen class; rows of val and test are all images of their label file
+    and, where it is there, of their image list. Labels are verified: what is not listed is unknown. A pair that is
+    listed more than once counts once, +1 where any row says so. With `label_source` human+machine, machine labels add
+    +1 in train where people said nothing.
     """
     for split in options.splits:
         if split not in OFFICIAL:
@@ -70,8 +71,9 @@ def openimages_counts(spec: DatasetSpec) -> dict[str, int]:
     counts = {"class_descriptions": classes.described, "test_only": classes.test_only}
     counts |= {"seen": len(classes.seen), "unseen": len(classes.unseen)}
     for split in OFFICIAL:
-        labels = read_labels(_label_file(spec, split), classes.mids)
-        counts |= _counts(split, labels)
+        counts |= _counts(split, read_labels(_label_file(spec, split), classes.mids))
+        if split != "train" and _list_path(spec, split).is_file():
+            counts[f"{split}_images"] = len(_image_list(spec, split))
     return counts
 
 
@@ -80,10 +82,13 @@ def _read_split(spec: DatasetSpec, split: str, classes: OpenImagesClasses, machi
     human = read_labels(path, classes.mids)
     for name, found in _counts(split, human).items():
         spec.expect(name, found, path)
+    listed = _image_list(spec, split)
     sources = [human]
     if machine:
         sources.append(read_labels(_label_file(spec, split, "machine"), classes.mids, human=False))
-    images = np.unique(np.concatenate([source.images for source in sources]))
+    images = np.unique(np.concatenate([listed, *(source.images for source in sources)]))
+    if len(listed):
+        spec.expect(f"{split}_images", len(images), _list_path(spec, split))
     labels = merge(images, sources, len(classes.mids), path)
     if split != "train":
         return _Images(images, labels)
@@ -157,11 +162,25 @@ def _unvectored(classes: OpenImagesClasses) -> Classes:
 
 def _counts(split: str, labels: Labels) -> dict[str, int]:
     return {
-        f"{split}_images": len(labels.images),
         f"{split}_labels": labels.rows,
         f"{split}_positives": labels.positives,
         f"{split}_negatives": labels.negatives,
     }
+
+
+def _list_path(spec: DatasetSpec, split: str) -> Path:
+    return spec.path(f"{split}_list", f"{OFFICIAL[split]}-images-with-rotation.csv")
+
+
+def _image_list(spec: DatasetSpec, split: str) -> np.ndarray:
+    """The images of val and test, among them those that nobody labelled, which count in F1; none without the list."""
+    path = _list_path(spec, split)
+    if split == "train":
+        return np.empty(0, np.uint64)
+    if not path.is_file():
+        LOG.warning("%s is not there: the rows of %s are the images of its label file", path, split)
+        return np.empty(0, np.uint64)
+    return read_images(path)
 
 
 def _label_file(spec: DatasetSpec, split: str, source: str = "human") -> Path:

@@ -21,6 +21,7 @@ from ..catalog import require_file
 STEP = 1 << 20  # rows of a piece
 ID_DIGITS = 16
 LABEL_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence")
+IMAGE_COLUMNS = ("ImageID",)
 BOX_COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 _NIBBLE = np.full(256, 255, np.uint8)
 _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -102,6 +103,13 @@ def read_boxes(path: Path, mids: Sequence[str]) -> Boxes:
     return Boxes(image, column, corners, rows)
 
 
+def read_images(path: Path) -> np.ndarray:
+    """All images of an image list, sorted uint64; of its columns only ImageID is read."""
+    return np.unique(
+        np.concatenate([_image_ids(piece["ImageID"], path, first)[1] for first, piece in _pieces(path, IMAGE_COLUMNS)])
+    )
+
+
 def id_texts(images: np.ndarray) -> np.ndarray:
     """(rows,) uint64 image ids as (rows,) bytes of 16 hexadecimal digits."""
     digits = np.empty((len(images), ID_DIGITS), np.uint8)
@@ -122,7 +130,7 @@ def _pieces(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pd.Data
         with path.open("rb") as file, progress(f"reading {path.name}", size, "MiB") as bar:
             pieces = pd.read_csv(
                 file,
-                usecols=list(columns) if numbers else None,
+                usecols=list(columns) if columns != LABEL_COLUMNS else None,
                 dtype={name: numbers.get(name, str) for name in columns},
                 na_filter=False,
                 skip_blank_lines=False,
