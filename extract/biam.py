@@ -90,23 +90,30 @@ def _rows(path: Path, file: h5py.File, classes: Classes) -> Split:
     names = sorted(key.removesuffix(FEATURES) for key in file if key.endswith(FEATURES))
     if not names:
         raise C3Error(f"{path} has no data set that ends in {FEATURES!r}; is it one of BiAM's feature files?")
-    seen = int(classes.seen.sum())
-    positives = []
-    for name in names:
-        labels = np.asarray(_read(path, file, name + LABELS))
-        unseen = np.asarray(_read(path, file, name + UNSEEN_LABELS)) if name + UNSEEN_LABELS in file else labels[seen:]
-        expected = len(classes) - seen
-        if labels.shape not in ((seen,), (len(classes),)) or unseen.shape not in ((expected,), (0,)):
-            raise C3Error(
-                f"{path}: {name} has labels of shape {labels.shape} and {unseen.shape}, expected ({seen},) or "
-                f"({len(classes)},) and ({expected},)"
-            )
-        every = np.concatenate([labels[:seen], unseen])
-        if not np.isin(every, (-1, 0, 1)).all():
-            raise C3Error(f"{path}: {name} has a label that is none of -1, 0 and 1")
-        positives.append((np.flatnonzero(every == 1).tolist(), ()))
+    with progress(f"labels of {path.name}", len(names), "images") as bar:
+        positives = []
+        for name in names:
+            positives.append((_positives(path, file, name, classes), ()))
+            bar.advance(1)
     crops = np.tile(np.float32(WHOLE_IMAGE), (len(names), 1))
     return Split(Rows(texts(names), crops, SparseLabels.from_lists(positives)), texts(names))
+
+
+def _positives(path: Path, file: h5py.File, name: str, classes: Classes) -> list[int]:
+    """The positive classes of one image."""
+    seen = int(classes.seen.sum())
+    labels = np.asarray(_read(path, file, name + LABELS))
+    unseen = np.asarray(_read(path, file, name + UNSEEN_LABELS)) if name + UNSEEN_LABELS in file else labels[seen:]
+    expected = len(classes) - seen
+    if labels.shape not in ((seen,), (len(classes),)) or unseen.shape not in ((expected,), (0,)):
+        raise C3Error(
+            f"{path}: {name} has labels of shape {labels.shape} and {unseen.shape}, expected ({seen},) or "
+            f"({len(classes)},) and ({expected},)"
+        )
+    every = np.concatenate([labels[:seen], unseen])
+    if not np.isin(every, (-1, 0, 1)).all():
+        raise C3Error(f"{path}: {name} has a label that is none of -1, 0 and 1")
+    return np.flatnonzero(every == 1).tolist()
 
 
 def _read(path: Path, file: h5py.File, key: str) -> Any:

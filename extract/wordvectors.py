@@ -20,24 +20,8 @@ from .vectorfiles import Vectors, read_vectors
 LOG = logging.getLogger("c3")
 SHOWN = 10  # names listed in a line of the log
 STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "of",
-        "on",
-        "or",
-        "s",
-        "the",
-        "to",
-        "with",
-    ]  # s: of a possessive
-)
+    ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "s", "the", "to", "with")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
