@@ -142,7 +142,7 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         "manifest_sha256": manifest.digest(),
         "labelling": spec.labelling,
         "backbone": "vgg19",
-        "weights_sha256": "not known: BiAM's published features",
+        "weights_sha256": "unknown",
         "taps": [{"level": LEVEL.name, "source": "maximum over 2x2 of conv5_4"}],
         "transform": "BiAM: resized to 224x224, ImageNet mean and deviation",
         "crops": "whole",

@@ -19,6 +19,7 @@ from .vectorfiles import Vectors, read_vectors
 
 LOG = logging.getLogger("c3")
 SHOWN = 10  # names listed in a line of the log
+# s is what a possessive leaves
 STOP_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "s", "the", "to", "with")
 )  # fmt: skip
