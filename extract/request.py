@@ -147,7 +147,8 @@ def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
 def open_or_create(request: Request) -> FeatureCache:
     """The store of a request: the one that is there when it was made by the same request, else a new one."""
     options = request.options
-    if not open_storage(options.out).exists() or options.overwrite:
+    fresh = options.overwrite or not open_storage(options.out).exists()
+    if fresh and not options.retry_failed:
         require_space(request)
         return create(request, options.out, request.config())
     cache = FeatureCache.open(options.out, mode="r+")
