@@ -34,6 +34,15 @@ def finished(
     return options
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """dask sets OMP_NUM_THREADS for its workers in the environment of the process that starts them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def scheduler() -> Iterator[tuple[str, Callable[[], subprocess.Popen]]]:
     """A scheduler of its own process, and a function that starts a worker for it."""
