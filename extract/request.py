@@ -56,7 +56,8 @@ class ExtractOptions:
         kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype")
         values = {name: getattr(self, name) for name in kept}
         catalog = str(self.catalog.resolve()) if self.catalog else None
-        return values | {"catalog": catalog, "splits": list(self.splits)}
+        weights = str(Path(self.weights).resolve()) if Path(self.weights).is_file() else self.weights
+        return values | {"catalog": catalog, "weights": weights, "splits": list(self.splits)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
