@@ -65,7 +65,8 @@ class ExtractOptions:
                 "crops", "label_source", "drop_unknown_classes")  # fmt: skip
         values = {name: getattr(self, name) for name in kept}
         catalog = str(self.catalog.resolve()) if self.catalog else None
-        return values | {"catalog": catalog, "splits": list(self.splits)}
+        weights = str(Path(self.weights).resolve()) if Path(self.weights).is_file() else self.weights
+        return values | {"catalog": catalog, "weights": weights, "splits": list(self.splits)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
@@ -156,7 +157,8 @@ def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
 def open_or_create(request: Request) -> FeatureCache:
     """The store of a request: the one that is there when it was made by the same request, else a new one."""
     options = request.options
-    if not open_storage(options.out).exists() or options.overwrite:
+    fresh = options.overwrite or not open_storage(options.out).exists()
+    if fresh and not options.retry_failed:
         require_space(request)
         return create(request, options.out, request.config())
     cache = FeatureCache.open(options.out, mode="r+")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from c3.extract.cache import FeatureCache, Layout, Level
+from c3.extract.request import ExtractOptions
 from c3.extract.rows import Classes, Rows, SparseLabels
 from PIL import Image
 
@@ -25,6 +27,20 @@ def table_dataset(tmp_path: Path) -> Path:
 def draw_table() -> Callable[[Path, int], Path]:
     """draw_table(root, count) -> root: the same data set with as many pictures as a test needs."""
     return _draw_table
+
+
+@pytest.fixture(scope="session")
+def small_extraction(draw_table: Callable[[Path, int], Path]) -> Callable[..., ExtractOptions]:
+    """small_extraction(folder, count, ...) -> options that extract so many drawn pictures, in shards of two."""
+
+    def make(folder: Path, count: int, **settings: Any) -> ExtractOptions:
+        root = draw_table(folder / "tiny", count)
+        return ExtractOptions(
+            "tiny", "squeezenet1_1", "random:0", folder / "f.zarr", root / "catalog.yaml",
+            batch_size=2, chunk_rows=1, shard_rows=2, device="cpu", **settings,
+        )  # fmt: skip
+
+    return make
 
 
 def _draw_table(root: Path, count: int) -> Path:

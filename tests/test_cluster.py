@@ -25,15 +25,22 @@ CLOSE = {"rtol": 2e-3, "atol": 2e-3}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> ExtractOptions:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
+) -> ExtractOptions:
     """A store of 48 pictures in 24 shards, extracted by this process alone."""
-    root = draw_table(tmp_path_factory.mktemp("cluster") / "tiny", 48)
-    options = ExtractOptions(
-        "tiny", "squeezenet1_1", "random:0", root.parent / "whole.zarr", root / "catalog.yaml",
-        batch_size=2, chunk_rows=1, shard_rows=2, device="cpu",
-    )  # fmt: skip
+    options = small_extraction(tmp_path_factory.mktemp("cluster"), 48)
     extract(options)
     return options
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """dask sets OMP_NUM_THREADS for its workers in the environment of the process that starts them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -26,13 +26,11 @@ KILLS = 25
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> ExtractOptions:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
+) -> ExtractOptions:
     """A store of 48 pictures in shards of two, extracted without interruption."""
-    root = draw_table(tmp_path_factory.mktemp("crash") / "tiny", 48)
-    options = ExtractOptions(
-        "tiny", "squeezenet1_1", "random:0", root.parent / "whole.zarr", root / "catalog.yaml",
-        batch_size=2, chunk_rows=1, shard_rows=2, device="cpu",
-    )  # fmt: skip
+    options = small_extraction(tmp_path_factory.mktemp("crash"), 48)
     extract(options)
     return options
 

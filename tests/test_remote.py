@@ -22,12 +22,8 @@ from click.testing import CliRunner
 
 
 @pytest.fixture
-def options(tmp_path: Path, draw_table: Callable[[Path, int], Path]) -> ExtractOptions:
-    root = draw_table(tmp_path / "tiny", 8)
-    return ExtractOptions(
-        "tiny", "squeezenet1_1", "random:0", tmp_path / "f.zarr", root / "catalog.yaml",
-        batch_size=2, chunk_rows=1, shard_rows=2, device="cpu",
-    )  # fmt: skip
+def options(tmp_path: Path, small_extraction: Callable[..., ExtractOptions]) -> ExtractOptions:
+    return small_extraction(tmp_path, 8)
 
 
 class Flaky(socketserver.ThreadingTCPServer):

@@ -18,14 +18,10 @@ from PIL import Image
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> ExtractOptions:
+def made(tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]) -> ExtractOptions:
     """An extracted store of eight pictures, one of them missing, in int8: every kind of file is there."""
-    root = draw_table(tmp_path_factory.mktemp("verify") / "tiny", 8)
-    (root / "images/01.png").unlink()
-    options = ExtractOptions(
-        "tiny", "squeezenet1_1", "random:0", root.parent / "whole.zarr", root / "catalog.yaml",
-        dtype="int8", batch_size=2, chunk_rows=1, shard_rows=2, device="cpu",
-    )  # fmt: skip
+    options = small_extraction(tmp_path_factory.mktemp("verify"), 8, dtype="int8")
+    (options.catalog.parent / "images/01.png").unlink()
     extract(options)
     return options
 
