@@ -74,7 +74,7 @@ def require_format(format: str) -> None:
 
 def _text(table: Table) -> str:
     heading = [
-        [name, *textwrap.wrap(source, NARROW_HEADING, break_long_words=False)] for name, source in _headings(table)
+        [name, *textwrap.wrap(source, NARROW_HEADING, break_long_words=False)] for name, source in headings_of(table)
     ]
     body = body_of(table, strong="{}*".format)
     widths = [max(map(len, [*lines, *cells])) for lines, cells in zip(heading, zip(*body, strict=True), strict=True)]
@@ -150,14 +150,14 @@ def _json(tables: Sequence[Table]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _headings(table: Table) -> list[tuple[str, str]]:
+def headings_of(table: Table) -> list[tuple[str, str]]:
     """What every column shows, and whose value of it."""
     sources = ("measured", table.reference, *(["difference"] * table.compares))
     return [("Method", ""), ("Task", ""), *((metric, source) for metric in table.metrics for source in sources)]
 
 
 def flat_headings(table: Table) -> list[str]:
-    return [f"{name} ({source})" if source else name for name, source in _headings(table)]
+    return [f"{name} ({source})" if source else name for name, source in headings_of(table)]
 
 
 def body_of(table: Table, strong: Callable[[str], str], escape: Callable[[str], str] = str) -> list[list[str]]:

@@ -17,14 +17,14 @@ from .evidence import Evidence
 from .metrics import Ties, require_ties
 from .protocol import Protocol, protocols_for
 from .record import Evaluation, summary, write_evaluation
-from .render import render, require_format
+from .render import Table, render, require_format
 from .score import open_store, score
 from .tables import build, protocols_in
 
 LOG = logging.getLogger("c3")
 __all__ = [
-    "EvaluateOptions", "Resampling", "compare", "evaluate", "evaluate_sweep", "measured_runs", "report", "summary",
-    "sweep_summary",
+    "EvaluateOptions", "Resampling", "compare", "evaluate", "evaluate_sweep", "measured_runs", "report",
+    "report_tables", "summary", "sweep_summary",
 ]  # fmt: skip
 
 
@@ -130,8 +130,13 @@ def report(tables: Sequence[int] = (1, 2, 3, 4, 5), runs_root: str | Path = "run
     unknown table or format.
     """
     require_format(format)
+    return render(report_tables(tables, runs_root), format)
+
+
+def report_tables(tables: Sequence[int], runs_root: str | Path) -> list[Table]:
+    """The asked tables before they are rendered: one for every data set with runs and every protocol of it."""
     runs, problems = measured_runs(runs_root, tables)
-    return render([table for number in tables for table in build(number, runs, problems)], format)
+    return [table for number in tables for table in build(number, runs, problems)]
 
 
 def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:

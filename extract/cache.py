@@ -195,6 +195,10 @@ class FeatureCache:
     def image_ids(self, split: str) -> np.ndarray:
         return self._array(split, "image_id")[:]
 
+    def crops(self, split: str) -> np.ndarray:
+        """(rows, 4) float32: x0, y0, x1, y1 in 0..1."""
+        return self._array(split, "crop")[:]
+
     def labels(self, split: str) -> SparseLabels:
         return SparseLabels(*(self._array(split, f"labels/{name}")[:] for name in ("indptr", "indices", "value")))
 

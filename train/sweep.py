@@ -32,7 +32,7 @@ def sweep(base: TrainOptions, grid: Mapping[str, Sequence[Any]], measure: Callab
     """Train and measure every combination of the grid's values, the last name varying fastest.
 
     A combination that is trained already is not trained again, so that the same call continues a stopped sweep. One
-    that fails (a loss that diverges) is noted and the rest goes on; a name that no method knows stops the sweep at once.
+    that fails (a loss that diverges) is noted and the rest goes on; an unknown setting stops the sweep at once.
     """
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     runs, failures = [], []
