@@ -1,7 +1,7 @@
 """Streamed scores -> what exact metrics need of them: scores where a label is known, and the best K of every image.
 
 Where labels are sparse (`absent` 0) only the scores at listed labels are kept. Where every label is known, all scores
-enter an AP: they go to a temporary file, class by class, and are read one class at a time. Memory holds neither.
+enter an AP: they are kept class by class, in memory up to HELD bytes and in a temporary file beyond.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from ..errors import C3Error
 from .metrics import Ties, average_precision, top_k
 from .truth import Truth
 
+GATHERED = 1024  # rows handled at a time: 31 MB at the size of Open Images
+HELD = 1 << 29  # bytes of scores kept in memory; NUS-WIDE needs 434 MB
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -33,7 +36,7 @@ class Evidence:
     """All that the metrics of one split need.
 
     pools are the best classes of every image, by name. listed (entries,) float32 are the scores at the listed labels.
-    every (classes, images) float32 is a file in memory's clothing, or None where only listed labels count.
+    every (classes, images) float32 has all scores, or is None where only listed labels count.
     """
 
     truth: Truth
@@ -51,8 +54,10 @@ class Evidence:
             raise ValueError("these scores were collected for listed labels only")
         positive = np.zeros(len(self.truth), bool)
         positive[listed.image[listed.positive]] = True
-        numbers = np.flatnonzero(images)
-        return positive[numbers], np.asarray(self.every[index])[numbers], numbers
+        scores, numbers = np.asarray(self.every[index]), np.flatnonzero(images)
+        if len(numbers) == len(images):
+            return positive, scores, numbers
+        return positive[numbers], scores[numbers], numbers
 
     def average_precision(self, images: np.ndarray, absent: int, ties: Ties) -> np.ndarray:
         """(classes,) float64, NaN where a class has no positive among the images (images,) bool."""
@@ -80,23 +85,23 @@ def collect(
         for name, classes in pools.items()
     }
     listed = np.empty(len(truth.labels.indices), np.float32)
-    file = _class_major_file(truth) if every else None
+    whole = _class_major(truth) if every else None
     start = 0
-    for scores in _images(truth, blocks):
+    for scores in _images(truth, _gathered(blocks)):
         stop = start + len(scores)
         entries = slice(truth.labels.indptr[start], truth.labels.indptr[stop])
         listed[entries] = scores[truth.image[entries] - start, truth.labels.indices[entries]]
-        if file is not None:
-            file[:, start:stop] = scores.T
+        if whole is not None:
+            whole[:, start:stop] = scores.T
         positive = truth.is_positive(start, stop)
         for name, classes in pools.items():
             pool, rows = kept[name], np.arange(len(scores))[:, None]
             if pool.classes.shape[1]:
-                best = classes[top_k(scores[:, classes], pool.classes.shape[1])]
+                best = classes[top_k(scores[:, _columns(classes)], pool.classes.shape[1])]
                 pool.scores[start:stop], pool.classes[start:stop] = scores[rows, best], best
                 pool.hits[start:stop] = positive[rows, best]
         start = stop
-    return Evidence(truth, kept, listed, file)
+    return Evidence(truth, kept, listed, whole)
 
 
 def merge(pools: list[Pool], shift: float = 0.0) -> Pool:
@@ -112,6 +117,18 @@ def merge(pools: list[Pool], shift: float = 0.0) -> Pool:
     order = np.lexsort((classes, -scores), axis=1)
     hits = np.concatenate([pool.hits for pool in pools], axis=1)
     return Pool(*(np.take_along_axis(part, order, axis=1) for part in (scores, classes, hits)))
+
+
+def _gathered(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same rows in blocks of at least GATHERED: the file of scores is then written in whole pages."""
+    held: list[np.ndarray] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= GATHERED:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def _images(truth: Truth, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -145,9 +162,18 @@ def _require_finite(truth: Truth, images: np.ndarray, scores: np.ndarray) -> Non
         )
 
 
-def _class_major_file(truth: Truth) -> np.ndarray:
+def _columns(classes: np.ndarray) -> np.ndarray | slice:
+    """The columns as a slice where they are neighbours, which spares a copy of the scores."""
+    first, stop = int(classes[0]), int(classes[-1]) + 1
+    return slice(first, stop) if stop - first == len(classes) else classes
+
+
+def _class_major(truth: Truth) -> np.ndarray:
+    """An empty (classes, images) array, of memory or of a file that goes with it."""
     shape = (truth.classes, len(truth))
     size = 4 * truth.classes * len(truth)
+    if size <= HELD:
+        return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(prefix="c3-scores-") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, and a crash in the map later

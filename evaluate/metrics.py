@@ -114,20 +114,20 @@ def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.nda
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """The K best classes of every row, best first: scores (rows, classes) -> (rows, k) int64 class indices.
 
-    Equal scores go to the lowest class index first. Rows are selected, never sorted whole.
+    Equal scores go to the lowest class index first. Nothing is sorted but the few scores that can be among the K: the
+    columns are dealt into groups, and at least K scores are as good as the K-th best of the groups' maxima.
     Raises C3Error for K above the number of classes.
     """
-    require_k(k, scores.shape[1])
-    lowest = np.partition(scores, -k, axis=1)[:, -k, None]  # the K-th best score of each row
-    chosen = scores >= lowest
-    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)  # rows with ties across the K-th place
-    if len(crowded):
-        above, equal = scores[crowded] > lowest[crowded], scores[crowded] == lowest[crowded]
-        room = k - np.count_nonzero(above, axis=1)[:, None]
-        chosen[crowded] = above | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= room))
-    columns = np.nonzero(chosen)[1].reshape(len(scores), k)
-    order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1)
+    rows, classes = scores.shape
+    require_k(k, classes)
+    groups = min(classes, max(8 * k, 64))
+    dealt = scores[:, : classes - classes % groups].reshape(rows, -1, groups)
+    bound = np.partition(dealt.max(axis=1), -k, axis=1)[:, -k, None]
+    row, column = np.nonzero(scores >= bound)
+    order = np.lexsort((column, -scores[row, column], row))
+    counts = np.bincount(row, minlength=rows)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return column[order][place < k].reshape(rows, k)
 
 
 def micro_top_k(found: float, predicted: int, positives: int) -> TopK:

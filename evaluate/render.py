@@ -152,7 +152,7 @@ def _json(tables: Sequence[Table]) -> str:
 
 def headings_of(table: Table) -> list[tuple[str, str]]:
     """What every column shows, and whose value of it."""
-    sources = ("measured", table.reference, *(["difference"] * table.compares))
+    sources = ("measured", table.reference, *(["diff."] * table.compares))
     return [("Method", ""), ("Task", ""), *((metric, source) for metric in table.metrics for source in sources)]
 
 

@@ -100,7 +100,10 @@ def training(runs: Sequence[Run]) -> tuple[Training, ...]:
     found = []
     for run in runs:
         path = run.path / LOG
-        lines = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+        if not path.exists():
+            continue
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
         if lines:
             names = [name for name in lines[0] if name not in ("epoch", "step")]
             columns = {name: tuple(float(line[name]) for line in lines) for name in names}

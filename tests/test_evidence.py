@@ -83,13 +83,27 @@ def test_a_full_disk_is_one_clear_error(toy, monkeypatch):
     def full(*arguments: int) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(module, "HELD", 0)
     monkeypatch.setattr(module.os, "posix_fallocate", full)
     with pytest.raises(C3Error, match=r"GB for the scores do not fit into .* \(No space left on device\).*TMPDIR"):
         evidence_of(truth_of(labels, seen, -1), scores, TABLE)
 
 
-def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns():
+def test_a_file_of_scores_gives_the_same_numbers(toy, monkeypatch):
+    labels, scores, seen = toy
+    truth = truth_of(labels, seen, -1)
+    held = measure(evidence_of(truth, scores, NUSWIDE), NUSWIDE)
+    monkeypatch.setattr(module, "HELD", 0)
+    evidence = evidence_of(truth, scores, NUSWIDE)
+    assert isinstance(evidence.every, np.memmap)
+    filed = measure(evidence, NUSWIDE)
+    assert filed.tasks == held.tasks
+    np.testing.assert_array_equal(filed.average_precision, held.average_precision)
+
+
+def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkeypatch):
     """4,000 images x 3,000 classes, 20 verified labels an image: 48 MB of scores, measured in a fraction of it."""
+    monkeypatch.setattr(module, "GATHERED", 100)
     images, classes, each = 4000, 3000, 20
     rng = np.random.default_rng(2)
     indices = np.sort(np.argsort(rng.random((images, 200)), axis=1)[:, :each] * 15, axis=1).astype(np.int32)

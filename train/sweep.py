@@ -37,9 +37,9 @@ def sweep(base: TrainOptions, grid: Mapping[str, Sequence[Any]], measure: Callab
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     runs, failures = [], []
     for number, settings in enumerate(combinations, 1):
-        LOG.info("%d of %d: %s", number, len(combinations), settings)
         try:
             runs.append(measure(train(replace(base, settings={**base.settings, **settings}))))
+            LOG.info("%d of %d is done: %s", number, len(combinations), runs[-1].path)
         except C3Error as error:
             if not runs and not failures:
                 raise  # what stops the first one is nearly always a mistake in the request
