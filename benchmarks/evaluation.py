@@ -45,7 +45,7 @@ class Size:
         return self.seen + self.unseen
 
 
-# Open Images V4 test: about 2.8 million labelled pairs, two thirds of them positive. NUS-WIDE: tags and concepts an image.
+# Open Images V4 test: about 2.8 million labelled pairs, two thirds positive. NUS-WIDE: tags and concepts an image.
 SIZES = {
     "openimages": Size(125_436, 7186, 400, 22.3, 0.66, (OPENIMAGES_LESA, OPENIMAGES_BIAM)),
     "nuswide": Size(107_859, 925, 81, 7.5, 1.0, (NUSWIDE,)),
@@ -178,9 +178,8 @@ def main() -> None:
     for dataset in arguments.dataset or SIZES:
         size, ours = SIZES[dataset], 0.0
         print(f"\n{dataset}: {size.images:,} x {size.classes:,}\n")
-        print(
-            "| way | rows | seconds | rows/s | c3 is faster by | peak GiB | GZSL mAP |\n|---|---:|---:|---:|---:|---:|---:|"
-        )
+        print("| way | rows | seconds | rows/s | c3 is faster by | peak GiB | GZSL mAP |")
+        print("|---|---:|---:|---:|---:|---:|---:|")
         for way in arguments.way or WAYS:
             images = size.images if way.startswith("c3") else arguments.rows or fits[dataset]
             command = [sys.executable, __file__, "--one", dataset, way, str(images)]

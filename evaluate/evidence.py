@@ -66,7 +66,6 @@ class Evidence:
             positive, scores, _ = self.ranking(index, images, absent)
             return average_precision(positive, scores, ties)
 
-        # sorting and counting leave the interpreter lock; more threads than cores only add memory
         with ThreadPoolExecutor(os.cpu_count()) as workers:
             return np.array(list(workers.map(one, range(self.truth.classes))))
 
@@ -87,20 +86,28 @@ def collect(
     listed = np.empty(len(truth.labels.indices), np.float32)
     whole = _class_major(truth) if every else None
     start = 0
-    for scores in _images(truth, _gathered(blocks)):
-        stop = start + len(scores)
-        entries = slice(truth.labels.indptr[start], truth.labels.indptr[stop])
-        listed[entries] = scores[truth.image[entries] - start, truth.labels.indices[entries]]
-        if whole is not None:
-            whole[:, start:stop] = scores.T
-        positive = truth.is_positive(start, stop)
-        for name, classes in pools.items():
-            pool, rows = kept[name], np.arange(len(scores))[:, None]
-            if pool.classes.shape[1]:
-                best = classes[top_k(scores[:, _columns(classes)], pool.classes.shape[1])]
-                pool.scores[start:stop], pool.classes[start:stop] = scores[rows, best], best
-                pool.hits[start:stop] = positive[rows, best]
-        start = stop
+    # choosing, copying and sorting leave the interpreter lock; more threads than cores only add memory
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        for scores in _images(truth, _gathered(blocks)):
+            stop = start + len(scores)
+            positive = truth.is_positive(start, stop)
+
+            def keep(name: str, scores: np.ndarray = scores, positive: np.ndarray = positive, at: int = start) -> None:
+                pool, classes = kept[name], pools[name]
+                if pool.classes.shape[1]:
+                    best = classes[top_k(scores[:, _columns(classes)], pool.classes.shape[1])]
+                    rows, where = np.arange(len(scores))[:, None], slice(at, at + len(scores))
+                    pool.scores[where], pool.classes[where] = scores[rows, best], best
+                    pool.hits[where] = positive[rows, best]
+
+            waiting = [workers.submit(keep, name) for name in pools]
+            if whole is not None:
+                whole[:, start:stop] = scores.T
+            entries = slice(truth.labels.indptr[start], truth.labels.indptr[stop])
+            listed[entries] = scores[truth.image[entries] - start, truth.labels.indices[entries]]
+            for done in waiting:
+                done.result()
+            start = stop
     return Evidence(truth, kept, listed, whole)
 
 

@@ -49,7 +49,8 @@ class Content:
 def page(content: Content) -> str:
     """The page as text. Figures and examples that cannot be made are explained where they would stand."""
     runs = [run for group in content.runs.values() for run in group]
-    per_class = [_per_class(run) for run in runs]
+    shown_first = [series.chosen_run(group) for group in content.runs.values()]
+    per_class = [_per_class(run) for run in sorted(runs, key=lambda run: run not in shown_first)]
     # autoescape covers every value; only our own svg, script and json (with < escaped) are marked safe
     environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(
@@ -63,12 +64,6 @@ def page(content: Content) -> str:
         per_class=per_class,
         per_class_json=json.dumps(per_class, ensure_ascii=False).replace("<", "\\u003c"),
     )
-
-
-def chosen_run(runs: Sequence[Run]) -> Run:
-    """The run that figures 3 and 6 show: the first of c3, else of c3-released, else of any method."""
-    order = {"c3": 0, "c3-released": 1}
-    return min(runs, key=lambda run: order.get(run.method, len(order)))
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -97,7 +92,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _dataset(name: str, runs: Sequence[Run], content: Content) -> dict[str, Any]:
-    run = chosen_run(runs)
+    run = series.chosen_run(runs)
     makers: dict[int, Callable[[], Any]] = {
         3: lambda: figures.draw_embedding(explain.embedding(run, content.device), run.id),
         4: lambda: figures.draw_curves(series.curves(runs), f"{name}, test split"),

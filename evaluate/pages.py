@@ -47,10 +47,9 @@ def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
 def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions):
     """One figure of the paper from the runs of one data set, as a matplotlib Figure."""
     from . import explain, figures, series
-    from .page import chosen_run
 
     if number == 3:
-        run = chosen_run(runs)
+        run = series.chosen_run(runs)
         title = f"t-SNE of {dataset} test images, {run.id}"
         return figures.draw_embedding(explain.embedding(run, options.device), title)
     if number == 4:
@@ -59,7 +58,7 @@ def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureO
         shown = series.costs(runs)
         devices = ", ".join(dict.fromkeys(cost.device for cost in shown))
         return figures.draw_costs(shown, f"{dataset} test images, scored on {devices}")
-    run = chosen_run(runs)
+    run = series.chosen_run(runs)
     found = explain.examples(run, EXAMPLES // 2, options.device, options.images)
     if missing := [example.image_id for example in found if example.pixels is None]:
         raise C3Error(f"figure 6: the photograph {missing[0]} was not found; say where they are: --images FOLDER")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import C3Error
 from ..train.runs import LOG, Run
-from .groups import group_runs
+from .groups import Group, group_runs
 from .notes import TITLES
 
 VARIED = {"groups": 7, "lambda_reg": 0.4}  # the settings of figure 4, and what the paper keeps them at
@@ -76,15 +76,23 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
     return found
 
 
-def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
-    """Figure 5: every method by its configuration with most seeds (the latest of equals), in order of cost."""
+def leading(runs: Sequence[Run]) -> dict[str, Group]:
+    """Method -> the configuration that stands for it: most seeds, then most epochs, then the first one made.
+
+    Never the best one: that would be a choice by test scores.
+    """
     groups, _ = group_runs(measured(runs))
-    chosen = {}
+    chosen: dict[str, Group] = {}
     for group in groups:
-        if group.method not in chosen or len(group.runs) >= len(chosen[group.method].runs):
+        if group.method not in chosen or _size(group) > _size(chosen[group.method]):
             chosen[group.method] = group
+    return chosen
+
+
+def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
+    """Figure 5: every method by its `leading` configuration, cheapest first."""
     found = []
-    for group in chosen.values():
+    for group in leading(runs).values():
         metrics = [run.metrics for run in group.runs if run.metrics]
         protocol = next(iter(metrics[0]["protocols"]))
         values = {task: group.summary(protocol, task, "mAP").mean for task in TASKS}
@@ -93,6 +101,13 @@ def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
     if not found:
         raise C3Error("figure 5 needs an evaluated run; make one with: c3 train and c3 evaluate")
     return tuple(sorted(found, key=lambda cost: cost.ms))
+
+
+def chosen_run(runs: Sequence[Run]) -> Run:
+    """The run that figures 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
+    order = {"c3": 0, "c3-released": 1}
+    groups = leading(runs)
+    return groups[min(groups, key=lambda method: order.get(method, len(order)))].runs[0]
 
 
 def training(runs: Sequence[Run]) -> tuple[Training, ...]:
@@ -110,6 +125,10 @@ def training(runs: Sequence[Run]) -> tuple[Training, ...]:
             epochs = tuple(int(line["epoch"]) for line in lines)
             found.append(Training(run.id, TITLES.get(run.method, run.method), epochs, columns))
     return tuple(found)
+
+
+def _size(group: Group) -> tuple[int, int]:
+    return len(group.runs), group.runs[0].record["config"].get("epochs", 0)
 
 
 def _points(family: Sequence[Run]) -> int:

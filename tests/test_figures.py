@@ -150,6 +150,15 @@ def test_costs_have_a_row_for_every_method(trained):
     assert fast.gflops == pytest.approx(2 * (24 * 8 + 8 * 8 + 8 * 6 + 6 * 5) / 1e9)
 
 
+def test_a_method_stands_by_seeds_and_epochs_and_never_by_its_test_score(trained):
+    short = trained(groups=1, epochs=1)
+    first, second, more = trained(groups=1), trained(groups=2), trained(groups=3, seed=4)
+    assert series.leading([short, first, second])["c3"].runs == (first,)
+    assert series.chosen_run([short, first, second, more, trained("fast0tag")]) == first
+    again = trained(groups=2, seed=1)
+    assert series.leading([short, first, second, again])["c3"].runs == (second, again)
+
+
 def test_heat_is_clear_where_nothing_speaks_for_a_label():
     shown = heat(np.array([[-3.0, 0.0], [1.0, 2.0]]))
     assert shown[0, 0, 3] == shown[0, 1, 3] == 0
