@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from c3.evaluate.compare import differences
 from c3.evaluate.evidence import collect
 from c3.evaluate.measure import measure
 from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABLE, pools_of
-from c3.evaluate.truth import Truth
+from c3.evaluate.truth import Truth, read_truth
 from c3.extract.rows import SparseLabels
 from evaluate_reference import evidence_of, lesa, per_class_ap, truth_of
 from sklearn.metrics import average_precision_score
@@ -128,6 +129,12 @@ def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkey
         positive = value.reshape(images, each)[indices == index] == 1
         expected = average_precision_score(positive, whole[rows, index])
         assert found.average_precision[index] == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_empty_split_is_refused_and_says_so():
+    store = SimpleNamespace(path="store.zarr", rows=lambda split: 0, status=lambda split: np.empty(0, np.uint8))
+    with pytest.raises(C3Error, match=r"store\.zarr: split test is empty; see: c3 inspect store\.zarr"):
+        read_truth(store, "test")
 
 
 # -- intervals -----------------------------------------------------------------------------------------------------
