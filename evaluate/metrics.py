@@ -123,7 +123,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     groups = min(classes, max(8 * k, 64))
     dealt = scores[:, : classes - classes % groups].reshape(rows, -1, groups)
     bound = np.partition(dealt.max(axis=1), -k, axis=1)[:, -k, None]
-    row, column = np.nonzero(scores >= bound)
+    row, column = np.divmod(np.flatnonzero(scores >= bound), classes)  # several times faster than nonzero in 2-d
     order = np.lexsort((column, -scores[row, column], row))
     counts = np.bincount(row, minlength=rows)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)

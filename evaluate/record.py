@@ -39,7 +39,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[s
     """Measure under every protocol, write both files into the run folder and return the content of metrics.json."""
     store, truth = evaluation.store, evaluation.scored.evidence.truth
     measured = [measure(evaluation.scored.evidence, protocol, evaluation.ties) for protocol in evaluation.protocols]
-    frequency = _training_frequency(store)
+    frequency = training_frequency(store)
     results = {
         protocol.name: _protocol(evaluation, protocol, result, frequency)
         for protocol, result in zip(evaluation.protocols, measured, strict=True)
@@ -106,7 +106,7 @@ def _protocol(evaluation: Evaluation, protocol: Protocol, measured: Measured, fr
     }
 
 
-def _training_frequency(store: FeatureCache) -> np.ndarray:
+def training_frequency(store: FeatureCache) -> np.ndarray:
     """(classes,) positive training labels of every seen class, 0 for unseen ones and where there is no training split.
 
     The label-frequency floor may use no label that training may not use.

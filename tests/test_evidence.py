@@ -16,6 +16,7 @@ from c3.evaluate.compare import differences
 from c3.evaluate.evidence import collect
 from c3.evaluate.measure import measure
 from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABLE, pools_of
+from c3.evaluate.record import training_frequency
 from c3.evaluate.truth import Truth, read_truth
 from c3.extract.rows import SparseLabels
 from evaluate_reference import evidence_of, lesa, per_class_ap, truth_of
@@ -32,7 +33,8 @@ def toy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("block", [1, 5, 43, 100])
 @pytest.mark.parametrize("protocol", [NUSWIDE, OPENIMAGES_LESA], ids=lambda protocol: protocol.name)
-def test_blocks_do_not_change_a_number(toy, block, protocol):
+def test_blocks_do_not_change_a_number(toy, block, protocol, monkeypatch):
+    monkeypatch.setattr(module, "GATHERED", 4)
     labels, scores, seen = toy
     truth = truth_of(labels, seen, -1 if protocol.unknown == "negative" else 0)
     found = measure(evidence_of(truth, scores, protocol, block=block), protocol)
@@ -41,7 +43,8 @@ def test_blocks_do_not_change_a_number(toy, block, protocol):
     np.testing.assert_array_equal(found.average_precision, whole.average_precision)
 
 
-def test_an_image_scores_the_maximum_over_its_crops_across_blocks(toy):
+def test_an_image_scores_the_maximum_over_its_crops_across_blocks(toy, monkeypatch):
+    monkeypatch.setattr(module, "GATHERED", 1)
     labels, scores, seen = toy
     rng = np.random.default_rng(1)
     crops = rng.integers(1, 5, len(labels))
@@ -135,6 +138,11 @@ def test_an_empty_split_is_refused_and_says_so():
     store = SimpleNamespace(path="store.zarr", rows=lambda split: 0, status=lambda split: np.empty(0, np.uint8))
     with pytest.raises(C3Error, match=r"store\.zarr: split test is empty; see: c3 inspect store\.zarr"):
         read_truth(store, "test")
+
+
+def test_label_frequency_counts_no_label_that_training_may_not_use(make_cache):
+    """40 training rows with classes row % 5 and row % 5 + 1; a and b are unseen."""
+    np.testing.assert_array_equal(training_frequency(make_cache()), [0, 0, 16, 16, 16])
 
 
 # -- intervals -----------------------------------------------------------------------------------------------------
