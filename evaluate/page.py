@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -174,7 +175,7 @@ def _run(run: Run) -> dict[str, Any]:
     flags = [f"--{'lambda' if name == 'lambda_reg' else name.replace('_', '-')} {config[name]}"
              for name in ON_COMMAND if name in config]  # fmt: skip
     flags += [f"--set {name}={value}" for name, value in config.items() if name not in ON_COMMAND]
-    train = f"c3 train --cache {cache['path']} --method {run.method} \\\n    {' '.join(flags)}"
+    train = f"c3 train --cache {shlex.quote(cache['path'])} --method {run.method} \\\n    {' '.join(flags)}"
     versions = ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items())
     facts = {
         "recipe": record.get("recipe", "-"),
@@ -186,4 +187,8 @@ def _run(run: Run) -> dict[str, Any]:
         f"{metrics['bootstrap']['resamples']} resamples with seed {metrics['bootstrap']['seed']}",
         "versions": versions,
     }
-    return {"id": run.id, "command": f"{train}\nc3 evaluate --run {run.path}", "facts": list(facts.items())}
+    return {
+        "id": run.id,
+        "command": f"{train}\nc3 evaluate --run {shlex.quote(str(run.path))}",
+        "facts": list(facts.items()),
+    }

@@ -56,6 +56,7 @@ def evaluate(
     run = open_run(run_path)
     _require_finished(run)
     store = open_store(run, cache)
+    _warn_of_trained_classes(run, store)
     protocols = protocols_for(store.config["dataset"], options.protocols)
     evaluation = Evaluation(
         store=store,
@@ -157,6 +158,30 @@ def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Ru
 def _require_finished(run: Run) -> None:
     if not run.finished:
         raise C3Error(f"{run.path} is not finished (status {run.record['status']}); finish it with c3 train first")
+
+
+def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
+    """Another store may call a class unseen that the run was trained on: its score is then no zero-shot score."""
+    own = Path(run.record["cache"]["path"])
+    if store.digest == run.record["cache"]["digest"]:
+        return
+    if not own.exists():
+        LOG.warning(
+            "%s has gone: whether %s was trained on classes that %s calls unseen cannot be told",
+            own,
+            run.id,
+            store.path,
+        )
+        return
+    classes = FeatureCache.open(own).classes
+    trained = {name for name, seen in zip(classes.names, classes.seen, strict=True) if seen}
+    known = [
+        name for name, seen in zip(store.classes.names, store.classes.seen, strict=True) if not seen and name in trained
+    ]
+    if known:
+        LOG.warning(
+            "%s was trained on %d classes that %s calls unseen: %s", run.id, len(known), store.path, ", ".join(known)
+        )
 
 
 def _validation(

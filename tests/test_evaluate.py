@@ -264,6 +264,21 @@ def test_another_store_is_scored_on_purpose_and_written_beside(workplace):
     assert (path / "metrics.json").read_bytes() == before
 
 
+def test_classes_that_another_store_calls_unseen_but_were_trained_on_are_named(workplace, monkeypatch, caplog):
+    path = workplace.run(workplace.store())
+    monkeypatch.setattr(sys.modules[__name__], "SEEN", np.array([False, True, False, False]))
+    other = workplace.store(name="other.zarr", dataset="elsewhere")
+    with caplog.at_level(logging.WARNING, logger="c3"):
+        evaluate(path, cache=other.path)
+    assert f"was trained on 1 classes that {other.path} calls unseen: sea" in caplog.text
+    caplog.clear()
+    evaluate(path)
+    assert "calls unseen" not in caplog.text
+    workplace.store_path.rename(workplace.root / "gone")
+    evaluate(path, cache=other.path)
+    assert "cannot be told" in caplog.text
+
+
 def test_a_store_of_another_backbone_is_refused_with_both_names(workplace):
     path = workplace.run(workplace.store())
     other = workplace.store(name="other.zarr", backbone="resnet50")
