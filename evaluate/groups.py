@@ -13,11 +13,16 @@ from ..train.runs import Run
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation of n runs, in percent; NaN without a run, and sd without a second one."""
+    """Mean and sample standard deviation of n runs, in percent; NaN without a run, and sd without a second one.
+
+    low and high are the mean ends of the runs' own confidence intervals over images.
+    """
 
     mean: float = float("nan")
     sd: float = float("nan")
     n: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
 
 
 NOTHING = Summary()
@@ -34,6 +39,11 @@ class Group:
     runs: tuple[Run, ...]
     apart: Mapping[str, Any]
 
+    @property
+    def backbone(self) -> str | None:
+        """The backbone of the features, or None without a run."""
+        return self.runs[0].record["cache"]["backbone"] if self.runs else None
+
     def label(self, title: str) -> str:
         """The row's name: the method's title, and in brackets what sets it apart."""
         settings = ", ".join(f"{key} {value}" for key, value in self.apart.items())
@@ -41,11 +51,17 @@ class Group:
 
     def summary(self, protocol: str, task: str, metric: str) -> Summary:
         """Mean and spread of one metric; runs that could not measure it are left out."""
-        tasks = [run.metrics["protocols"][protocol][task] for run in self.runs if run.metrics]
-        values = [values[metric] for values in tasks if values and values[metric] is not None]
+        values, ends = [], []
+        for run in self.runs:
+            results = run.metrics["protocols"][protocol] if run.metrics else {"tasks": {}}
+            value = (results["tasks"].get(task) or {}).get(metric)
+            if value is not None:
+                values.append(value)
+                ends += [results["intervals"].get(task, {}).get(metric)]
         if not values:
             return NOTHING
-        return Summary(mean(values), stdev(values) if len(values) > 1 else float("nan"), len(values))
+        low, high = map(mean, zip(*ends, strict=True)) if all(ends) else (float("nan"), float("nan"))
+        return Summary(mean(values), stdev(values) if len(values) > 1 else float("nan"), len(values), low, high)
 
     def origin(self) -> str:
         """Where the row comes from: runs, seeds, store, backbone and weights."""

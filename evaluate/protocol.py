@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from .metrics import TopK, class_average_precision, f1_at_k, random_average_precision, random_f1_at_k
+from ..errors import unknown_name
+from .truth import Truth
 
 TASKS = ("zsl", "gzsl", "seen")
+LEAK_FREE = "zsl-leak-free"
 
 
 @dataclass(frozen=True)
@@ -20,123 +21,119 @@ class Protocol:
 
     `classes` are those in the mean of AP: all, those with a known label, or those with a positive; a class in the mean
     without a positive counts 0. `images` are all, or those with a positive among the classes of the task. `ks` are the
-    K of F1@K, which chooses among all classes of the task.
+    K of F1@K, which chooses among all classes of the task. `unknown` says what an unlisted label is to AP: always
+    negative, or masked where the store says that it is unknown. `average` is what mAP means: every class alike
+    (macro), or weighted by its positives.
     """
 
     name: str
     classes: Literal["all", "annotated", "with_positive"]
     images: Literal["all", "with_positive"]
     ks: tuple[int, ...]
+    unknown: Literal["negative", "masked"]
     note: str
+    average: Literal["macro", "weighted"] = "macro"
+
+    def absent(self, truth: Truth) -> int:
+        """The value of an unlisted label under this protocol."""
+        return -1 if self.unknown == "negative" else truth.absent
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The numbers of one protocol.
+class Task:
+    """One question of a protocol: which classes are asked for, on which images, and which of them enter the mean.
 
-    `tasks` has for zsl, gzsl and seen a dict of mAP, F1@K, P@K, R@K (percent), classes (in the mean) and images, or
-    None where the task cannot be measured. `average_precision` is (classes,) float64, a fraction, over the images of
-    the class's own task (zsl or seen), NaN without a positive.
+    classes and averaged are (classes,) bool, images is (images,) bool. `pools` are the sets that F1@K chooses from
+    together, and `candidates` is their size.
     """
 
-    tasks: dict[str, dict[str, Any] | None]
-    average_precision: np.ndarray
+    name: str
+    classes: np.ndarray
+    averaged: np.ndarray
+    images: np.ndarray
+    pools: tuple[str, ...]
+    candidates: int
 
 
 NUSWIDE = Protocol(
-    "nuswide", "all", "all", (3, 5),
+    "nuswide", "all", "all", (3, 5), "negative",
     "every test image counts, a label that nobody gave is negative, and mAP is the mean over all classes.",
 )  # fmt: skip
+NUSWIDE_81 = Protocol(
+    "nuswide-81", "all", "all", (3, 5), "negative",
+    "the 81 human-labelled concepts are trained on and asked for, every test image counts, a label that nobody gave is "
+    "negative, and mAP is the mean over all 81.",
+)  # fmt: skip
 OPENIMAGES_LESA = Protocol(
-    "openimages-lesa", "all", "all", (10, 20),
+    "openimages-lesa", "all", "all", (10, 20), "masked",
     "AP sees human-verified labels only, every test image counts, and mAP is the mean over all classes, where a class "
     "without a positive counts 0; perfect scores therefore stay well below 100 in GZSL.",
 )  # fmt: skip
 OPENIMAGES_BIAM = Protocol(
-    "openimages-biam", "annotated", "with_positive", (10, 20),
+    "openimages-biam", "annotated", "with_positive", (10, 20), "masked",
     "AP sees human-verified labels only, an image counts where it has a positive label of the task, and mAP is the "
     "mean over the classes with a verified label; F1 still chooses among all classes.",
 )  # fmt: skip
+COCO = Protocol(
+    "coco", "all", "all", (3, 5), "negative",
+    "every image counts, also one without a label, a label that nobody gave is negative, and mAP is the mean over all "
+    "classes.",
+)  # fmt: skip
 TABLE = Protocol(
-    "table", "with_positive", "all", (3, 5),
+    "table", "with_positive", "all", (3, 5), "masked",
     "every image counts, unknown labels are left out of AP, and mAP is the mean over the classes with a positive.",
 )  # fmt: skip
 
-PROTOCOLS = {"nuswide": (NUSWIDE,), "openimages": (OPENIMAGES_LESA, OPENIMAGES_BIAM)}
+PROTOCOLS = {p.name: p for p in (NUSWIDE, NUSWIDE_81, OPENIMAGES_LESA, OPENIMAGES_BIAM, COCO, TABLE)}
+OF_DATASET = {
+    "nuswide": (NUSWIDE,),
+    "nuswide-81": (NUSWIDE_81,),
+    "openimages": (OPENIMAGES_LESA, OPENIMAGES_BIAM),
+    "coco": (COCO,),
+}
 
 
-def protocols_for(dataset: str) -> tuple[Protocol, ...]:
-    """The protocols that a data set's published numbers follow; `table` for any other data set."""
-    return PROTOCOLS.get(dataset, (TABLE,))
+def protocols_for(dataset: str, names: Sequence[str] = ()) -> tuple[Protocol, ...]:
+    """The named protocols; without names those that the data set's published numbers follow, else `table`."""
+    for name in names:
+        if name not in PROTOCOLS:
+            raise unknown_name("protocol", name, PROTOCOLS)
+    return tuple(PROTOCOLS[name] for name in names) or OF_DATASET.get(dataset, (TABLE,))
 
 
-def measure(protocol: Protocol, labels: np.ndarray, scores: np.ndarray, seen: np.ndarray) -> Measured:
-    """Measure zsl (unseen classes), gzsl (all) and seen under one protocol.
+def tasks_of(protocol: Protocol, truth: Truth) -> Iterator[Task]:
+    """The tasks that can be measured: zsl (unseen classes), gzsl (all), seen, and zsl without leaky classes.
 
-    labels (rows, classes) int8 in {-1, 0, +1}, scores (rows, classes) float32, seen (classes,) bool. A task is None
-    without a class or a positive label of its own, gzsl also where one of the others is; F1@K is None where the task
-    has fewer than K classes. Raises C3Error for a score that is not finite.
+    A task needs a class and a positive label of its own, gzsl both unseen and seen ones. The leak-free task exists
+    where the store names leaks. Which classes are averaged is a question to the task's images.
     """
-    tasks: dict[str, dict[str, Any] | None] = dict.fromkeys(TASKS)
-    precision = np.full(labels.shape[1], np.nan)
-    # with the same images everywhere, a class has one AP in all of its tasks
-    shared = class_average_precision(labels, scores) if protocol.images == "all" else None
-    for task, rows, classes in _parts(protocol, labels, seen):
-        part, part_scores = _cut(labels, rows, classes), _cut(scores, rows, classes)
-        ap = class_average_precision(part, part_scores) if shared is None else shared[classes]
-        tasks[task] = _summary(protocol, part, ap, partial(f1_at_k, part, part_scores))
-        if task != "gzsl":
-            precision[classes] = ap
-    return Measured(tasks, precision)
-
-
-def random_floor(protocol: Protocol, labels: np.ndarray, seen: np.ndarray) -> dict[str, dict[str, Any] | None]:
-    """What random scores reach in the mean, as `Measured.tasks`: the number that a method has to beat.
-
-    labels (rows, classes) int8, seen (classes,) bool. The expectation is exact and needs no draw; with unknown labels
-    masked it is close to each class's share of positives, which on Open Images is high.
-    """
-    tasks: dict[str, dict[str, Any] | None] = dict.fromkeys(TASKS)
-    for task, rows, classes in _parts(protocol, labels, seen):
-        part = _cut(labels, rows, classes)
-        tasks[task] = _summary(protocol, part, random_average_precision(part), partial(random_f1_at_k, part))
-    return tasks
-
-
-def _parts(protocol: Protocol, labels: np.ndarray, seen: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The row and class indices of every task that can be measured."""
-    positive = (labels == 1).any(axis=0)
-    both = positive[seen].any() and positive[~seen].any()
-    for task, members in zip(TASKS, (~seen, np.ones_like(seen), seen), strict=True):
-        if not positive[members].any() or (task == "gzsl" and not both):
+    unseen, every = ~truth.seen, np.ones_like(truth.seen)
+    members = {"zsl": (unseen, ("unseen",)), "gzsl": (every, ("unseen", "seen")), "seen": (truth.seen, ("seen",))}
+    if truth.leaky.any():
+        members[LEAK_FREE] = unseen & ~truth.leaky, (LEAK_FREE,)
+    positive = truth.positives(np.ones(len(truth), bool)) > 0
+    both = positive[truth.seen].any() and positive[unseen].any()
+    for name, (classes, pools) in members.items():
+        if not positive[classes].any() or (name == "gzsl" and not both):
             continue
-        classes = np.flatnonzero(members)
-        rows = np.arange(len(labels))
+        images = np.ones(len(truth), bool)
         if protocol.images == "with_positive":
-            rows = np.flatnonzero((_cut(labels, rows, classes) == 1).any(axis=1))
-        if task == "seen" and protocol.classes == "annotated":
+            images = truth.positives_of_images(classes) > 0
+        averaged = classes
+        if protocol.classes == "annotated":
+            averaged = classes & (truth.known(images, protocol.absent(truth)) > 0)
+        elif protocol.classes == "with_positive":
+            averaged = classes & (truth.positives(images) > 0)
+        if name == "seen" and protocol.classes == "annotated":
             # BiAM's script drops unannotated classes before F1 here, though not in GZSL
-            classes = classes[(_cut(labels, rows, classes) != 0).any(axis=0)]
-        yield task, rows, classes
+            yield Task(name, averaged, averaged, images, (f"seen of {protocol.name}",), int(averaged.sum()))
+        else:
+            yield Task(name, classes, averaged, images, pools, int(classes.sum()))
 
 
-def _cut(array: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The rows and classes of a matrix, without a copy where nothing is left out: Open Images scores fill 4 GB."""
-    if array.shape == (len(rows), len(classes)):
-        return array
-    return array[:, classes] if len(rows) == len(array) else array[np.ix_(rows, classes)]
-
-
-def _summary(protocol: Protocol, labels: np.ndarray, ap: np.ndarray, top_k: Callable[[int], TopK]) -> dict[str, Any]:
-    averaged = np.ones(len(ap), bool)
-    if protocol.classes == "annotated":
-        averaged = (labels != 0).any(axis=0)
-    elif protocol.classes == "with_positive":
-        averaged = (labels == 1).any(axis=0)
-    result: dict[str, Any] = {"mAP": 100 * float(np.mean(np.nan_to_num(ap[averaged])))}
-    for k in protocol.ks:
-        top = top_k(k) if k <= len(ap) else None
-        result[f"F1@{k}"] = None if top is None else 100 * top.f1
-        result[f"P@{k}"] = None if top is None else 100 * top.precision
-        result[f"R@{k}"] = None if top is None else 100 * top.recall
-    return result | {"classes": int(averaged.sum()), "images": len(labels)}
+def pools_of(protocols: Sequence[Protocol], truth: Truth) -> dict[str, np.ndarray]:
+    """Pool name -> (n,) class indices, for every pool that a task of the protocols chooses from."""
+    pools = {"unseen": ~truth.seen, "seen": truth.seen}
+    for protocol in protocols:
+        pools |= {task.pools[0]: task.classes for task in tasks_of(protocol, truth) if len(task.pools) == 1}
+    return {name: np.flatnonzero(classes) for name, classes in pools.items()}

@@ -1,140 +1,202 @@
-"""FRONT DOOR of evaluation: `evaluate` measures a run, `report` prints the tables of the paper."""
+"""FRONT DOOR of evaluation: measure a run, compare two, print the paper's tables."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..errors import C3Error
-from ..extract.cache import FeatureCache, Status
-from ..train.runs import METRICS, PER_CLASS, Run, list_runs, open_run, write_json, write_text
-from .protocol import measure, protocols_for, random_floor
-from .render import render, require_format
-from .score import scores
+from ..extract.cache import FeatureCache
+from ..train.runs import METRICS, Run, list_runs, open_run, read_metrics
+from .bootstrap import Resampling
+from .compare import differences, table_of
+from .evidence import Evidence
+from .metrics import Ties, require_ties
+from .protocol import Protocol, protocols_for
+from .record import Evaluation, summary, write_evaluation
+from .render import Table, render, require_format
+from .score import open_store, score
 from .tables import build, protocols_in
 
 LOG = logging.getLogger("c3")
+__all__ = [
+    "EvaluateOptions", "Resampling", "compare", "evaluate", "evaluate_sweep", "measured_runs", "report",
+    "report_tables", "summary", "sweep_summary",
+]  # fmt: skip
 
 
-def evaluate(run_path: str | Path, split: str = "test", cache: str | Path | None = None, device: str = "auto") -> Run:
-    """Measure a finished run on one split of its feature store, under every protocol of the data set.
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How `c3 evaluate` measures: named protocols (those of the data set when empty), ties, bootstrap resamples."""
 
-    `cache` says where the store is now, when it has moved since training. Writes metrics.json and per_class.csv into
-    the run folder (metrics-SPLIT.json and per_class-SPLIT.csv for a split other than test) and returns the run with
-    these metrics. Raises C3Error when the run is not finished, or its store is missing, another one or not complete, or
-    has no usable row or no positive label in the split.
+    protocols: tuple[str, ...] = ()
+    ties: Ties = "grouped"
+    resamples: int = 1000
+
+
+def evaluate(
+    run_path: str | Path,
+    split: str = "test",
+    cache: str | Path | None = None,
+    device: str = "auto",
+    options: EvaluateOptions = EvaluateOptions(),
+) -> Run:
+    """Measure a finished run on one split of its feature store, or of another store with features of the same kind.
+
+    `cache` is where the store is now, or the other store. Writes metrics.json and per_class.csv into the run folder
+    (with a suffix for another split or store) and returns the run with these metrics. Raises C3Error, before anything
+    is written, when the run is not finished, or its store is missing, not complete or of another kind, or has no usable
+    row or no positive label in the split.
     """
+    require_ties(options.ties)
     started = time.monotonic()
     run = open_run(run_path)
-    if not run.finished:
-        raise C3Error(f"{run.path} is not finished (status {run.record['status']}); finish it with c3 train first")
-    store = _open_store(run, cache)
-    scored = scores(run, store, split, device)
-    classes = store.classes
-    labels = store.labels(split).take(scored.rows).dense(len(classes), store.absent_label)
-    if not (labels == 1).any():
-        raise C3Error(f"{store.path}: none of {len(labels)} usable rows of {split} has a positive label to measure by")
-    protocols = protocols_for(run.dataset)
-    measured = [measure(protocol, labels, scored.values, classes.seen) for protocol in protocols]
-    results = {
-        protocol.name: {**result.tasks, "random": random_floor(protocol, labels, classes.seen)}
-        for protocol, result in zip(protocols, measured, strict=True)
-    }
-    suffix = "" if split == "test" else f"-{split}"
-    _write_per_class(_named(run.path / PER_CLASS, suffix), store, labels, measured[0].average_precision)
-    metrics = {
-        "split": split,
-        "cache": store.digest,
-        "device": scored.device,
-        "seconds": round(time.monotonic() - started, 3),
-        "rows": {"used": len(labels), "masked": _masked(store.status(split))},
-        "protocols": results,
-    }
-    write_json(_named(run.path / METRICS, suffix), metrics)  # last: its presence says that the evaluation is whole
-    return replace(run, metrics=metrics)
+    _require_finished(run)
+    store = open_store(run, cache)
+    _warn_of_trained_classes(run, store)
+    protocols = protocols_for(store.config["dataset"], options.protocols)
+    evaluation = Evaluation(
+        store=store,
+        split=split,
+        scored=score(run, store, split, protocols, device),
+        validation=_validation(run, store, split, protocols, device),
+        protocols=protocols,
+        ties=options.ties,
+        resampling=Resampling(options.resamples),
+    )
+    return replace(run, metrics=write_evaluation(run, evaluation, time.monotonic() - started))
 
 
-def summary(run: Run) -> str:
-    """The metrics that `evaluate` has just put into a run, a line for every protocol and task, random scores beside."""
-    metrics: dict[str, Any] = run.metrics or {}
-    lines = [f"{run.path} on {metrics['split']}, {metrics['rows']['used']:,} rows"]
-    for protocol, tasks in metrics["protocols"].items():
-        for task in ("zsl", "gzsl"):
-            if tasks[task] is None:
-                continue
-            shown = [
-                f"{name} {value:.2f}"
-                for name, value in tasks[task].items()
-                if name == "mAP" or (name.startswith("F1") and value is not None)
-            ]
-            floor = tasks["random"][task]["mAP"]
-            lines.append(f"  {protocol} {task.upper():<4} {', '.join(shown)}; random scores: mAP {floor:.2f}")
-    return "\n".join(lines)
+def evaluate_sweep(run: Run) -> Run:
+    """Measure a run of a sweep on test and, to choose settings by, on val; what is measured already stays."""
+    if run.metrics is None:
+        run = evaluate(run.path, device=run.record["device"])
+    if "val" in run.record["cache"]["splits"] and read_metrics(run.path, "val") is None:
+        try:
+            evaluate(run.path, "val", device=run.record["device"])
+        except C3Error as error:
+            LOG.warning("%s is not measured on val: %s", run.path, error)
+    return run
 
 
-def report(tables: Sequence[int] = (1, 2), runs_root: str | Path = "runs", format: str = "text") -> str:
+def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """A line a run: the settings `names` that were varied, and mAP on val, by which settings are chosen."""
+    lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
+    for run in runs:
+        metrics = read_metrics(run.path, "val")
+        tasks = next(iter(metrics["protocols"].values()))["tasks"] if metrics else {}
+        shown = [f"{values['mAP']:.2f}" if (values := tasks.get(task)) else "-" for task in ("zsl", "gzsl")]
+        lines.append([*(str(run.record["config"].get(name, "-")) for name in names), *shown, str(run.path)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([*table, "Test metrics are in each run folder: c3 report --figures 4 draws them."])
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    split: str = "test",
+    cache: str | Path | None = None,
+    device: str = "auto",
+    resampling: Resampling = Resampling(),
+) -> str:
+    """The difference of two finished runs on the same images, with paired bootstrap intervals, as text.
+
+    Both are scored again, each on its own store or both on `cache`. Raises C3Error when their images, labels or classes
+    differ, and for what `evaluate` refuses.
+    """
+    runs = open_run(first), open_run(second)
+    for run in runs:
+        _require_finished(run)
+    if runs[0].dataset != runs[1].dataset and cache is None:
+        raise C3Error(
+            f"{runs[0].path} is a run on {runs[0].dataset}, {runs[1].path} on {runs[1].dataset}; compare runs of one "
+            "data set, or score both on one store with --cache"
+        )
+    stores = [open_store(run, cache) for run in runs]
+    protocols = protocols_for(stores[0].config["dataset"])
+    evidence = [score(run, store, split, protocols, device).evidence for run, store in zip(runs, stores, strict=True)]
+    found = [item for protocol in protocols for item in differences(*evidence, protocol, resampling)]
+    return table_of(runs, found, resampling)
+
+
+def report(tables: Sequence[int] = (1, 2, 3, 4, 5), runs_root: str | Path = "runs", format: str = "text") -> str:
     """The asked tables of the paper, from every run below `runs_root`, as one text.
 
-    `format` is text, markdown, csv or latex. Needs no torch, unless a finished run that belongs in a table was never
-    evaluated: that is done first, and a run that cannot be evaluated is named in the notes. Raises C3Error for an
+    `format` is text, markdown, csv, latex or json. Needs no torch, unless a finished run that belongs in a table was
+    never evaluated: that is done first, and a run that cannot be evaluated is named in the notes. Raises C3Error for an
     unknown table or format.
     """
     require_format(format)
+    return render(report_tables(tables, runs_root), format)
+
+
+def report_tables(tables: Sequence[int], runs_root: str | Path) -> list[Table]:
+    """The asked tables before they are rendered: one for every data set with runs and every protocol of it."""
+    runs, problems = measured_runs(runs_root, tables)
+    return [table for number in tables for table in build(number, runs, problems)]
+
+
+def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:
+    """Every run below a folder, oldest first, evaluated where a table asks for it; and why some could not be, by id."""
     runs, problems = [], {}
     for run in list_runs(runs_root):
         wanted = any(protocols_in(number, run.dataset) for number in tables)
         if wanted and run.finished and run.metrics is None:
-            LOG.warning("%s has no %s yet: evaluating it first", run.path, METRICS)
+            LOG.warning("%s has no %s of this version yet: evaluating it first", run.path, METRICS)
             try:
                 run = evaluate(run.path)
             except C3Error as error:
                 problems[run.id] = f"evaluation failed: {error}"
         runs.append(run)
-    return render([table for number in tables for table in build(number, runs, problems)], format)
+    return runs, problems
 
 
-def _open_store(run: Run, moved: str | Path | None) -> FeatureCache:
-    path = Path(moved or run.record["cache"]["path"])
-    hint = f"c3 evaluate --run {run.path} --cache PATH"
-    if not path.exists():
-        raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
-    store = FeatureCache.open(path)
-    trained = run.record["cache"]["digest"]
-    if store.digest != trained:
-        raise C3Error(
-            f"{path} is not the feature store of {run.path}: expected digest {trained}, found {store.digest}; "
-            f"say where the right one is: {hint}"
+def _require_finished(run: Run) -> None:
+    if not run.finished:
+        raise C3Error(f"{run.path} is not finished (status {run.record['status']}); finish it with c3 train first")
+
+
+def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
+    """Another store may call a class unseen that the run was trained on: its score is then no zero-shot score."""
+    own = run.record["cache"]["path"]
+    if store.digest == run.record["cache"]["digest"]:
+        return
+    try:
+        classes = FeatureCache.open(own).classes
+    except C3Error:
+        LOG.warning(
+            "%s has gone: whether %s was trained on classes that %s calls unseen cannot be told",
+            own,
+            run.id,
+            store.location,
         )
-    store.require_complete()
-    return store
+        return
+    trained = {name for name, seen in zip(classes.names, classes.seen, strict=True) if seen}
+    known = [
+        name for name, seen in zip(store.classes.names, store.classes.seen, strict=True) if not seen and name in trained
+    ]
+    if known:
+        LOG.warning(
+            "%s was trained on %d classes that %s calls unseen: %s",
+            run.id,
+            len(known),
+            store.location,
+            ", ".join(known),
+        )
 
 
-def _masked(status: np.ndarray) -> dict[str, int]:
-    counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status if kind != Status.OK}
-    return {kind: count for kind, count in counts.items() if count}
-
-
-def _named(path: Path, suffix: str) -> Path:
-    return path.with_stem(path.stem + suffix)
-
-
-def _write_per_class(path: Path, store: FeatureCache, labels: np.ndarray, precision: np.ndarray) -> None:
-    def rows() -> Iterable[list[Any]]:
-        for index, (name, seen) in enumerate(zip(store.classes.names, store.classes.seen, strict=True)):
-            counts = [int((labels[:, index] == value).sum()) for value in (1, -1, 0)]
-            ap = "" if np.isnan(precision[index]) else f"{100 * precision[index]:.4f}"
-            yield [name, int(seen), *counts, ap]
-
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["class", "seen", "positives", "negatives", "unknown", "AP"])
-    writer.writerows(rows())
-    write_text(path, table.getvalue())
+def _validation(
+    run: Run, store: FeatureCache, split: str, protocols: Sequence[Protocol], device: str
+) -> Evidence | None:
+    """The evidence by which calibrated GZSL chooses its offset: the validation split, when test is measured."""
+    if split != "test" or "val" not in store.splits or store.classes.seen.all() or not store.classes.seen.any():
+        return None
+    labels = store.labels("val")
+    positive = labels.indices[labels.value > 0]
+    if not store.classes.seen[positive].any() or store.classes.seen[positive].all():
+        return None  # it cannot speak of both kinds of classes
+    return score(run, store, "val", protocols, device).evidence

@@ -1,8 +1,12 @@
-"""A finished run and a feature store -> scores, streamed chunk by chunk."""
+"""A finished run and a feature store -> evidence, streamed chunk by chunk."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,43 +14,91 @@ from ..errors import C3Error
 from ..extract.cache import FeatureCache, Status
 from ..progress import progress
 from ..train.runs import Run
+from .evidence import Evidence, collect
+from .protocol import Protocol, pools_of
+from .truth import read_truth
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The usable rows of a split, (used,) int64, their scores, (used, classes) float32, and the device that ran."""
+    """The evidence of one split, and what scoring cost: the device, milliseconds and GFLOPs for one image.
 
-    rows: np.ndarray
-    values: np.ndarray
-    device: str
-
-
-def scores(run: Run, cache: FeatureCache, split: str, device: str) -> Scored:
-    """Score every row of a split whose status is OK with the run's model; the other rows are masked.
-
-    `device` is auto, cpu, cuda or cuda:N. Raises C3Error when no row is usable, a shard is missing or damaged, or the
-    device does not exist.
+    The time is that of the model alone, reading the store excluded; GFLOPs count the head and the class scores.
     """
-    usable = cache.status(split) == Status.OK
-    used = np.flatnonzero(usable)
-    if not len(used):
-        raise C3Error(f"{cache.path}: none of {len(usable)} rows of {split} is usable; see: c3 inspect {cache.path}")
+
+    evidence: Evidence
+    device: str
+    ms_per_image: float
+    gflops: float
+
+
+def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
+    """The store that a run was trained on, or another complete one with features of the same kind.
+
+    Raises C3Error when the store has gone, was replaced, is not complete, or comes from another backbone.
+    """
+    trained = run.record["cache"]
+    path = elsewhere or trained["path"]
+    hint = f"c3 evaluate --run {run.path} --cache PATH"
+    if not FeatureCache.exists(path):
+        raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
+    store = FeatureCache.open(path)
+    if elsewhere is None and store.digest != trained["digest"]:
+        raise C3Error(
+            f"{path} is not the feature store of {run.path}: expected digest {trained['digest']}, found "
+            f"{store.digest}; say where the right one is, or score this one on purpose: {hint}"
+        )
+    for key in ("backbone", "weights_sha256"):
+        if key in trained and trained[key] != store.config.get(key):
+            raise C3Error(
+                f"{path} has other features than {run.path} was trained on: expected {key} {trained[key]}, found "
+                f"{store.config.get(key)}; extract it with the same backbone and weights"
+            )
+    store.require_complete()
+    return store
+
+
+def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protocol], device: str = "auto") -> Scored:
+    """Score the usable rows of a split with the run's model and keep what the protocols need of it.
+
+    `device` is auto, cpu, cuda or cuda:N. Raises C3Error when no row is usable, no label is positive, a score is not
+    finite, a shard is missing or damaged, or the device does not exist.
+    """
+    truth = read_truth(cache, split)
     # torch comes with these: a report of runs that are measured already starts without it
     from ..devices import resolve_device
     from ..train.registry import restore
 
     resolved = resolve_device(device)
     scorer = restore(run, cache, resolved)
-    result = np.empty((len(used), len(cache.classes)), np.float32)
-    filled, step = 0, cache.layout.chunk_rows
-    with progress(f"scoring {split}", total=len(usable), unit="rows") as bar:
-        for start in range(0, len(usable), step):
-            keep = usable[start : start + step]
-            count = int(keep.sum())
-            if count:
-                stop = start + len(keep)
-                maps = {level: cache.read(split, level, start, stop)[keep] for level in scorer.levels}
-                result[filled : filled + count] = scorer(maps)
-            filled += count
-            bar.advance(len(keep), failed=len(keep) - count)
-    return Scored(used, result, str(resolved))
+    stream = _Stream(cache, split, scorer)
+    every = any(protocol.absent(truth) == -1 for protocol in protocols)
+    deepest = max(k for protocol in protocols for k in protocol.ks)
+    evidence = collect(truth, stream.blocks(), pools_of(protocols, truth), deepest, every)
+    return Scored(evidence, str(resolved), 1e3 * stream.seconds / len(truth), scorer.gflops())
+
+
+class _Stream:
+    """The scores of a split, a chunk at a time, and the seconds that the model took."""
+
+    def __init__(self, cache: FeatureCache, split: str, scorer: Any) -> None:
+        self.cache, self.split, self.scorer = cache, split, scorer
+        self.seconds = 0.0
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read."""
+        usable = self.cache.status(self.split) == Status.OK
+        step = self.cache.layout.chunk_rows
+        with progress(f"scoring {self.split}", total=len(usable), unit="rows") as bar:
+            for start in range(0, len(usable), step):
+                keep = usable[start : start + step]
+                stop, count = start + len(keep), int(keep.sum())
+                if count:
+                    maps = {
+                        level: self.cache.read(self.split, level, start, stop)[keep] for level in self.scorer.levels
+                    }
+                    began = time.perf_counter()
+                    scores = self.scorer(maps)
+                    self.seconds += time.perf_counter() - began
+                    yield scores
+                bar.advance(len(keep), failed=len(keep) - count)

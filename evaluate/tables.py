@@ -11,61 +11,33 @@ import pandas as pd
 from ..errors import unknown_name
 from ..train.runs import Run
 from .groups import NOTHING, Group, Summary, group_runs
-from .protocol import Protocol, protocols_for
-from .published import TABLES, PublishedTable
+from .notes import Block, notes_of
+from .protocol import LEAK_FREE, Protocol, protocols_for
+from .published import TABLES, PublishedTable, Row
 from .render import FIELDS, Table
 
-TASKS = {"zsl": "ZSL", "gzsl": "GZSL"}
-# The paper's titles, and those of rows that it does not have or that need to say more here.
-TITLES = {row.method: row.title for table in TABLES.values() for row in table.rows} | {
-    "c3": "Our Approach (C3-MLZSL)",
-    "c3-released": "C3-MLZSL, released code",
-}
+TASKS = {"zsl": "ZSL", "gzsl": "GZSL", "seen": "MLL", LEAK_FREE: "ZSL, leak-free"}
+FLOORS = {"random": "random scores", "frequency": "label frequency"}
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of a table: measured and published have one entry for each metric."""
+    """One line of a table: measured, published and differences have one entry for each metric."""
 
     label: str
     task: str
     measured: Sequence[Summary]
     published: Sequence[float]
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What one Table is made of: the paper's table, and the groups measured on one data set under one protocol."""
-
-    layout: PublishedTable
-    dataset: str
-    protocol: Protocol
-    groups: Sequence[Group]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return ("mAP", *(f"F1@{k}" for k in self.layout.ks))
-
-    @property
-    def at_home(self) -> bool:
-        """Whether this is the data set of the paper's table."""
-        return self.dataset == self.layout.dataset
-
-    @property
-    def runs(self) -> list[Run]:
-        return [run for group in self.groups for run in group.runs]
-
-    def of(self, method: str) -> list[Group]:
-        return [group for group in self.groups if group.method == method]
+    comparable: bool = False
 
 
 def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
     """The protocols under which a table of the paper shows runs on a data set; none where it does not show them.
 
-    Raises C3Error for a table that is not reproduced.
+    Raises C3Error for a table that the paper does not have.
     """
-    layout = _layout(number)
-    return tuple(protocol for protocol in protocols_for(dataset) if protocol.ks == layout.ks)
+    ks = _layout(number).ks
+    return tuple(protocol for protocol in protocols_for(dataset) if not ks or set(protocol.ks) == set(ks))
 
 
 def build(number: int, runs: Sequence[Run], problems: Mapping[str, str]) -> list[Table]:
@@ -73,13 +45,14 @@ def build(number: int, runs: Sequence[Run], problems: Mapping[str, str]) -> list
 
     The paper's own data set comes first, and stands alone where there is nothing to show. `runs` are oldest first;
     `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers are named in the notes.
-    Raises C3Error for a table that is not reproduced.
+    Raises C3Error for a table that the paper does not have.
     """
-    home = _layout(number).dataset
+    layout = _layout(number)
+    runs = [run for run in runs if _belongs(layout, run)]
     shown = dict.fromkeys(run.dataset for run in runs if protocols_in(number, run.dataset))
-    datasets = sorted(shown, key=lambda dataset: dataset != home) or [home]
+    datasets = sorted(shown, key=lambda dataset: dataset != layout.dataset) or [layout.dataset]
     return [
-        _table(_layout(number), dataset, protocol, [run for run in runs if run.dataset == dataset], problems)
+        _table(layout, dataset, protocol, [run for run in runs if run.dataset == dataset], problems)
         for dataset in datasets
         for protocol in protocols_in(number, dataset)
     ]
@@ -91,17 +64,25 @@ def _layout(number: int) -> PublishedTable:
     return TABLES[number]
 
 
+def _belongs(layout: PublishedTable, run: Run) -> bool:
+    """Tables 3 and 4 are about one method, so other methods stay out; a table of methods takes any but ablations."""
+    methods = {row.method for row in layout.rows}
+    if layout.by_backbone or layout.number == 3:
+        return run.method in methods
+    return run.method not in {row.method for row in TABLES[3].rows} - methods
+
+
 def _table(
     layout: PublishedTable, dataset: str, protocol: Protocol, runs: Sequence[Run], problems: Mapping[str, str]
 ) -> Table:
     lost = {run.id: reason for run in runs if (reason := _without_numbers(run, protocol, problems))}
     groups, replaced = group_runs([run for run in runs if run.id not in lost])
     lost |= {run.id: "a later run has the same settings and seed" for run in replaced}
-    block = _Block(layout, dataset, protocol, groups)
-    title = f"Table {layout.number}: multi-label ZSL and GZSL on {layout.dataset_title} (protocol {protocol.name})"
+    block = Block(layout, dataset, protocol, groups)
+    title = f"Table {layout.number}: {layout.subject} on {layout.dataset_title} (protocol {protocol.name})"
     if not block.at_home:
-        title = f"Table {layout.number} layout, measured on {dataset} (protocol {protocol.name})"
-    notes = [*_notes(block), *(f"Not counted: {run}: {reason}." for run, reason in lost.items())]
+        title = f"Table {layout.number} layout: {layout.subject}, measured on {dataset} (protocol {protocol.name})"
+    notes = [*notes_of(block), *(f"Not counted: {run}: {reason}." for run, reason in lost.items())]
     reference = "paper" if block.at_home else f"paper, {layout.dataset_title}"
     return Table(title, _frame(block), tuple(notes), reference)
 
@@ -111,92 +92,87 @@ def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) 
     if not run.finished:
         return f"not finished (status {run.record['status']})"
     if run.metrics is None:
-        return problems.get(run.id, "not evaluated")
+        return problems.get(run.id, f"not evaluated by this version; measure it: c3 evaluate --run {run.path}")
     if protocol.name not in run.metrics["protocols"]:
         return f"evaluated without protocol {protocol.name}; measure it again: c3 evaluate --run {run.path}"
     return None
 
 
-def _frame(block: _Block) -> pd.DataFrame:
+def _frame(block: Block) -> pd.DataFrame:
     lines = [*_floor_lines(block), *_paper_lines(block), *_further_lines(block)]
     index = pd.MultiIndex.from_tuples([(line.label, TASKS[line.task]) for line in lines], names=["Method", "Task"])
-    columns = pd.MultiIndex.from_product([block.metrics, FIELDS], names=["metric", "field"])
+    columns = pd.MultiIndex.from_product([block.layout.metrics, FIELDS], names=["metric", "field"])
     values = [
         [
             value
-            for summary, published in zip(line.measured, line.published, strict=True)
-            for value in (summary.mean, summary.sd, summary.n, published)
+            for found, published in zip(line.measured, line.published, strict=True)
+            for value in (
+                *(found.mean, found.sd, found.n, found.low, found.high, published),
+                found.mean - published if line.comparable else float("nan"),
+            )
         ]
         for line in lines
     ]
     return pd.DataFrame(values, index=index, columns=columns, dtype=float)
 
 
-def _floor_lines(block: _Block) -> Iterator[_Line]:
-    """Random scores: one row, or one for each floor where the stores' rows or labels differ."""
-    stores: dict[str, dict[str, None]] = {}
-    for run in block.runs:
-        floor = json.dumps(run.metrics["protocols"][block.protocol.name]["random"], sort_keys=True)
-        stores.setdefault(floor, {})[run.record["cache"]["digest"][:8]] = None
-    for floor, digests in (stores or {"{}": {}}).items():
-        label = f"random scores (features {', '.join(digests)})" if len(stores) > 1 else "random scores"
-        for task in TASKS:
-            values = json.loads(floor).get(task) or {}
-            measured = [NOTHING if values.get(m) is None else Summary(mean=values[m]) for m in block.metrics]
-            yield _Line(label, task, measured, _unpublished(block))
+def _floor_lines(block: Block) -> Iterator[_Line]:
+    """Scores that know nothing: one row a floor, or one for each value of it where stores differ in rows or labels."""
+    for name, title in FLOORS.items():
+        stores: dict[str, dict[str, None]] = {}
+        for run in block.runs:
+            floor = json.dumps(run.metrics["protocols"][block.protocol.name][name], sort_keys=True)
+            stores.setdefault(floor, {})[run.record["cache"]["digest"][:8]] = None
+        for floor, digests in (stores or {"{}": {}}).items():
+            label = f"{title} (features {', '.join(digests)})" if len(stores) > 1 else title
+            for task in block.layout.tasks:
+                values = json.loads(floor).get(task) or {}
+                measured = [NOTHING if values.get(m) is None else Summary(values[m]) for m in block.layout.metrics]
+                yield _Line(label, task, measured, _unpublished(block))
 
 
-def _paper_lines(block: _Block) -> Iterator[_Line]:
+def _paper_lines(block: Block) -> Iterator[_Line]:
     """The paper's rows in its order, with dashes for a method that nobody has trained."""
     for row in block.layout.rows:
-        mark = " †" if block.at_home and row.protocol != block.protocol.name else ""
-        for group in block.of(row.method) or [Group(row.method, (), {})]:
-            for task, published in (("zsl", row.zsl), ("gzsl", row.gzsl)):
-                yield _Line(_label(group) + mark, task, _measured(block, group, task), published)
+        foreign = block.at_home and row.protocol != block.protocol.name
+        own = [group for group in block.groups if _is(row, group, block.layout)]
+        for group in own or [Group(row.method, (), {})]:
+            comparable = block.at_home and not foreign and group.backbone in (None, row.backbone)
+            label = group.label(row.title if block.layout.by_backbone else block.title(row.method))
+            for task, published in zip(block.layout.tasks, row.values, strict=True):
+                yield _Line(label + " †" * foreign, task, _measured(block, group, task), published, comparable)
+                if task == "zsl" and (leak_free := _leak_free(block, group, label)):
+                    yield leak_free
 
 
-def _further_lines(block: _Block) -> Iterator[_Line]:
-    """The methods that the paper's table does not have, in order of their first run."""
-    listed = {row.method for row in block.layout.rows}
-    for method in dict.fromkeys(group.method for group in block.groups if group.method not in listed):
-        for group in block.of(method):
-            for task in TASKS:
-                yield _Line(_label(group), task, _measured(block, group, task), _unpublished(block))
-
-
-def _label(group: Group) -> str:
-    return group.label(TITLES.get(group.method, group.method))
-
-
-def _measured(block: _Block, group: Group, task: str) -> list[Summary]:
-    return [group.summary(block.protocol.name, task, metric) for metric in block.metrics]
-
-
-def _unpublished(block: _Block) -> list[float]:
-    return [float("nan")] * len(block.metrics)
-
-
-def _notes(block: _Block) -> Iterator[str]:
-    layout, protocol = block.layout, block.protocol
-    yield f"Protocol {protocol.name}: {protocol.note}"
-    yield (
-        "Values are percentages: the mean over seeds ± the sample standard deviation (number of runs), and a dash "
-        "where nothing was measured or published."
-    )
-    yield "random scores: the exact expectation for scores that know nothing, on the same rows and labels."
-    if not block.at_home:
-        yield (
-            f"The columns headed 'paper, {layout.dataset_title}' are the authors' numbers on {layout.dataset_title}, "
-            f"another data set than {block.dataset}: they show the order of the methods there and cannot be compared."
-        )
-    elif any(row.protocol != protocol.name for row in layout.rows):
-        yield f"†: the published numbers follow another protocol than {protocol.name} and cannot be compared here."
-    tasks = [run.metrics["protocols"][protocol.name][task] for run in block.runs for task in TASKS]
-    for k in layout.ks:
-        if any(task and task[f"F1@{k}"] is None for task in tasks):
-            yield f"F1@{k} is a dash where a task has fewer than {k} classes."
-    weights = dict.fromkeys(run.record["cache"]["weights"] for run in block.runs)
-    if untrained := [name for name in weights if name.startswith("random:")]:
-        yield f"The backbone has seeded random weights ({', '.join(untrained)}): it was not pre-trained."
+def _further_lines(block: Block) -> Iterator[_Line]:
+    """The methods (or backbones) that the paper's table does not have, in order of their first run."""
+    listed = [group for row in block.layout.rows for group in block.groups if _is(row, group, block.layout)]
     for group in block.groups:
-        yield f"{_label(group)}: {group.origin()}."
+        if group in listed:
+            continue
+        label = group.label(group.backbone if block.layout.by_backbone else block.title(group.method))
+        for task in block.layout.tasks:
+            yield _Line(label, task, _measured(block, group, task), _unpublished(block))
+            if task == "zsl" and (leak_free := _leak_free(block, group, label)):
+                yield leak_free
+
+
+def _is(row: Row, group: Group, layout: PublishedTable) -> bool:
+    return group.method == row.method and (not layout.by_backbone or group.backbone == row.backbone)
+
+
+def _leak_free(block: Block, group: Group, label: str) -> _Line | None:
+    """ZSL without the unseen classes that have a near-duplicate among the seen ones, where the store names them."""
+    measured = _measured(block, group, LEAK_FREE)
+    return (
+        None if all(found == NOTHING for found in measured) else _Line(label, LEAK_FREE, measured, _unpublished(block))
+    )
+
+
+def _measured(block: Block, group: Group, task: str) -> list[Summary]:
+    return [group.summary(block.protocol.name, task, metric) for metric in block.layout.metrics]
+
+
+def _unpublished(block: Block) -> list[float]:
+    return [float("nan")] * len(block.layout.metrics)

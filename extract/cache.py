@@ -23,6 +23,7 @@ from .reader import ChunkReader, LevelFiles
 from .rows import Classes, Rows, SparseLabels
 from .shards import ShardStore, Status
 from .skeleton import KIND, SCHEMA, arrays_of, create_store, open_store
+from .storage import open_storage
 
 __all__ = ["GRID", "SCHEMA", "Classes", "FeatureCache", "Layout", "Level", "Rows", "SparseLabels", "Status"]
 
@@ -72,6 +73,11 @@ class FeatureCache(ShardStore):
         """
         return cls(*open_store(path, mode))
 
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Whether there is anything at a path or URL."""
+        return open_storage(path).exists()
+
     def require_config(self, config: Mapping[str, Any]) -> None:
         """Refuse to go on with a store that was made by another request; shows both values of what differs."""
         differing = differing_settings(self.config, config)
@@ -112,11 +118,15 @@ class FeatureCache(ShardStore):
 
     def table(self, split: str) -> Rows:
         """The whole row table of a split: image ids, crops and labels."""
-        return Rows(self.image_ids(split), self._table(split, "crop"), self.labels(split))
+        return Rows(self.image_ids(split), self.crops(split), self.labels(split))
 
     def image_ids(self, split: str) -> np.ndarray:
         """(rows,) text; the crops of one image share its id."""
         return self._table(split, "image_id")
+
+    def crops(self, split: str) -> np.ndarray:
+        """(rows, 4) float32: x0, y0, x1, y1 in 0..1."""
+        return self._table(split, "crop")
 
     def labels(self, split: str) -> SparseLabels:
         """The labels of every row, sparse."""

@@ -20,16 +20,18 @@ ORDER = {
                 "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
-    "train": ["commands", "run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention", "losses",
-              "runs"],
+    "train": ["commands", "sweep", "run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention",
+              "losses", "runs"],
     "train/methods": ["__init__", "c3_released", "c3", "fast0tag", "base"],
-    "evaluate": ["commands", "run", "score", "tables", "groups", "published", "render", "protocol", "metrics"],
+    "evaluate": ["commands", "pages", "page", "figures", "explain", "series", "run", "tables", "notes", "groups",
+                 "published", "render", "record", "compare", "calibrate", "bootstrap", "measure", "score", "protocol",
+                 "evidence", "truth", "metrics"],
 }  # fmt: skip
 
 # What a command may call: the front doors, and the tools that are complete in one file.
 DOORS = ("extract.run", "extract.request", "extract.plan", "extract.verify", "extract.grow", "extract.spotcheck",
          "extract.inspect", "extract.catalog", "extract.check", "extract.download", "extract.fetch", "extract.biam",
-         "train.run", "evaluate.run")  # fmt: skip
+         "train.run", "train.sweep", "evaluate.run", "evaluate.pages")  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
@@ -90,11 +92,13 @@ def test_extract_imports_neither_of_the_others() -> None:
 
 
 def test_train_imports_from_extract_only_the_cache() -> None:
-    assert violations("train", ("train", "extract.cache")) == []
+    found = violations("train", ("train", "extract.cache"))
+    assert [line for line in found if not line.startswith("train.commands ")] == []  # a command may call front doors
 
 
 def test_evaluate_imports_only_the_contracts_and_the_registry() -> None:
-    assert violations("evaluate", ("evaluate", "extract.cache", "train.runs", "train.registry")) == []
+    contracts = ("extract.cache", "extract.crops", "train.runs", "train.registry")  # crops: the one that opens an image
+    assert violations("evaluate", ("evaluate", *contracts)) == []
 
 
 def test_the_command_line_imports_only_commands_and_front_doors() -> None:
@@ -145,8 +149,8 @@ def test_only_the_cluster_and_inspection_may_import_dask() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["evaluate.tables", "evaluate.render", "evaluate.published", "evaluate.metrics", "evaluate.protocol",
-     "evaluate.run", "extract.cache", "train.runs"],
+    ["evaluate.tables", "evaluate.figures", "evaluate.page", "evaluate.pages", "evaluate.series", "evaluate.render",
+     "evaluate.published", "evaluate.metrics", "evaluate.protocol", "evaluate.run", "extract.cache", "train.runs"],
 )  # fmt: skip
 def test_torch_is_not_loaded_by(module: str) -> None:
     code = f"import sys, c3.{module}; sys.exit('torch' in sys.modules)"

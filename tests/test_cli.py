@@ -35,10 +35,11 @@ def test_the_walk_from_pictures_to_a_table_row_with_a_known_answer(store: Path, 
     (run,) = runs.iterdir()
     scored = c3("evaluate", "--run", run, "--device", "cpu")
     assert scored.exit_code == 0, scored.output
-    metrics = json.loads((run / "metrics.json").read_text())["protocols"]["table"]
+    results = json.loads((run / "metrics.json").read_text())["protocols"]["table"]
+    metrics = results["tasks"]
     # plain colours are separable: the seen classes are ranked perfectly
     assert metrics["seen"]["mAP"] == pytest.approx(100)
-    assert metrics["random"]["zsl"]["mAP"] == pytest.approx(
+    assert results["random"]["zsl"]["mAP"] == pytest.approx(
         100 * (1 + 1 / 2 + 1 / 3) / 3
     )  # one positive among three rows
     identity = (2 * metrics["seen"]["mAP"] + metrics["zsl"]["mAP"]) / 3
@@ -61,8 +62,14 @@ def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None
     assert (config["groups"], config["lambda_reg"], config["seed"], config["weight_decay"]) == (2, 0.3, 1, 4e-3)
     assert c3("evaluate", "--run", run, "--split", "val").exit_code == 0
     assert (run / "metrics-val.json").exists()
-    for form in ("text", "markdown", "csv", "latex"):
+    for form in ("text", "markdown", "csv", "latex", "json"):
         assert c3("report", "--tables", 1, "--runs", runs, "--format", form).exit_code == 0
+    compared = c3("compare", run, run, "--resamples", 100, "--device", "cpu")
+    assert compared.exit_code == 0, compared.output
+    assert "[+0.00, +0.00]" in compared.stdout
+    drawn = c3("report", "--figures", 5, "--runs", runs, "--out", tmp_path / "figures")
+    assert drawn.exit_code == 0, drawn.output
+    assert str(tmp_path / "figures/figure-5-tiny.png") in drawn.stdout
     described = json.loads(c3("inspect", store, "--json").stdout)
     assert described["splits"]["train"]["status"] == {"ok": 6}
     assert described["classes"] == {
@@ -121,6 +128,11 @@ def test_tables_without_runs_show_what_was_published(tmp_path: Path) -> None:
         (("--catalog", "absent.yaml", "catalog", "list"), "absent.yaml cannot be read"),
         (("evaluate", "--run", "absent"), "not a run folder"),
         (("report", "1", "2"), "--tables 1 2"),
+        (("report", "--figures", "3", "--runs", "absent"), "no evaluated run below absent"),
+        (("report", "--html", "page.html", "--runs", "absent"), "c3 train --cache"),
+        (("compare", "absent", "absent"), "not a run folder"),
+        (("sweep", "--cache", "absent.zarr", "--groups", "1", "2"), "no feature store at absent.zarr"),
+        (("sweep", "--cache", "absent.zarr", "--set", "x"), "NAME=VALUE"),
         (("train", "--cache", "absent.zarr", "--set", "x"), "NAME=VALUE"),
     ],
 )

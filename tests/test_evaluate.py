@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 from c3.errors import C3Error
-from c3.evaluate.run import evaluate, report
-from c3.evaluate.score import scores
+from c3.evaluate.protocol import TABLE
+from c3.evaluate.run import EvaluateOptions, compare, evaluate, report
+from c3.evaluate.score import score
 from c3.extract.cache import FeatureCache, Layout, Level, Status
 from c3.extract.rows import Classes, Rows, SparseLabels
 from c3.train.runs import list_runs, open_run, write_json
@@ -44,6 +46,8 @@ class Workplace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.test: list[tuple[list[int], list[int]]] = TEST
+        self.ids: list[str] | None = None
         self.store_path = root / "features.zarr"
         self.run_path = root / "runs/c3-demo-s0-00000001"
 
@@ -53,12 +57,17 @@ class Workplace:
         failed: tuple[int, ...] = (),
         pending: bool = False,
         weights: str = "random:0",
+        name: str = "features.zarr",
+        backbone: str = "vgg19",
+        dataset: str = "demo",
     ) -> FeatureCache:
-        config = {"dataset": "demo", "labelling": labelling}
+        config = {"dataset": dataset, "labelling": labelling, "backbone": backbone}
         names = ("sea", "sky", "night sea", "night sky")
-        splits = {"test": rows_of(TEST), "val": rows_of(VAL)}
+        splits = {"test": rows_of(self.test), "val": rows_of(VAL)}
+        if self.ids:
+            splits["test"] = Rows(np.array(self.ids), splits["test"].crop, splits["test"].labels)
         store = FeatureCache.create(
-            self.store_path, config=config, provenance={}, levels=LEVELS, splits=splits,
+            self.root / name, config=config, provenance={}, levels=LEVELS, splits=splits,
             classes=Classes(names, SEEN, np.eye(4, dtype=np.float32)), layout=Layout(chunk_rows=2, shard_rows=4),
         )  # fmt: skip
         for split in splits:
@@ -100,6 +109,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             batches.append(len(maps["p8"]))
             return maps["p8"].astype(np.float32).mean(axis=(2, 3))
 
+        def gflops(self) -> float:
+            return 0.25
+
     registry = ModuleType("c3.train.registry")
     registry.restore = lambda run, cache, device: Scorer()
     monkeypatch.setitem(sys.modules, "c3.train.registry", registry)
@@ -112,7 +124,7 @@ def measured(run_path: Path) -> dict:
 
 def test_metrics_of_a_known_answer(workplace):
     run = evaluate(workplace.run(workplace.store()), device="cpu")
-    found = measured(run.path)["protocols"]["table"]
+    found = measured(run.path)["protocols"]["table"]["tasks"]
     # ZSL is perfect. Class 0 ranks {row 0, row 1, row 3} first, two of them right: AP 2/3; class 1 finds row 5 at rank
     # 1 of 2 and row 1 among the rest: 1/2 x 1 + 1/2 x 2/6.
     assert found["zsl"]["mAP"] == pytest.approx(100.0)
@@ -121,7 +133,7 @@ def test_metrics_of_a_known_answer(workplace):
     assert found["gzsl"]["classes"] == 4
     # 6 x 3 predictions find all 8 positives
     assert found["gzsl"]["F1@3"] == pytest.approx(100 * 2 * 8 / (18 + 8))
-    assert run.metrics["protocols"]["table"] == found
+    assert run.metrics["protocols"]["table"]["tasks"] == found
 
 
 def test_metrics_record_where_they_come_from(workplace):
@@ -130,7 +142,11 @@ def test_metrics_record_where_they_come_from(workplace):
     assert (content["split"], content["cache"], content["device"]) == ("test", store.digest, "cpu")
     assert content["rows"] == {"used": 5, "masked": {"missing": 1}}
     assert content["seconds"] > 0
-    assert set(content["protocols"]["table"]) == {"zsl", "gzsl", "seen", "random"}
+    assert (content["images"], content["gflops"], content["ties"]) == (5, 0.25, "grouped")
+    assert content["ms_per_image"] > 0
+    results = content["protocols"]["table"]
+    assert set(results) == {"tasks", "intervals", "random", "frequency", "calibrated"}
+    assert set(results["tasks"]) == set(results["random"]) == {"zsl", "gzsl", "seen"}
     assert open_run(workplace.run_path).metrics == content
 
 
@@ -144,14 +160,31 @@ def test_random_scores_are_measured_beside(workplace):
 def test_rows_that_failed_are_masked_everywhere(workplace, model):
     store = workplace.store(failed=(1, 4, 5))
     run = open_run(workplace.run(store))
-    scored = scores(run, store, "test", "cpu")
-    assert scored.rows.tolist() == [0, 2, 3]
-    np.testing.assert_array_equal(scored.values, score_table(store.labels("test"))[scored.rows])
-    assert scored.values.dtype == np.float32
+    scored = score(run, store, "test", [TABLE], "cpu")
+    assert scored.evidence.truth.ids.tolist() == ["image0", "image2", "image3"]
+    listed = score_table(store.labels("test"))[[0, 2, 3]][[0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 3, 0]]
+    np.testing.assert_array_equal(scored.evidence.listed, listed)
     assert model == [1, 2]  # the third chunk has no usable row and is not read
-    metrics = evaluate(run.path).metrics["protocols"]["table"]
+    metrics = evaluate(run.path).metrics["protocols"]["table"]["tasks"]
     assert (metrics["seen"]["classes"], metrics["seen"]["mAP"]) == (1, pytest.approx(100.0))  # the wrong row 1 is gone
     assert metrics["gzsl"]["images"] == 3
+
+
+def test_crops_of_an_image_count_once_by_their_best_score(workplace):
+    """Rows 1 and 2 become crops of one image, across the border of a chunk; the perfect crop mends the wrong one."""
+    labels, wrong = list(TEST), ([1], [0, 2])
+    labels[1] = labels[2] = wrong
+    workplace.test, workplace.ids = labels, ["a", "b", "b", "c", "d", "e"]
+    metrics = evaluate(workplace.run(workplace.store())).metrics
+    assert (metrics["images"], metrics["rows"]["used"]) == (5, 6)
+    # class 1: image b has 1 of its second crop; class 0: 1 of its first one, tied with images a and c
+    assert metrics["protocols"]["table"]["tasks"]["seen"]["mAP"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+
+
+def test_crops_with_different_labels_are_refused(workplace):
+    workplace.ids = ["a", "b", "b", "c", "d", "e"]
+    with pytest.raises(C3Error, match="crops of image b have different labels"):
+        evaluate(workplace.run(workplace.store()))
 
 
 def test_per_class_lists_counts_and_precision(workplace):
@@ -163,6 +196,8 @@ def test_per_class_lists_counts_and_precision(workplace):
     assert [tuple(int(line[key]) for key in ("positives", "negatives", "unknown")) for line in lines] == [
         (2, 2, 2), (2, 1, 3), (2, 2, 2), (2, 1, 3),
     ]  # fmt: skip
+    # random scores over 2 positives of 4: (H_4 + (4 - H_4) / 3) / 4
+    assert float(lines[0]["random AP"]) == pytest.approx(100 * (25 / 12 + (4 - 25 / 12) / 3) / 4, abs=1e-4)
     # verified only: class 0 ranks rows 0, 1, 3 (one of them a verified negative) before row 4
     assert [line["AP"] for line in lines] == ["66.6667", "83.3333", "100.0000", "100.0000"]
 
@@ -216,6 +251,81 @@ def test_another_store_is_refused_with_both_digests(workplace):
         evaluate(path)
 
 
+def test_another_store_is_scored_on_purpose_and_written_beside(workplace):
+    path = workplace.run(workplace.store())
+    evaluate(path)
+    before = (path / "metrics.json").read_bytes()
+    workplace.test = TEST[:4]
+    other = workplace.store(name="other.zarr", dataset="elsewhere")
+    found = evaluate(path, cache=other.path).metrics
+    assert (found["dataset"], found["images"], found["cache"]) == ("elsewhere", 4, other.digest)
+    assert (path / f"metrics-on-elsewhere-{other.digest[:8]}.json").exists()
+    assert (path / f"per_class-on-elsewhere-{other.digest[:8]}.csv").exists()
+    assert (path / "metrics.json").read_bytes() == before
+
+
+def test_classes_that_another_store_calls_unseen_but_were_trained_on_are_named(workplace, monkeypatch, caplog):
+    path = workplace.run(workplace.store())
+    monkeypatch.setattr(sys.modules[__name__], "SEEN", np.array([False, True, False, False]))
+    other = workplace.store(name="other.zarr", dataset="elsewhere")
+    with caplog.at_level(logging.WARNING, logger="c3"):
+        evaluate(path, cache=other.path)
+    assert f"was trained on 1 classes that {other.path} calls unseen: sea" in caplog.text
+    caplog.clear()
+    evaluate(path)
+    assert "calls unseen" not in caplog.text
+    workplace.store_path.rename(workplace.root / "gone")
+    evaluate(path, cache=other.path)
+    assert "cannot be told" in caplog.text
+
+
+def test_a_store_of_another_backbone_is_refused_with_both_names(workplace):
+    path = workplace.run(workplace.store())
+    other = workplace.store(name="other.zarr", backbone="resnet50")
+    with pytest.raises(C3Error, match="expected backbone vgg19, found resnet50"):
+        evaluate(path, cache=other.path)
+
+
+def test_named_protocols_and_ties_are_used_and_recorded(workplace):
+    options = EvaluateOptions(("nuswide", "openimages-biam"), ties="stable", resamples=0)
+    metrics = evaluate(workplace.run(workplace.store()), options=options).metrics
+    assert list(metrics["protocols"]) == ["nuswide", "openimages-biam"]
+    assert metrics["ties"] == "stable"
+    assert metrics["protocols"]["nuswide"]["intervals"] == {}
+    with pytest.raises(C3Error, match="expected grouped or stable, found 'best'"):
+        evaluate(workplace.run_path, options=EvaluateOptions(ties="best"))
+
+
+def test_intervals_are_written_around_the_values(workplace):
+    results = evaluate(workplace.run(workplace.store())).metrics["protocols"]["table"]
+    low, high = results["intervals"]["gzsl"]["mAP"]
+    assert low <= results["tasks"]["gzsl"]["mAP"] <= high
+    assert low < high
+
+
+def test_two_runs_are_compared_on_the_same_images(workplace):
+    path = workplace.run(workplace.store())
+    text = compare(path, path)
+    assert f"first:  {path}" in text
+    assert re.search(r"table +ZSL +mAP +100\.00 +100\.00 +\+0\.00 +\[\+0\.00, \+0\.00\]", text)
+
+
+def test_metrics_of_an_older_schema_are_measured_again(workplace, caplog):
+    path = workplace.run(workplace.store())
+    (path / "metrics.json").write_text(json.dumps({"schema": 1, "protocols": {"table": {"zsl": {"mAP": 99.0}}}}))
+    assert open_run(path).metrics is None
+    with caplog.at_level(logging.WARNING, logger="c3"):
+        assert "100.0 (1)" in report((1,), path.parent)
+    assert f"{path} has no metrics.json of this version yet" in caplog.text
+
+
+def test_metrics_of_a_newer_schema_are_refused(workplace):
+    path = workplace.run(workplace.store())
+    (path / "metrics.json").write_text(json.dumps({"schema": 99}))
+    with pytest.raises(C3Error, match=r"metrics\.json has schema 99, this c3 reads schema 2"):
+        open_run(path)
+
+
 def test_an_incomplete_store_is_refused(workplace):
     path = workplace.run(workplace.store(pending=True))
     with pytest.raises(C3Error, match="shards pending: 1 of 2 in test"):
@@ -243,9 +353,12 @@ def test_scores_that_are_not_numbers_leave_no_metrics(workplace, monkeypatch):
             values[-1, 2] = np.nan
             return values
 
+        def gflops(self) -> float:
+            return 0.25
+
     path = workplace.run(workplace.store())
     monkeypatch.setattr(sys.modules["c3.train.registry"], "restore", lambda run, cache, device: Diverged())
-    with pytest.raises(C3Error, match="row 1 for class 2 is nan"):
+    with pytest.raises(C3Error, match="score of image image1 for class 'night sea' is nan"):
         evaluate(path)
     assert [file.name for file in path.iterdir()] == ["run.json"]
 
@@ -254,7 +367,7 @@ def test_a_report_evaluates_what_was_not_yet_and_says_so(workplace, caplog):
     path = workplace.run(workplace.store())
     with caplog.at_level(logging.WARNING, logger="c3"):
         text = report((1,), path.parent)
-    assert f"{path} has no metrics.json yet" in caplog.text
+    assert f"{path} has no metrics.json of this version yet" in caplog.text
     assert "100.0 (1)" in text
     assert list_runs(path.parent)[0].metrics is not None
     caplog.clear()

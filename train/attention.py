@@ -17,8 +17,12 @@ class GroupAttention(nn.Module):
         super().__init__()
         self.query, self.key = make(d_w), make(d_w)
 
+    def relations(self, x: Tensor) -> Tensor:
+        """Q K^T (batch, g, g): how much of every group goes into S."""
+        return self.query(x) @ self.key(x).transpose(-1, -2)
+
     def forward(self, x: Tensor) -> Tensor:
-        return (self.query(x) @ self.key(x).transpose(-1, -2)) @ x
+        return self.relations(x) @ x
 
 
 def linear(d_w: int) -> nn.Module:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from ..command_options import device_option, runs_option
+from ..command_options import ManyValues, cache_option, device_option, runs_option
 from ..errors import C3Error
 
 
 @click.command()
-@click.option("--cache", required=True, help="A complete store made by c3 extract: a path or an fsspec URL.")
+@cache_option
 @click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
 @runs_option
 @click.option("--epochs", type=int)
@@ -58,4 +58,44 @@ def _timing(record: dict[str, Any]) -> str:
     return f"{size}, {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
 
 
-COMMANDS = (train,)
+@click.command(cls=ManyValues)
+@cache_option
+@click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
+@runs_option
+@click.option("--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
+@click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
+@click.option("--lr", multiple=True, type=float, help="Learning rates.")
+@click.option("--epochs", multiple=True, type=int)
+@click.option("--seeds", multiple=True, type=int, default=(0,), show_default=True, help="Seeds: --seeds 0 1 2.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=V1,V2", help="Values of any other setting.")
+@device_option
+@click.pass_obj
+def sweep(
+    catalog: Path | None,
+    cache: str,
+    method: str,
+    runs: Path,
+    seeds: tuple[int, ...],
+    settings: tuple[str, ...],
+    device: str,
+    **named: tuple[Any, ...],
+) -> None:
+    """Train and evaluate every combination of settings on one store; finished runs are not done again."""
+    from ..evaluate.run import evaluate_sweep, sweep_summary
+    from .run import TrainOptions
+    from .sweep import sweep as run
+
+    grid = {name: values for name, values in named.items() if values}
+    for setting in settings:
+        name, equals, values = setting.partition("=")
+        if not equals:
+            raise C3Error(f"--set {setting!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
+        grid[name] = tuple(values.split(","))
+    grid["seed"] = seeds
+    done = run(TrainOptions(cache, method, runs, {}, catalog, device), grid, evaluate_sweep)
+    click.echo(sweep_summary(done.runs, [name for name, values in grid.items() if len(values) > 1]))
+    if done.failures:
+        raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")
+
+
+COMMANDS = (train, sweep)

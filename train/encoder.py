@@ -130,8 +130,12 @@ class ML2PEncoder(nn.Module):
         self.attention = attention
         self.mixer = MixerBlock(d_w)
 
+    def cells(self, cells: Tensor) -> Tensor:
+        """M (batch, g, 49, d_w), before the maximum over the positions."""
+        return self.mixer(self.attention(cells))
+
     def forward(self, cells: Tensor) -> Tensor:
-        return self.mixer(self.attention(cells)).amax(dim=-2)
+        return self.cells(cells).amax(dim=-2)
 
 
 class StandardisedGroups(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import C3Error, unknown_name
-from ..extract.cache import FeatureCache
+from ..extract.cache import GRID, FeatureCache
 from .methods.base import Inputs, Method
 from .methods.c3 import C3
 from .methods.c3_released import C3Released
@@ -54,8 +55,30 @@ class Scorer:
     @torch.inference_mode()
     def __call__(self, maps: Mapping[str, np.ndarray]) -> np.ndarray:
         """name -> (rows, channels, 7, 7) float16 maps to (rows, classes) float32 scores."""
-        levels = {name: torch.from_numpy(values).to(self.device).float() for name, values in maps.items()}
-        return self.model.scores(self.model(levels), self.vectors).cpu().numpy()
+        return self.model.scores(self.model(self._levels(maps)), self.vectors).cpu().numpy()
+
+    @torch.inference_mode()
+    def stages(self, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Name -> (rows, width) float32 vectors before and after the method's encoder; empty where it has none."""
+        return {name: values.cpu().numpy() for name, values in self.model.stages(self._levels(maps)).items()}
+
+    @torch.inference_mode()
+    def responses(self, maps: Mapping[str, np.ndarray], classes: Sequence[int]) -> np.ndarray | None:
+        """(rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where a method has none."""
+        found = self.model.responses(self._levels(maps), self.vectors[list(classes)])
+        return None if found is None else found.cpu().numpy()
+
+    @torch.inference_mode()
+    def gflops(self) -> float:
+        """10^9 floating-point operations (a multiply-add is two) of the head and all class scores on one image."""
+        channels = self.model.inputs.channels
+        levels = {name: torch.zeros(1, count, GRID, GRID, device=self.device) for name, count in channels.items()}
+        with FlopCounterMode(display=False) as counter:
+            self.model.scores(self.model(levels), self.vectors)
+        return counter.get_total_flops() / 1e9
+
+    def _levels(self, maps: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(values).to(self.device).float() for name, values in maps.items()}
 
 
 def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:

@@ -120,6 +120,7 @@ def _describe(cache: FeatureCache) -> dict[str, Any]:
         "dataset": cache.config["dataset"],
         "backbone": cache.config["backbone"],
         "weights": cache.attrs["provenance"]["weights"],
+        "weights_sha256": cache.config["weights_sha256"],
         "labelling": cache.labelling,
         "splits": cache.attrs["splits"],
     }

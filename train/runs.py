@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import C3Error
 
 SCHEMA = 1
+METRICS_SCHEMA = 2  # of metrics.json, which is measured again more cheaply than a model is trained
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 
 
@@ -44,15 +45,24 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Read one run folder. Raises C3Error when it is missing, damaged or of another schema."""
+    """Read one run folder. Raises C3Error when it is missing, damaged or of another schema.
+
+    A metrics.json of an older schema counts as not measured.
+    """
     path = Path(path)
     if not (path / RECORD).exists():
         raise C3Error(
             f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
         )
     record = _read_json(path / RECORD)
-    metrics = _read_json(path / METRICS) if (path / METRICS).exists() else None
-    return Run(path, record, metrics)
+    return Run(path, record, read_metrics(path))
+
+
+def read_metrics(path: Path, split: str = "test") -> dict[str, Any] | None:
+    """What a run folder says of one split of its own store; None where it was not measured, or by an older c3."""
+    file = path / (METRICS if split == "test" else f"{Path(METRICS).stem}-{split}.json")
+    metrics = _read_json(file, METRICS_SCHEMA) if file.exists() else None
+    return metrics if metrics and metrics["schema"] == METRICS_SCHEMA else None
 
 
 def list_runs(root: str | Path) -> list[Run]:
@@ -73,12 +83,12 @@ def write_text(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, newest: int = SCHEMA) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise C3Error(f"{path} cannot be read as json ({error})") from error
     found = content.get("schema") if isinstance(content, dict) else None
-    if found != SCHEMA:
-        raise C3Error(f"{path} has run schema {found}, this c3 reads schema {SCHEMA}; evaluate or train it again")
+    if not isinstance(found, int) or not SCHEMA <= found <= newest:
+        raise C3Error(f"{path} has schema {found}, this c3 reads schema {newest}; evaluate or train it again")
     return content

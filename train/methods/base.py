@@ -41,3 +41,17 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def loss(self, embedding: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         """Scalars by name, `loss` the one to minimise; labels (batch, classes) int8 of the classes of `vectors`."""
+
+    def stages(self, levels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Name -> (batch, width) vectors of the images before and after what the method calls its encoder.
+
+        Empty where a method has no such part; figure 3 shows them.
+        """
+        return {}
+
+    def responses(self, levels: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
+        """Where in the picture the scores come from, (batch, classes, 7, 7), whose sum over positions is the score.
+
+        None where a method does not keep track of positions; figure 6 shows them.
+        """
+        return None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...errors import C3Error
 from ..attention import GroupAttention, class_scores, linear
-from ..encoder import ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
+from ..encoder import SIDE, ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
 from ..losses import NORMALISERS, c3_loss
 from .base import Inputs, Method
 
@@ -55,7 +55,11 @@ class C3(Method):
 
     def group_vectors(self, levels: Mapping[str, Tensor]) -> Tensor:
         """X (batch, g, d_w): what Group Attention starts from."""
-        return self.standardise(self.encoder(self.pyramid(levels)))
+        return self.finished(self.encoder(self.pyramid(levels)))
+
+    def finished(self, x: Tensor) -> Tensor:
+        """The maxima over the positions (batch, g, d_w) -> X."""
+        return self.standardise(x)
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         """S (batch, g, d_w), eq. 7."""
@@ -68,3 +72,25 @@ class C3(Method):
         options: Any = self.options
         scores = self.scores(embedding, vectors)
         return c3_loss(embedding, scores, labels, vectors, options.lambda_reg, options.normaliser)
+
+    def stages(self, levels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """F_a, by its maximum over the positions, and X."""
+        groups = self.pyramid(levels)
+        before, after = groups.amax(dim=-2), self.finished(self.encoder(groups))
+        return {"without the encoder": before.flatten(1), "with the encoder": after.flatten(1)}
+
+    def responses(self, levels: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+        """The exact share of every position in the score of every class.
+
+        The score of a class is that of one group, a sum over groups j and dimensions d of (Q K^T)_j X_jd v_d, and X_jd
+        is the maximum at one position: the term belongs there.
+        """
+        cells = self.encoder.cells(self.pyramid(levels))
+        x, position = self.finished(cells.amax(dim=-2)), cells.argmax(dim=-2)
+        relations = self.group_attention.relations(x)
+        winner = ((relations @ x) @ vectors.T).argmax(dim=1)  # (batch, classes)
+        weights = relations.gather(1, winner[:, :, None].expand(-1, -1, relations.shape[2]))  # (batch, classes, g)
+        terms = weights[..., None] * x[:, None] * vectors[None, :, None]  # (batch, classes, g, d_w)
+        shares = terms.new_zeros(*winner.shape, cells.shape[2])
+        shares.scatter_add_(2, position.flatten(1)[:, None].expand(-1, len(vectors), -1), terms.flatten(2))
+        return shares.unflatten(2, (SIDE, SIDE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +25,6 @@ class C3Released(C3):
                 projection[-1].weight *= START
                 projection[-1].bias *= START
 
-    def group_vectors(self, levels: Mapping[str, Tensor]) -> Tensor:
+    def finished(self, x: Tensor) -> Tensor:
         """X (batch, g, d_w) in 0..1."""
-        return super().group_vectors(levels).sigmoid()
+        return super().finished(x).sigmoid()

@@ -1,0 +1,188 @@
+"""Arrays -> the paper's figures 3 to 6 and training curves, as matplotlib figures. No torch."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .explain import Embedding, Example, Prediction
+from .series import TASKS, Cost, Curve, Training
+
+# Okabe and Ito's palette, told apart with any colour vision; the markers tell apart in grey as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F")
+MARKERS = "osD^vPX*"
+INK = "#222222"  # becomes the page's own text colour where a figure is put into it
+STYLE = {
+    "font.size": 9, "axes.titlesize": 9, "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none",
+    "svg.hashsalt": "c3", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#7F7F7F", "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "figure.facecolor": "none", "axes.facecolor": "none",
+}  # fmt: skip
+LABELS = {"groups": "groups g", "lambda_reg": "λ, weight of the regulariser"}
+HEAT = "inferno"
+
+
+@matplotlib.rc_context(STYLE)
+def draw_embedding(shown: Embedding, title: str) -> Figure:
+    """Figure 3: one panel a stage, every class in its colour and marker."""
+    figure, axes = _panels(len(shown.points), 3.4)
+    for axis, (stage, points) in zip(axes, shown.points.items(), strict=True):
+        for number, name in enumerate(shown.names):
+            own = points[shown.classes == number]
+            axis.scatter(
+                *own.T,
+                s=11,
+                color=COLOURS[number % 8],
+                marker=MARKERS[number % 8],
+                linewidths=0,
+                alpha=0.85,
+                label=name,
+            )
+        axis.set(xticks=[], yticks=[], title=f"{stage} (silhouette {shown.silhouette[stage]:+.2f})")
+        axis.grid(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.6)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
+    """Figure 4: mAP over g and over lambda, ZSL and GZSL, with the deviation over seeds as a bar."""
+    figure, axes = _panels(len(shown), 2.9)
+    for axis, curve in zip(axes, shown, strict=True):
+        for number, (task, values) in enumerate(curve.values.items()):
+            means, spreads = zip(*values, strict=True)
+            axis.errorbar(
+                curve.x,
+                means,
+                yerr=spreads,
+                color=COLOURS[number],
+                marker=MARKERS[number],
+                capsize=3,
+                label=TASKS[task],
+            )
+        kept = ", ".join(f"{'λ' if name == 'lambda_reg' else 'g'} = {value:g}" for name, value in curve.kept.items())
+        axis.set(xlabel=LABELS[curve.setting], ylabel="mAP (%)", title=kept, xticks=curve.x)
+        axis.set_ylim(bottom=0)
+    axes[0].legend()
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
+    """Figure 5: mAP, time and arithmetic of every method, as bars that share the method axis."""
+    figure, axes = _panels(3, 1.5 + 0.42 * len(shown))
+    place = np.arange(len(shown))
+    for number, (task, name) in enumerate(TASKS.items()):
+        values = [cost.values[task] for cost in shown]
+        bars = axes[0].barh(place + 0.2 - 0.4 * number, np.nan_to_num(values), 0.38, color=COLOURS[number], label=name)
+        axes[0].bar_label(bars, [f"{value:.1f}" if value == value else "-" for value in values], padding=2, fontsize=7)
+    for axis, values, label in (
+        (axes[1], [cost.ms for cost in shown], "ms an image, less is better"),
+        (axes[2], [cost.gflops for cost in shown], "GFLOPs an image, less is better"),
+    ):
+        axis.bar_label(axis.barh(place, values, 0.5, color=COLOURS[2]), fmt="%.3g", padding=2, fontsize=7)
+        axis.set(xlabel=label, yticks=place, yticklabels=[])
+    axes[0].set(xlabel="mAP (%)", yticks=place, yticklabels=[cost.title for cost in shown])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    for axis in axes:
+        axis.xaxis.label.set_size(8)
+        axis.margins(x=0.18)
+        axis.grid(axis="y", visible=False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_examples(shown: Sequence[Example], title: str) -> Figure:
+    """Figure 6: a row an image: the photograph, then where its best unseen and its best seen labels come from."""
+    columns = 1 + max(len(example.unseen) + min(len(example.seen), 2) for example in shown)
+    figure = Figure(figsize=(1.5 * columns, 1.85 * len(shown) + 0.4), layout="constrained")
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for row, example in zip(axes, shown, strict=True):
+        for axis in row:
+            axis.set_axis_off()
+        if example.pixels is not None:
+            row[0].imshow(example.pixels)
+        row[0].set_title("\n".join(("true:", *_short((*example.true_unseen, *example.true_seen)))), fontsize=6)
+        for axis, predicted in zip(row[1:], (*example.unseen, *example.seen[:2]), strict=False):
+            _overlay(axis, example, predicted)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_training(shown: Sequence[Training], title: str) -> Figure:
+    """The loss of every run over its epochs, a colour a method."""
+    figure, (axis,) = _panels(1, 2.6)
+    methods = list(dict.fromkeys(log.title for log in shown))
+    for log in shown:
+        number = methods.index(log.title) % len(COLOURS)
+        labelled = log.title if log is next(other for other in shown if other.title == log.title) else None
+        axis.plot(
+            log.epochs, log.columns["loss"], color=COLOURS[number], marker=MARKERS[number], ms=3, lw=1.2, label=labelled
+        )
+    axis.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    axis.legend()
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def heat(response: np.ndarray) -> np.ndarray:
+    """A response map (7, 7) -> RGBA (7, 7, 4) uint8: what speaks for a label, from clear to bright.
+
+    What speaks against it stays clear; the brightest position of a map is the same in every map.
+    """
+    strength = np.clip(response, 0, None) / max(float(response.max()), np.finfo(np.float32).tiny)
+    colours = matplotlib.colormaps[HEAT](0.25 + 0.75 * strength)
+    colours[..., 3] = 0.75 * strength
+    return (255 * colours).round().astype(np.uint8)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as png (white ground, 200 dpi) and svg."""
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(path, facecolor="white", metadata=None if path.suffix == ".png" else {"Date": None})
+    return paths
+
+
+def inline_svg(figure: Figure, label: str) -> str:
+    """A figure as an svg element for a page: text in the page's colour, no ground, no ids that could clash."""
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()[text.getvalue().index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]+"', "<g", re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL))
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _overlay(axis: Axes, example: Example, predicted: Prediction) -> None:
+    box = (0, 224, 224, 0)
+    if example.pixels is not None:
+        grey = example.pixels.mean(axis=2)
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=box)
+    if predicted.response is not None:
+        axis.imshow(heat(predicted.response), extent=box, interpolation="bilinear")
+    kind = "seen" if predicted.seen else "unseen"
+    axis.set_title(f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not listed'}", fontsize=6)
+
+
+def _short(names: Sequence[str], most: int = 2) -> list[str]:
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return [*names[:most], *more]

@@ -1,0 +1,155 @@
+"""Evidence + protocol -> the numbers: measured, and what scores that know nothing about the images would reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .evidence import Evidence, merge
+from .metrics import Ties, TopK, micro_top_k, random_average_precision
+from .protocol import TASKS, Protocol, Task, tasks_of
+from .truth import Truth
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one protocol.
+
+    `tasks` has for zsl, gzsl and seen (and zsl-leak-free, where the store names leaks) a dict of mAP, weighted mAP,
+    F1@K, P@K, R@K (percent), classes (in the mean) and images, in gzsl also H, the harmonic mean of mAP over seen and
+    over unseen classes; None where the task cannot be measured. `average_precision` is (classes,) float64, a fraction,
+    over the images of the class's own task (zsl or seen), NaN without a positive.
+    """
+
+    tasks: dict[str, Values | None]
+    average_precision: np.ndarray
+
+
+def measure(evidence: Evidence, protocol: Protocol, ties: Ties = "grouped") -> Measured:
+    """Measure every task of a protocol; F1@K is None where a task has fewer than K classes."""
+    truth = evidence.truth
+    results: dict[str, Values | None] = dict.fromkeys(TASKS)
+    by_class = np.full(truth.classes, np.nan)
+    known: dict[bytes, np.ndarray] = {}  # tasks with the same images share the AP of a class
+    for task in tasks_of(protocol, truth):
+        key = task.images.tobytes()
+        if key not in known:
+            known[key] = evidence.average_precision(task.images, protocol.absent(truth), ties)
+        values = _mean_precision(protocol, task, truth, known[key])
+        results[task.name] = values | _top_k(protocol, task, truth, top_k_found(evidence, task, protocol.ks))
+        if task.name in ("zsl", "seen"):
+            by_class[task.classes] = known[key][task.classes]
+    return Measured(results, by_class)
+
+
+def random_floor(protocol: Protocol, truth: Truth) -> dict[str, Values | None]:
+    """What random scores reach in the mean, as `Measured.tasks`: the number that a method has to beat.
+
+    The expectation is exact and needs no draw; with unknown labels masked it is close to each class's share of
+    positives, which on Open Images is high.
+    """
+
+    def found(task: Task) -> dict[int, float]:
+        total = truth.positives_of_images(task.classes)[task.images].sum()
+        return {k: total * k / task.candidates for k in protocol.ks if k <= task.candidates}
+
+    return _floor(protocol, truth, random_average_precision, found)
+
+
+def frequency_floor(protocol: Protocol, truth: Truth, frequency: np.ndarray) -> dict[str, Values | None]:
+    """What scores reach that are the same for every image: each class's number of positive training labels.
+
+    frequency (classes,) is 0 for unseen classes, which nobody counted. Equal scores are ordered at random, so the
+    numbers are expectations; AP of a constant is the share of positives among the known labels.
+    """
+
+    def found(task: Task) -> dict[int, float]:
+        positives, counts = truth.positives(task.images)[task.classes], frequency[task.classes]
+        return {k: _expected_hits(positives, counts, k) for k in protocol.ks if k <= task.candidates}
+
+    def share(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
+        return np.where(positives > 0, positives / np.maximum(known, 1), np.nan)
+
+    return _floor(protocol, truth, share, found)
+
+
+def mean_over_classes(protocol: Protocol, averaged: np.ndarray, ap: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Macro mean of ap over the averaged classes: ap and positives (classes, ...) -> (...), a fraction.
+
+    A class without a positive is left out where the protocol averages classes with a positive, and else counts 0.
+    """
+    if protocol.average == "weighted":
+        return weighted_mean(averaged, ap, positives)
+    kept = np.nan_to_num(ap[averaged])
+    if protocol.classes == "with_positive":
+        return kept.sum(axis=0) / np.maximum((positives[averaged] > 0).sum(axis=0), 1)
+    return kept.mean(axis=0)
+
+
+def weighted_mean(averaged: np.ndarray, ap: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Mean of ap weighted by the positives of each class: (classes, ...) -> (...), a fraction."""
+    weight = positives[averaged]
+    return (np.nan_to_num(ap[averaged]) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+
+
+def harmonic(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarray | float:
+    """The harmonic mean of two values, 0 where both are 0."""
+    return 2 * first * second / np.maximum(first + second, np.finfo(float).tiny)
+
+
+def top_k_found(evidence: Evidence, task: Task, ks: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """K -> (images,) how many of an image's K best classes are positive, for every K that the task allows."""
+    hits = np.cumsum(merge([evidence.pools[name] for name in task.pools]).hits, axis=1)
+    return {k: hits[:, k - 1] for k in ks if k <= task.candidates}
+
+
+def _mean_precision(protocol: Protocol, task: Task, truth: Truth, ap: np.ndarray) -> Values:
+    positives = truth.positives(task.images)
+
+    def mean(classes: np.ndarray) -> float:
+        return 100 * float(mean_over_classes(protocol, task.averaged & classes, ap, positives))
+
+    values = {"mAP": mean(task.classes), "weighted mAP": 100 * float(weighted_mean(task.averaged, ap, positives))}
+    if task.name == "gzsl":
+        values["H"] = float(harmonic(mean(truth.seen), mean(~truth.seen)))
+    return values | {"classes": int(task.averaged.sum()), "images": int(task.images.sum())}
+
+
+def _top_k(protocol: Protocol, task: Task, truth: Truth, found: dict[int, Any]) -> Values:
+    images = int(task.images.sum())
+    positives = int(truth.positives_of_images(task.classes)[task.images].sum())
+    values: Values = {}
+    for k in protocol.ks:
+        top: TopK | None = None
+        if k in found:
+            total = found[k][task.images].sum() if isinstance(found[k], np.ndarray) else found[k]
+            top = micro_top_k(float(total), k * images, positives)
+        for name, part in (("F1", "f1"), ("P", "precision"), ("R", "recall")):
+            values[f"{name}@{k}"] = None if top is None else 100 * getattr(top, part)
+    return values
+
+
+def _floor(
+    protocol: Protocol,
+    truth: Truth,
+    precision: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    found: Callable[[Task], dict[int, float]],
+) -> dict[str, Values | None]:
+    results: dict[str, Values | None] = dict.fromkeys(TASKS)
+    for task in tasks_of(protocol, truth):
+        ap = precision(truth.positives(task.images), truth.known(task.images, protocol.absent(truth)))
+        results[task.name] = _mean_precision(protocol, task, truth, ap) | _top_k(protocol, task, truth, found(task))
+    return results
+
+
+def _expected_hits(positives: np.ndarray, frequency: np.ndarray, k: int) -> float:
+    """Positives found by the same K most frequent classes for every image, ties among them drawn at random."""
+    lowest = np.partition(frequency, -k)[-k]
+    above, equal = frequency > lowest, frequency == lowest
+    room = k - np.count_nonzero(above)
+    return float(positives[above].sum() + positives[equal].sum() * room / np.count_nonzero(equal))

@@ -1,0 +1,204 @@
+"""Figures: the numbers behind them, the exactness of response maps, the files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from c3.errors import C3Error
+from c3.evaluate import explain, series
+from c3.evaluate.figures import heat
+from c3.evaluate.pages import FigureOptions, draw
+from c3.evaluate.run import evaluate
+from c3.extract.cache import FeatureCache
+from c3.train.methods.base import Inputs
+from c3.train.methods.c3 import C3, C3Options
+from c3.train.methods.c3_released import C3Released
+from c3.train.methods.fast0tag import Fast0Tag, Fast0TagOptions
+from c3.train.run import TrainOptions, train
+from c3.train.runs import Run, list_runs
+from PIL import Image
+from torch.nn.functional import normalize
+
+TINY = {"epochs": 2, "batch_size": 8, "lr": 1e-3}
+
+
+@pytest.fixture
+def trained(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> Callable[..., Run]:
+    """trained(method, ...) -> an evaluated run on one small store."""
+    cache = make_cache(d_w=6)
+
+    def make(method: str = "c3", **settings: float) -> Run:
+        if method == "fast0tag":
+            settings |= {"hidden1": 8, "hidden2": 8}
+        run = train(TrainOptions(cache.path, method, tmp_path / "runs", TINY | settings, device="cpu"))
+        return evaluate(run.path, device="cpu")
+
+    return make
+
+
+def photographs(root: Path, cache_split: int = 10) -> Path:
+    root.mkdir()
+    for number in range(cache_split):
+        pixels = np.full((30, 40, 3), 20 * number, np.uint8)
+        Image.fromarray(pixels).save(root / f"test{number}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("kind", [C3, C3Released])
+def test_the_shares_of_the_positions_sum_to_the_score(kind):
+    torch.manual_seed(0)
+    model = kind(Inputs({"p8": 5, "p16": 4, "p32": 3}, 12), C3Options(groups=3)).double().eval()
+    levels = {name: torch.rand(4, count, 7, 7, dtype=torch.float64) for name, count in model.inputs.channels.items()}
+    vectors = normalize(torch.randn(6, 12, dtype=torch.float64), dim=1)
+    with torch.no_grad():
+        shares = model.responses(levels, vectors)
+        scores = model.scores(model(levels), vectors)
+    assert shares.shape == (4, 6, 7, 7)
+    torch.testing.assert_close(shares.sum(dim=(2, 3)), scores)
+    assert (shares.flatten(2) != 0).sum(dim=2).float().mean() > 5  # spread over positions, not one number
+
+
+def test_the_share_of_a_position_is_what_its_maxima_contribute():
+    """A slow loop over groups and dimensions, from eq. 6-8."""
+    torch.manual_seed(1)
+    model = C3(Inputs({"p8": 3}, 4), C3Options(groups=2)).double().eval()
+    levels = {"p8": torch.rand(1, 3, 7, 7, dtype=torch.float64)}
+    vectors = torch.randn(2, 4, dtype=torch.float64)
+    with torch.no_grad():
+        cells = model.encoder.cells(model.pyramid(levels))[0]
+        x = model.group_vectors(levels)[0]
+        mixing = model.group_attention.query(x) @ model.group_attention.key(x).T
+        expected = torch.zeros(2, 49, dtype=torch.float64)
+        for c, vector in enumerate(vectors):
+            winner = max(range(2), key=lambda group: float((mixing @ x)[group] @ vector))
+            for group in range(2):
+                for d in range(4):
+                    place = int(cells[group, :, d].argmax())
+                    expected[c, place] += mixing[winner, group] * x[group, d] * vector[d]
+        torch.testing.assert_close(model.responses(levels, vectors)[0].flatten(1), expected)
+
+
+def test_a_method_without_positions_or_encoder_says_so():
+    model = Fast0Tag(Inputs({"p8": 3}, 4), Fast0TagOptions(8, 8)).eval()
+    levels = {"p8": torch.rand(1, 3, 7, 7)}
+    assert model.responses(levels, torch.randn(2, 4)) is None
+    assert model.stages(levels) == {}
+
+
+def test_examples_show_true_and_predicted_labels_of_either_kind(trained, tmp_path):
+    run = trained()
+    found = explain.examples(run, 3, "cpu", photographs(tmp_path / "photographs"))
+    assert len(found) == 3
+    truth = {f"test{row}": ({row % 5, (row + 1) % 5}) for row in range(10)}
+    for example in found:
+        names = "abcde"
+        positive = {names[index] for index in truth[example.image_id]}
+        assert set(example.true_seen) | set(example.true_unseen) == positive
+        assert set(example.true_unseen) <= {"a", "b"}
+        assert {label.name for label in example.unseen} == {"a", "b"}
+        for label in (*example.unseen, *example.seen):
+            assert label.correct == (label.name in positive)
+            assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
+        assert [label.score for label in example.unseen] == sorted(
+            (label.score for label in example.unseen), reverse=True
+        )
+        assert example.pixels.shape == (224, 224, 3)
+        assert example.pixels.mean() == pytest.approx(20 * int(example.image_id[4:]), abs=2)
+    assert explain.examples(run, 3, "cpu")[0].pixels is None
+
+
+def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(trained, monkeypatch):
+    monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
+    monkeypatch.setattr(explain, "SHOWN_CLASSES", 2)
+    run = trained()
+    with pytest.raises(C3Error, match="ten images of test with one of its classes, found"):
+        explain.embedding(run, "cpu")
+    shown = explain.embedding(run, "cpu", split="train")
+    assert list(shown.points) == ["without the encoder", "with the encoder"]
+    # rows 0..39 have classes row % 5 and row % 5 + 1; a and b are first among equals: one of the two is in
+    # three of five rows, both in one
+    assert shown.names == ("a", "b")
+    assert len(shown.classes) == 16
+    assert all(points.shape == (16, 2) for points in shown.points.values())
+    assert all(-1 <= value <= 1 for value in shown.silhouette.values())
+
+
+def test_curves_keep_the_setting_with_most_points(trained):
+    runs = [trained(groups=g, lambda_reg=0.4, seed=seed) for g in (1, 2, 3) for seed in (0, 1)]
+    runs += [trained(groups=2, lambda_reg=0.0), trained(groups=1, lambda_reg=0.1, epochs=1)]
+    over_g, over_lambda = series.curves(runs)
+    assert (over_g.setting, over_g.kept, over_g.x) == ("groups", {"lambda_reg": 0.4}, (1, 2, 3))
+    assert (over_lambda.kept, over_lambda.x) == ({"groups": 2}, (0.0, 0.4))
+    mine = [run.metrics["protocols"]["table"]["tasks"]["zsl"]["mAP"] for run in runs[2:4]]
+    assert over_g.values["zsl"][1] == (pytest.approx(np.mean(mine)), pytest.approx(np.std(mine, ddof=1)))
+    assert over_lambda.values["zsl"][0][1] == 0.0
+    with pytest.raises(C3Error, match="c3 sweep --cache"):
+        series.curves(runs[:1])
+
+
+def test_costs_have_a_row_for_every_method(trained):
+    shown = series.costs([trained(), trained("fast0tag"), trained("c3", seed=1)])
+    assert {cost.title for cost in shown} == {"Our Approach (C3-MLZSL)", "Fast0Tag"}
+    assert all(cost.ms > 0 and cost.gflops > 0 for cost in shown)
+    # the network of Fast0Tag is 24 x 8, 8 x 8, 8 x 6, and 6 x 5 classes, 2 operations each
+    (fast,) = [cost for cost in shown if cost.title == "Fast0Tag"]
+    assert fast.gflops == pytest.approx(2 * (24 * 8 + 8 * 8 + 8 * 6 + 6 * 5) / 1e9)
+
+
+def test_a_method_stands_by_seeds_and_epochs_and_never_by_its_test_score(trained):
+    short = trained(groups=1, epochs=1)
+    first, second, more = trained(groups=1), trained(groups=2), trained(groups=3, seed=4)
+    assert series.leading([short, first, second])["c3"].runs == (first,)
+    assert series.chosen_run([short, first, second, more, trained("fast0tag")]) == first
+    again = trained(groups=2, seed=1)
+    assert series.leading([short, first, second, again])["c3"].runs == (second, again)
+
+
+def test_heat_is_clear_where_nothing_speaks_for_a_label():
+    shown = heat(np.array([[-3.0, 0.0], [1.0, 2.0]]))
+    assert shown[0, 0, 3] == shown[0, 1, 3] == 0
+    assert 0 < shown[1, 0, 3] < shown[1, 1, 3]
+    assert heat(np.full((7, 7), -1.0))[..., 3].max() == 0
+
+
+def test_every_figure_is_written_as_png_and_svg(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
+    monkeypatch.setattr(explain, "SHOWN_CLASSES", 3)
+    for run in (trained(groups=1), trained(groups=2), trained("fast0tag")):
+        assert run.metrics is not None
+    out = tmp_path / "figures"
+    options = FigureOptions(tmp_path / "runs", out, photographs(tmp_path / "photographs"), "cpu")
+    monkeypatch.setattr(explain.embedding, "__defaults__", ("auto", "train"))
+    assert len(list(draw((3, 4, 5, 6), options))) == 4
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"figure-{number}-tiny.{kind}" for number in (3, 4, 5, 6) for kind in ("png", "svg")
+    ]
+    for path in out.glob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.shape[1] > 800 and pixels.std() > 5
+    assert "<text" in (out / "figure-4-tiny.svg").read_text()
+
+
+def test_figures_without_runs_or_photographs_are_refused(trained, tmp_path):
+    with pytest.raises(C3Error, match=r"no evaluated run below .*none; train one with: c3 train"):
+        list(draw((5,), FigureOptions(tmp_path / "none", tmp_path / "out")))
+    run = trained()
+    options = FigureOptions(run.path.parent, tmp_path / "out", tmp_path / "nowhere", "cpu")
+    with pytest.raises(C3Error, match=r"the photograph test\d was not found; say where they are: --images"):
+        list(draw((6,), options))
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_run_whose_store_has_gone_is_named(trained, tmp_path):
+    run = trained()
+    record = json.loads((run.path / "run.json").read_text())
+    record["cache"]["path"] = str(tmp_path / "gone.zarr")
+    (run.path / "run.json").write_text(json.dumps(record))
+    (run,) = list_runs(run.path.parent)
+    with pytest.raises(C3Error, match=r"feature store .*gone\.zarr is missing"):
+        explain.embedding(run, "cpu")
