@@ -1,8 +1,9 @@
 """Shuffled epochs, writing and size of c3's store beside other ways to keep features: python benchmarks/store.py STORE
 
-STORE is a feature store of real features; its rows are repeated, each time in another seeded order, up to --rows. Chunks are
-compressed apart, so a repeated row helps no system. Every system runs in a process of its own: the page cache is
-dropped, the first epoch is the cold one and the second the warm one. Rounds go over all systems in turn; the table has medians.
+STORE is a feature store of real features. Its rows are repeated up to --rows, each time in another seeded order; chunks
+are compressed apart, so a repeated row helps no system. Every system runs in a process of its own: the page cache is
+dropped, the first epoch is the cold one and the second the warm one. Rounds go over all systems in turn; the table has
+medians. Every epoch is checked: all rows came, and the sum over a channel of every level is that of the source.
 Other libraries: pip install '.[bench]'
 """
 
@@ -24,13 +25,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from c3.extract.cache import FeatureCache
-from store_systems import SYSTEMS, Source, System
+from c3.extract.cache import FeatureCache, Level
+from store_systems import SYSTEMS, Source
 
 DROP = Path("/proc/sys/vm/drop_caches")
 NEEDS = {"tensorstore": "tensorstore", "HDF5": "h5py", "BiAM": "h5py", "LitData": "litdata", "MosaicML": "streaming",
          "WebDataset": "webdataset"}  # fmt: skip
-LIBRARIES = ("numpy", "torch", "zarr", "numcodecs", "tensorstore", "h5py", "litdata", "mosaicml-streaming", "webdataset")
+LIBRARIES = ("numpy", "torch", "zarr", "numcodecs", "tensorstore", "h5py", "litdata", "mosaicml-streaming",
+             "webdataset")  # fmt: skip
 
 
 def make_source(store: str, rows: int, folder: Path) -> None:
@@ -52,8 +54,6 @@ def make_source(store: str, rows: int, folder: Path) -> None:
 
 def load_source(folder: Path, rows: int | None) -> Source:
     """The rows of `make_source`, mapped."""
-    from c3.extract.cache import Level
-
     levels = tuple(Level(**level) for level in json.loads((folder / "levels.json").read_text()))
     labels = np.load(folder / "labels.npy", mmap_mode="r")
     shape = (len(labels), sum(level.channels for level in levels), 7, 7)
@@ -97,9 +97,11 @@ def child(task: str, name: str, work: Path) -> dict[str, Any]:
         start = time.perf_counter()
         for maps, labels in next(epochs):
             rows += len(labels)
-            picked = [maps[0][:, end, 3, 3] for end in first_channels(source)] if len(maps) == 1 else [
-                level[:, 0, 3, 3] for level in maps
-            ]
+            picked = (
+                [maps[0][:, end, 3, 3] for end in first_channels(source)]
+                if len(maps) == 1
+                else [level[:, 0, 3, 3] for level in maps]
+            )
             found = [total + float(values.double().sum()) for total, values in zip(found, picked, strict=True)]
         result[kind] = rows / (time.perf_counter() - start)
         exact = "int8" not in name
@@ -134,11 +136,12 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, load {os.getloadavg()[0]:.1f} at the start"
+    return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB"
 
 
 def table(names: list[str], written: dict[str, Any], read: dict[str, list[dict[str, Any]]]) -> str:
     """The markdown table; ratios are to the memmap of the same run."""
+
     def middle(name: str, kind: str) -> float:
         return median(result[kind] for result in read[name])
 
@@ -150,8 +153,10 @@ def table(names: list[str], written: dict[str, Any], read: dict[str, list[dict[s
     for name in names:
         own = written.get(name)
         size = f"{own['ratio']:.3f} | {own['write']:,.0f}" if own else "the same | "
-        rates = [f"{middle(name, kind):,.0f} | {middle(name, kind) / middle(limit, kind):.2f}" for kind in ("cold", "warm")]
-        lines.append(f"| {name} | {size} | {rates[0]} | {rates[1]} |")
+        cold, warm = (
+            f"{middle(name, kind):,.0f} | {middle(name, kind) / middle(limit, kind):.2f}" for kind in ("cold", "warm")
+        )
+        lines.append(f"| {name} | {size} | {cold} | {warm} |")
     return "\n".join(lines)
 
 
@@ -177,22 +182,27 @@ def main() -> None:
     names = [name for name in SYSTEMS if name in {first, *arguments.only} and available(name)]
     work = arguments.work or Path(tempfile.mkdtemp(prefix="c3-bench-"))
     try:
-        print(f"machine: {machine()}, Python {platform.python_version()}")
+        load = os.getloadavg()[0]
         if not (work / "source/levels.json").exists():
             (work / "source").mkdir(parents=True, exist_ok=True)
             make_source(arguments.store, rows, work / "source")
         written: dict[str, Any] = {}
         for name in dict.fromkeys(SYSTEMS[name].stores or name for name in names):
-            shutil.rmtree(work / "systems" / name, ignore_errors=True)
+            shutil.rmtree(work / "systems" / name, ignore_errors=True)  # of an earlier run in the same --work
             written[name] = run("write", name, work)
         read: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(rounds):
             for name in names:
                 read[name].append(run("read", name, work))
-        limits = ", ".join(f"{name} {system.rows:,}" for name, system in SYSTEMS.items() if (system.rows or rows) < rows)
-        print(f"{rows:,} rows of {load_source(work / 'source', 1).maps.nbytes:,} bytes" + (f" ({limits})" if limits else ""))
+        print(f"machine: {machine()}; load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+        fewer = ", ".join(f"{name} {SYSTEMS[name].rows:,}" for name in names if (SYSTEMS[name].rows or rows) < rows)
+        row_bytes = load_source(work / "source", 1).maps.nbytes
+        print(f"{rows:,} rows of {row_bytes:,} bytes" + (f" (fewer: {fewer})" if fewer else ""))
         print(f"median of {rounds} rounds; cold: page cache dropped by {read[first][0]['dropped']}")
-        print("versions:", ", ".join(f"{library} {version(library)}" for library in LIBRARIES if has(library)))
+        print(
+            f"versions: Python {platform.python_version()},",
+            ", ".join(f"{library} {version(library)}" for library in LIBRARIES if has(library)),
+        )
         missing = [name for name in SYSTEMS if not available(name)]
         print(f"left out, not installed: {', '.join(missing) or 'none'}\n")
         print(table(names, written, read))

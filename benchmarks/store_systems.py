@@ -1,8 +1,8 @@
 """The ways to keep feature maps that benchmarks/store.py compares: each can write itself and give a shuffled epoch.
 
 All get the same rows: maps (rows, channels of all levels, 7, 7) float16 in a file of plain numbers, and dense labels
-(rows, classes) int8. An epoch yields batches of maps and labels as torch tensors, with the shuffle that the system recommends. Optional
-libraries are imported where they are used; a system whose library is not installed is left out and named.
+(rows, classes) int8. An epoch yields batches of maps and labels as torch tensors, with the shuffle that the system
+recommends. Optional libraries are imported where they are used.
 """
 
 from __future__ import annotations
@@ -178,9 +178,7 @@ def read_tensorstore(source: Source, folder: Path, seed: int) -> Iterator[Batche
     """tensorstore on c3's store: all chunks of a pool are asked for at once and decoded into the pool."""
     import tensorstore as ts
 
-    specs = [
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}} for path in our_arrays(folder, source)
-    ]
+    specs = [{"driver": "zarr3", "kvstore": {"driver": "file", "path": path}} for path in our_arrays(folder, source)]
     arrays = [ts.open(spec, read=True).result() for spec in specs]
 
     def read(chunks: list[slice], memory: list[np.ndarray]) -> None:
@@ -294,7 +292,8 @@ def write_litdata(source: Source, folder: Path) -> None:
 
     writer = BinaryWriter(str(folder / "lit"), chunk_bytes=64_000_000)
     for row in range(len(source)):
-        writer.add_item(row, {"maps": torch.from_numpy(source.maps[row]), "labels": torch.from_numpy(source.labels[row])})
+        maps, labels = torch.from_numpy(np.array(source.maps[row])), torch.from_numpy(source.labels[row])
+        writer.add_item(row, {"maps": maps, "labels": labels})
     writer.done()
     writer.merge()
 
