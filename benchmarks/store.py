@@ -119,8 +119,7 @@ def first_channels(source: Source) -> list[int]:
 def run(task: str, name: str, work: Path) -> dict[str, Any]:
     """`child` in a new process."""
     command = [sys.executable, __file__, "--child", task, name, str(work)]
-    environment = os.environ | {"LITDATA_DISABLE_VERSION_CHECK": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} ({task}): {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -168,15 +167,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS), metavar="SYSTEM")
     parser.add_argument("--work", type=Path, help="where to write (default: a temporary folder); kept when given")
-    parser.add_argument("--quick", action="store_true", help="500 rows, one round: does everything run")
+    parser.add_argument("--quick", action="store_true", help="500 rows, one round, one process: does everything run")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"  # it would ask the network
     if arguments.child:
         task, name, work = arguments.child
         print(json.dumps(child(task, name, Path(work))))
         return
     if arguments.store is None:
         parser.error("give a feature store of real features")
+    measure = child if arguments.quick else run
     rows, rounds = (500, 1) if arguments.quick else (arguments.rows, arguments.rounds)
     first = next(iter(SYSTEMS))
     names = [name for name in SYSTEMS if name in {first, *arguments.only} and available(name)]
@@ -189,11 +190,11 @@ def main() -> None:
         written: dict[str, Any] = {}
         for name in dict.fromkeys(SYSTEMS[name].stores or name for name in names):
             shutil.rmtree(work / "systems" / name, ignore_errors=True)  # of an earlier run in the same --work
-            written[name] = run("write", name, work)
+            written[name] = measure("write", name, work)
         read: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(rounds):
             for name in names:
-                read[name].append(run("read", name, work))
+                read[name].append(measure("read", name, work))
         print(f"machine: {machine()}; load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
         fewer = ", ".join(f"{name} {SYSTEMS[name].rows:,}" for name in names if (SYSTEMS[name].rows or rows) < rows)
         row_bytes = load_source(work / "source", 1).maps.nbytes

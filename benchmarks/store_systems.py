@@ -107,8 +107,8 @@ def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
             rows = order[start : start + BATCH]
             coming = order[start + 2 * BLOCK : start + 2 * BLOCK + BATCH] // BLOCK
             for block in np.unique(coming).tolist():
-                left = len(maps) * maps[0].nbytes - block * block_bytes
-                maps._mmap.madvise(mmap.MADV_WILLNEED, block * block_bytes, min(block_bytes, left))
+                start_of = block * block_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+                maps._mmap.madvise(mmap.MADV_WILLNEED, start_of, min(block_bytes, maps.nbytes - start_of))
             batch = torch.empty((len(rows), *maps.shape[1:]), dtype=torch.float16)
             np.take(maps, rows, axis=0, out=batch.numpy(), mode="clip")
             yield [batch], torch.from_numpy(labels[rows])

@@ -53,6 +53,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         d_w: int = 6,
         levels: dict[str, int] | None = None,
         name: str = "store.zarr",
+        dtype: str = "float16",
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
@@ -70,7 +71,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
             levels=tuple(Level(level, count) for level, count in channels.items()),
             classes=classes,
             splits=splits,
-            layout=Layout(chunk_rows=8, shard_rows=16),
+            layout=Layout(chunk_rows=8, shard_rows=16, dtype=dtype),
         )
         for split in cache.splits:
             for shard in range(cache.shards(split)):
