@@ -52,26 +52,65 @@ class PartType(click.ParamType):
 @click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine, by dask.distributed.")
 @click.option("--scheduler", metavar="tcp://...", help="A dask.distributed scheduler with workers.")
 @click.option("--part", type=PartType(), metavar="I/N", help="Only the I-th of N parts: one job of a batch system.")
+@click.option("--plan", is_flag=True, help="Only say what it will cost: shards, bytes, hours, from a few batches.")
+@click.option("--rows", type=click.IntRange(min=1), help="With --plan: for so many rows instead of the data set's.")
 @click.option("--retry-failed", is_flag=True, help="Do finished shards again that hold pictures that failed.")
 @click.option("--append", is_flag=True, help="Add new splits or images to the store at --out.")
 @click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
 @click.pass_obj
-def extract(catalog: Path | None, **options: Any) -> None:
+def extract(catalog: Path | None, plan: bool, rows: int | None, **options: Any) -> None:
     """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
-    from .run import ExtractOptions
+    from .request import ExtractOptions
+
+    asked = ExtractOptions(catalog=catalog, **options)
+    if plan:
+        from .plan import plan as make_plan
+
+        click.echo(make_plan(asked, rows))
+        return
+    if rows:
+        raise C3Error("--rows goes with --plan; --limit extracts only the first rows of each split")
     from .run import extract as run
 
-    click.echo(run(ExtractOptions(catalog=catalog, **options)))
+    click.echo(run(asked))
 
 
 @click.command()
 @click.argument("cache")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def inspect(cache: str, as_json: bool) -> None:
+@click.option("--channels", is_flag=True, help="Read all maps: mean, maximum and zero share of every channel.")
+@click.option(
+    "--check-images", type=click.IntRange(min=1), metavar="N", help="Extract N random rows again and compare."
+)
+def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None) -> None:
     """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
     from .inspect import inspect_store
 
-    click.echo(inspect_store(cache, as_json))
+    click.echo(inspect_store(cache, as_json, channels))
+    if check_images:
+        from .spotcheck import check_images as check
+
+        click.echo(check(cache, check_images), err=as_json)
+
+
+@click.command()
+@click.argument("cache")
+@click.option("--repair", is_flag=True, help="Extract broken shards again, write broken tables again.")
+def verify(cache: str, repair: bool) -> None:
+    """Read every byte of a store: checksums, counts, labels, statuses. Names what is broken."""
+    from .verify import verify as run
+
+    click.echo(run(cache, repair))
+
+
+@click.command()
+@click.argument("caches", nargs=-1, required=True)
+@click.option("--out", required=True, help="The new store: a path or an fsspec URL.")
+def merge(caches: tuple[str, ...], out: str) -> None:
+    """Join stores: the parts of one extraction, or different images and splits made in the same way."""
+    from .grow import merge as run
+
+    click.echo(run(caches, out))
 
 
 @click.group()
@@ -111,4 +150,4 @@ def catalog_check(path: Path | None, name: str) -> None:
         raise C3Error(f"data set {name} is not complete; place the missing files and run: c3 catalog check {name}")
 
 
-COMMANDS = (extract, inspect, catalog)
+COMMANDS = (extract, inspect, verify, merge, catalog)

@@ -12,10 +12,52 @@ import numpy as np
 from .cache import GRID, FeatureCache, Status
 
 
-def inspect_store(path: Path | str, as_json: bool = False) -> str:
-    """Describe a store as aligned text, or as json with the same content."""
-    content = describe(FeatureCache.open(path))
+def inspect_store(path: Path | str, as_json: bool = False, channels: bool = False) -> str:
+    """Describe a store as aligned text, or as json with the same content; `channels` reads all maps for statistics."""
+    cache = FeatureCache.open(path)
+    content = describe(cache)
+    if channels:
+        content["channels"] = channel_statistics(cache)
     return json.dumps(content, indent=2) if as_json else _text(content)
+
+
+def channel_statistics(cache: FeatureCache) -> dict[str, dict[str, list[float]]]:
+    """Level -> mean, max and zero share of every channel over the readable rows, and the int8 error bound.
+
+    `bound` is half the largest step of the channel: no stored value is further than that from what was extracted.
+    """
+    import dask
+    import dask.array as da
+
+    usable = {split: cache.status(split) == Status.OK for split in cache.splits}
+    count = sum(int(rows.sum()) for rows in usable.values()) * GRID * GRID
+    found = {}
+    for level in cache.levels:
+        parts = []
+        for split in cache.splits:
+            chunks = (cache.layout.shard_rows, -1, -1, -1)
+            maps = da.from_array(cache.maps(split, level.name), chunks=chunks, name=False)
+            # rows that failed are zero maps: they add nothing to a sum and are taken out of the zeros
+            parts.append((maps.sum((0, 2, 3), "float64"), maps.max((0, 2, 3)), (maps == 0).sum((0, 2, 3))))
+        with dask.config.set(scheduler="threads"):
+            sums, highs, zeros = (np.stack(values) for values in zip(*dask.compute(*parts), strict=True))
+        failed = sum(int((~rows).sum()) for rows in usable.values()) * GRID * GRID
+        found[level.name] = {
+            "mean": (sums.sum(0) / max(count, 1)).tolist(),
+            "max": highs.max(0).astype(float).tolist(),
+            "zeros": ((zeros.sum(0) - failed) / max(count, 1)).tolist(),
+            "bound": _bounds(cache, level.name),
+        }
+    return found
+
+
+def _bounds(cache: FeatureCache, level: str) -> list[float]:
+    if cache.layout.dtype != "int8":
+        return []
+    steps = [
+        cache.maps(split, level).scales[shard][:, 0] for split in cache.splits for shard in range(cache.shards(split))
+    ]
+    return (np.max(steps, axis=0) / 2).astype(float).tolist()
 
 
 def describe(cache: FeatureCache) -> dict[str, Any]:
@@ -58,7 +100,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
 
 
 def _text(content: dict[str, Any]) -> str:
-    config, classes = content["config"], content["classes"]
+    config, classes, layout = content["config"], content["classes"], content["layout"]
     levels = [f"{name} {'x'.join(map(str, shape))}" for name, shape in content["levels"].items()]
     ratio = content["bytes_stored"] / content["bytes_raw"]
     lines = [
@@ -69,7 +111,8 @@ def _text(content: dict[str, Any]) -> str:
         f"word vectors of {classes['d_w']} (mean norm {classes['mean_vector_norm']})",
         f"backbone  {config['backbone']}, weights {content['provenance']['weights']} "
         f"(sha256 {config['weights_sha256'][:16]})",
-        f"levels    {', '.join(levels)}, float16",
+        f"levels    {', '.join(levels)}, {layout['dtype']}, codec {layout['codec']}, "
+        f"shards of {layout['shard_rows']} rows, chunks of {layout['chunk_rows']}",
         f"size      {content['bytes_stored'] / 1e6:,.1f} MB stored, {content['bytes_raw'] / 1e6:,.1f} MB raw, "
         f"ratio {ratio:.2f}",
         f"created   {content['provenance']['created']}",
@@ -80,5 +123,11 @@ def _text(content: dict[str, Any]) -> str:
             f"{name:<9} {split['rows']:,} rows ({statuses}), "
             f"{split['shards'] - split['pending_shards']} of {split['shards']} shards, "
             f"{split['positives']:,} positive and {split['negatives']:,} verified negative labels"
+        )
+    for name, values in content.get("channels", {}).items():
+        bound = f", int8 error at most {max(values['bound']):,.3g}" if values["bound"] else ""
+        lines.append(
+            f"{name:<9} mean {np.mean(values['mean']):,.4g}, max {max(values['max']):,.4g}, "
+            f"zeros {100 * np.mean(values['zeros']):.1f} %, {np.sum(np.array(values['max']) == 0)} dead channels{bound}"
         )
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numcodecs
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
@@ -31,6 +32,11 @@ class Codec:
 
     compressor: Any  # a zarr.codecs codec; None stores plain bytes
     decompress: Decompress
+    numcodec: Any = None  # the same compressor as numcodecs has it
+
+    def packed_bytes(self, values: np.ndarray) -> int:
+        """How many bytes these values take, checksums aside."""
+        return values.nbytes if self.numcodec is None else len(self.numcodec.encode(np.ascontiguousarray(values)))
 
 
 def _plain(source: np.ndarray, out: np.ndarray) -> None:
@@ -39,11 +45,12 @@ def _plain(source: np.ndarray, out: np.ndarray) -> None:
 
 def _blosc(cname: str, clevel: int, shuffle: str) -> Codec:
     codec = BloscCodec(cname=cname, clevel=clevel, shuffle=shuffle, blocksize=BLOSC_BLOCK)
-    return Codec(codec, numcodecs.blosc.decompress)
+    same = numcodecs.Blosc(cname, clevel, getattr(numcodecs.Blosc, shuffle.upper()), BLOSC_BLOCK)
+    return Codec(codec, numcodecs.blosc.decompress, same)
 
 
 CODECS = {
-    "zstd": Codec(ZstdCodec(level=1), numcodecs.zstd.decompress),
+    "zstd": Codec(ZstdCodec(level=1), numcodecs.zstd.decompress, numcodecs.Zstd(1)),
     "zstd-shuffle": _blosc("zstd", 1, "shuffle"),
     "zstd-bitshuffle": _blosc("zstd", 1, "bitshuffle"),
     "lz4": _blosc("lz4", 5, "noshuffle"),

@@ -44,7 +44,7 @@ class LevelMaps:
 
     def __init__(self, reader: ChunkReader, scales: ShardScales) -> None:
         files = reader.files
-        self._reader, self._scales = reader, scales
+        self._reader, self.scales = reader, scales
         self._size, self._rows = files.layout.chunk_rows, files.rows
         self._chunks_per_shard = files.layout.shard_rows // self._size
         self._stored = np.dtype(files.layout.dtype)
@@ -57,7 +57,7 @@ class LevelMaps:
 
     def read_chunk(self, chunk: int, out: np.ndarray) -> None:
         """Decode one chunk into `out`, C-contiguous (rows of the chunk, channels, 7, 7) of `self.dtype`."""
-        scale = self._scales[chunk // self._chunks_per_shard]
+        scale = self.scales[chunk // self._chunks_per_shard]
         plain = self._stored == self.dtype and scale[0, 0] == 1
         stored = out if plain else np.empty(out.shape, self._stored)
         self._reader.read(chunk, stored)

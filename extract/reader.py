@@ -67,9 +67,7 @@ class ChunkReader:
             _check(data, f"chunk {place}")
             self._decompress(data[:-CRC], whole)
         except FileNotFoundError as error:
-            raise C3Error(
-                f"{self._named(shard)} is missing, lost or not extracted yet; {remedy(self.files.storage)}"
-            ) from error
+            raise C3Error(self._named(shard, "is missing, lost or not extracted yet")) from error
         except (ValueError, RuntimeError) as error:  # the decompressors raise RuntimeError
             raise C3Error(self._named(shard, f"is damaged ({error})")) from error
         if whole is not out:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from .cache import GRID, FeatureCache, Layout, Level
 from .catalog import Catalog
 from .datasets import read_manifest
 from .manifest import Manifest
+from .skeleton import arrays_of
 from .storage import open_storage
 
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
@@ -55,7 +56,8 @@ class ExtractOptions:
         kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype")
         values = {name: getattr(self, name) for name in kept}
         catalog = str(self.catalog.resolve()) if self.catalog else None
-        return values | {"catalog": catalog, "splits": list(self.splits)}
+        weights = str(Path(self.weights).resolve()) if Path(self.weights).is_file() else self.weights
+        return values | {"catalog": catalog, "weights": weights, "splits": list(self.splits)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
@@ -83,12 +85,17 @@ class Request:
     def rows(self) -> int:
         return sum(len(split) for split in self.manifest.splits.values())
 
-    def layout(self) -> Layout:
-        """The layout of a new store."""
+    def layout(self, rows: int | None = None) -> Layout:
+        """The layout of a new store of so many rows (default: those of the data set)."""
         options = self.options
-        shard_rows = options.shard_rows or (256 if self.rows <= BIG else 1024)
+        shard_rows = options.shard_rows or (256 if (rows or self.rows) <= BIG else 1024)
         chunk_rows = options.chunk_rows or min(64, shard_rows)
         return Layout(chunk_rows, shard_rows, options.dtype, options.codec or "auto")
+
+    def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
+        """The arrays of its store, as skeleton.py writes them."""
+        splits = {name: split.rows for name, split in self.manifest.splits.items()}
+        return arrays_of(self.levels, layout, self.manifest.classes, splits)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
@@ -141,7 +148,8 @@ def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
 def open_or_create(request: Request) -> FeatureCache:
     """The store of a request: the one that is there when it was made by the same request, else a new one."""
     options = request.options
-    if not open_storage(options.out).exists() or options.overwrite:
+    fresh = options.overwrite or not open_storage(options.out).exists()
+    if fresh and not options.retry_failed:
         require_space(request)
         return create(request, options.out, request.config())
     cache = FeatureCache.open(options.out, mode="r+")
@@ -200,11 +208,6 @@ def require_space(request: Request) -> None:
             f"{raw / 1e9:,.1f} GB raw), {free / 1e9:,.1f} GB are free; see c3 extract --plan, or use --dtype int8 "
             "or another --out"
         )
-
-
-def with_splits(request: Request, splits: dict[str, Any]) -> Request:
-    """The same request over other rows."""
-    return replace(request, manifest=replace(request.manifest, splits=splits))
 
 
 def _git_commit() -> str | None:

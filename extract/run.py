@@ -14,6 +14,7 @@ from ..errors import C3Error
 from ..progress import progress
 from .cache import FeatureCache, Status
 from .cluster import Cluster, WorkerSetup
+from .grow import UNKNOWN, append
 from .manifest import Manifest
 from .request import ExtractOptions, Request, open_or_create, prepare
 from .shard import Report, ShardTask, ShardWorker
@@ -30,7 +31,10 @@ def extract(options: ExtractOptions) -> str:
     """
     request = prepare(options)
     with _engine(request) as engine:  # a cluster that does not answer is found out before the store is touched
-        cache = open_or_create(request)
+        if options.append:
+            request, cache = append(request)
+        else:
+            cache = open_or_create(request)
         if options.retry_failed:
             wanted = {split: failed_shards(cache, split) for split in cache.splits}
         else:
@@ -108,6 +112,11 @@ def tasks_of(
             rows = cache.shard_rows(split, shard)
             where = slice(rows.start, rows.stop)
             was_ok = None if ok is None else ok[where]
+            if (source.path[where] == UNKNOWN).any():
+                raise C3Error(
+                    f"{cache.location}: shard {shard} of {split} is to be made again, and this data set does not say "
+                    "where its pictures are; give --append with the one that has them"
+                )
             tasks.append(ShardTask(split, shard, manifest.root, source.path[where], source.rows.crop[where], was_ok))
     return tasks
 

@@ -30,6 +30,7 @@ TABLE_CHUNK = 2**20  # entries of a row table in one file
 # Every chunk of a written shard gets a file, so that "no file" can never mean "all zeros".
 ALWAYS_STORE = {"write_empty_chunks": True}
 CHECKED = [Crc32cCodec()]
+GROUP_METADATA = json.dumps({"attributes": {}, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
 
 
 def arrays_of(
@@ -78,7 +79,7 @@ def write_skeleton(storage: Storage, attrs: Mapping[str, Any], arrays: Mapping[s
     """Write all arrays and, last of all, the attributes that make the folder a store."""
     group = zarr.open_group(storage.zarr_store(), mode="w", zarr_format=3)
     write_arrays(group, arrays)
-    write_attributes(storage, seal(storage, attrs))
+    write_attributes(storage, seal(storage, attrs, sorted(storage.sizes().keys() - {"zarr.json", "classes/zarr.json"})))
 
 
 def write_attributes(storage: Storage, attrs: Mapping[str, Any]) -> None:
@@ -88,11 +89,25 @@ def write_attributes(storage: Storage, attrs: Mapping[str, Any]) -> None:
     group.attrs.put(dict(attrs))
 
 
-def seal(storage: Storage, attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes with the sha256 of every file that is there now, and their own checksum."""
-    keys = sorted(key for key in storage.sizes() if key not in ("zarr.json", "classes/zarr.json") and "/." not in key)
+def seal(storage: Storage, attrs: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The attributes with the sha256 of the files `keys`, and their own checksum."""
     sealed = dict(attrs) | {"sealed": {key: hashlib.sha256(storage.read(key)).hexdigest() for key in keys}}
     return sealed | {"checksum": attributes_checksum(sealed)}
+
+
+def write_again(
+    storage: Storage, attrs: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]], keys: Iterable[str]
+) -> None:
+    """Write sealed files again, whole arrays and group metadata; the maps of an array stay."""
+    group = zarr.open_group(storage.zarr_store(), mode="r+", zarr_format=3)
+    for key in keys:
+        path = next((path for path in arrays if key.startswith(f"{path}/")), None)
+        if path is None:  # a group's metadata says only that it is one
+            storage.write(key, GROUP_METADATA)
+            continue
+        storage.delete(f"{path}/zarr.json")
+        write_arrays(group, {path: arrays[path]})
+    write_attributes(storage, seal(storage, attrs, attrs["sealed"]))
 
 
 def attributes_checksum(attrs: Mapping[str, Any]) -> str:
@@ -101,16 +116,18 @@ def attributes_checksum(attrs: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def broken_seals(storage: Storage, sealed: Mapping[str, str]) -> Iterable[str]:
-    """Sealed files that are lost or changed, in words."""
+def broken_seals(storage: Storage, sealed: Mapping[str, str]) -> dict[str, str]:
+    """Key -> what is wrong, for every sealed file that is lost or changed."""
+    broken = {}
     for key, expected in sealed.items():
         try:
             found = hashlib.sha256(storage.read(key)).hexdigest()
         except FileNotFoundError:
-            yield f"{key} is missing"
+            broken[key] = f"{key} is missing"
             continue
         if found != expected:
-            yield f"{key} is damaged (sha256 {found[:12]}, sealed {expected[:12]})"
+            broken[key] = f"{key} is damaged (sha256 {found[:12]}, sealed {expected[:12]})"
+    return broken
 
 
 def create_store(

@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
@@ -75,9 +75,9 @@ class Storage:
         """Write one file whole."""
         raise NotImplementedError
 
-    def adopt(self, source: Storage, key: str) -> None:
-        """Take over a finished file of another store without changing it: linked where possible, else copied."""
-        self.write(key, bytes(source.read(key)))
+    def adopt(self, source: Storage, theirs: str, key: str) -> None:
+        """Take over a finished file of another store as `key`: linked where possible, else copied."""
+        self.write(key, bytes(source.read(theirs)))
 
     def flush(self, keys: Sequence[str]) -> None:
         """Return when these files would survive a power cut."""
@@ -101,9 +101,6 @@ class LocalStorage(Storage):
         self.path = path
         self.location = str(path)
         self.address = str(path.absolute())
-        self._lock_file: int | None = None
-        self._held: set[int] = set()
-        self._guard = threading.Lock()
 
     def zarr_store(self, read_only: bool = False) -> Store:
         return LocalStore(self.path, read_only=read_only)
@@ -153,16 +150,16 @@ class LocalStorage(Storage):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path / prefix)
 
-    def adopt(self, source: Storage, key: str) -> None:
+    def adopt(self, source: Storage, theirs: str, key: str) -> None:
         if not isinstance(source, LocalStorage):
-            super().adopt(source, key)
+            super().adopt(source, theirs, key)
             return
         target = self.path / key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source.path / key, target)  # files are replaced, never changed in place: sharing one is safe
+            os.link(source.path / theirs, target)  # files are replaced, never changed in place: sharing one is safe
         except OSError:  # another disk, or a file system without links
-            shutil.copyfile(source.path / key, target)
+            shutil.copyfile(source.path / theirs, target)
 
     def flush(self, keys: Sequence[str]) -> None:
         for path in {self.path / key for key in keys} | {(self.path / key).parent for key in keys}:
@@ -174,20 +171,13 @@ class LocalStorage(Storage):
 
     @contextlib.contextmanager
     def claim(self, number: int) -> Iterator[bool]:
-        with self._guard:
-            if self._lock_file is None:
-                self._lock_file = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-            # locks of one process never exclude each other: its own claims are kept here
-            free = number not in self._held and _lock(self._lock_file, number)
-            if free:
-                self._held.add(number)
+        lock = _Lock.of(self.path / LOCK_FILE)
+        free = lock.take(number)
         try:
             yield free
         finally:
             if free:
-                with self._guard:
-                    self._held.discard(number)
-                    fcntl.lockf(self._lock_file, fcntl.LOCK_UN, 1, number)
+                lock.give(number)
 
     def free_bytes(self) -> int | None:
         folder = self.path
@@ -196,12 +186,44 @@ class LocalStorage(Storage):
         return shutil.disk_usage(folder).free
 
 
-def _lock(file: int, number: int) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-    except (BlockingIOError, PermissionError):  # the two answers that POSIX allows for "held by another process"
-        return False
-    return True
+class _Lock:
+    """Bytes of a lock file that this process holds. One for each file: POSIX drops all locks of a process on a file
+    when any descriptor of it is closed, and never makes a process exclude itself."""
+
+    _open: ClassVar[dict[Path, _Lock]] = {}
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._held: set[int] = set()
+
+    @classmethod
+    def of(cls, path: Path) -> _Lock:
+        """The lock of a file; a store that was replaced since has a new file."""
+        path = path.absolute()
+        with cls._guard:
+            known = cls._open.get(path)
+            if known is None or not path.exists() or not os.path.samestat(os.fstat(known._file), path.stat()):
+                known = cls._open[path] = cls(path)
+            return known
+
+    def take(self, number: int) -> bool:
+        """Hold byte `number`; False while anyone else does, in this process or another."""
+        with self._guard:
+            if number in self._held:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            except (BlockingIOError, PermissionError):  # the two answers that POSIX allows for "held by another"
+                return False
+            self._held.add(number)
+            return True
+
+    def give(self, number: int) -> None:
+        """Let go of byte `number`."""
+        with self._guard:
+            self._held.discard(number)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 class RemoteStorage(Storage):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from c3.extract.cache import FeatureCache, Layout, Level
+from c3.extract.request import ExtractOptions
 from c3.extract.rows import Classes, Rows, SparseLabels
 from PIL import Image
 
@@ -18,15 +20,39 @@ PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "dark red": (90, 10, 10)}
 @pytest.fixture
 def table_dataset(tmp_path: Path) -> Path:
     """Twelve plain pictures, their labels and vectors, and the `catalog.yaml` that declares them as `tiny`."""
-    root = tmp_path / "tiny"
+    return _draw_table(tmp_path / "tiny", 12)
+
+
+@pytest.fixture(scope="session")
+def draw_table() -> Callable[[Path, int], Path]:
+    """draw_table(root, count) -> root: the same data set with as many pictures as a test needs."""
+    return _draw_table
+
+
+@pytest.fixture(scope="session")
+def small_extraction(draw_table: Callable[[Path, int], Path]) -> Callable[..., ExtractOptions]:
+    """small_extraction(folder, count, ...) -> options that extract so many drawn pictures, in shards of two."""
+
+    def make(folder: Path, count: int, **settings: Any) -> ExtractOptions:
+        root = draw_table(folder / "tiny", count)
+        return ExtractOptions(
+            "tiny", "squeezenet1_1", "random:0", folder / "f.zarr", root / "catalog.yaml",
+            batch_size=2, chunk_rows=1, shard_rows=2, device="cpu", **settings,
+        )  # fmt: skip
+
+    return make
+
+
+def _draw_table(root: Path, count: int) -> Path:
+    """Write a table data set of so many pictures: half train, a quarter val, a quarter test."""
     (root / "images").mkdir(parents=True)
     lines = ["image_path,labels,split"]
     rng = np.random.default_rng(0)
-    for number in range(12):
+    for number in range(count):
         name = list(PAINTS)[number % 3]
         pixels = np.clip(np.array(PAINTS[name]) + rng.integers(-20, 20, (40, 50, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{number:02d}.png")
-        lines.append(f"{number:02d}.png,{name},{('train', 'train', 'val', 'test')[number // 3]}")
+        lines.append(f"{number:02d}.png,{name},{('train', 'train', 'val', 'test')[4 * number // count]}")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     (root / "unseen.txt").write_text("dark red\n")
     (root / "vectors.txt").write_text(
@@ -53,7 +79,8 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         d_w: int = 6,
         levels: dict[str, int] | None = None,
         name: str = "store.zarr",
-        dtype: str = "float16",
+        layout: Layout = Layout(chunk_rows=8, shard_rows=16),
+        prefix: str = "",
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
@@ -62,16 +89,22 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         splits = {}
         for split, count in (("train", rows), ("val", 6), ("test", 10)):
             labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))
-            ids = np.array([f"{split}{row}" for row in range(count)])
+            ids = np.array([f"{prefix}{split}{row}" for row in range(count)])
             splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels)
         cache = FeatureCache.create(
             tmp_path / name,
-            config={"dataset": "tiny", "labelling": labelling, "backbone": "none", "weights_sha256": "0" * 64},
+            config={
+                "dataset": "tiny",
+                "labelling": labelling,
+                "backbone": "none",
+                "weights_sha256": "0" * 64,
+                "manifest_sha256": f"{prefix}{rows}",
+            },
             provenance={"weights": "random:1", "created": "2026-01-01"},
             levels=tuple(Level(level, count) for level, count in channels.items()),
             classes=classes,
             splits=splits,
-            layout=Layout(chunk_rows=8, shard_rows=16, dtype=dtype),
+            layout=layout,
         )
         for split in cache.splits:
             for shard in range(cache.shards(split)):

@@ -14,9 +14,9 @@ SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  #
 
 # Inside a folder a file imports only files that stand further down in its list.
 ORDER = {
-    "extract": ["commands", "run", "cluster", "request", "datasets", "inspect", "shard", "catalog", "wordvectors",
-                "manifest", "crops", "backbones", "pyramid", "cache", "skeleton", "maps", "reader", "quantise",
-                "layout", "rows", "storage"],
+    "extract": ["commands", "verify", "run", "cluster", "grow", "plan", "spotcheck", "request", "datasets", "inspect",
+                "shard", "catalog", "wordvectors", "manifest", "crops", "backbones", "pyramid", "cache", "shards",
+                "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table"],
     "train": ["commands", "run", "loop", "batches", "registry", "recipes", "methods", "encoder", "attention", "losses",
               "runs"],
@@ -25,7 +25,8 @@ ORDER = {
 }  # fmt: skip
 
 # What a command may call: the front doors, and the tools that are complete in one file.
-DOORS = ("extract.run", "extract.inspect", "extract.catalog", "train.run", "evaluate.run")
+DOORS = ("extract.run", "extract.request", "extract.plan", "extract.verify", "extract.grow", "extract.spotcheck",
+         "extract.inspect", "extract.catalog", "train.run", "evaluate.run")  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

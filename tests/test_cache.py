@@ -66,7 +66,7 @@ def test_a_zero_map_is_stored_and_a_lost_one_is_an_error(tmp_path: Path) -> None
     cache.write_shard("train", 0, maps(2, 0.0), np.ones(2, np.uint8))
     assert not cache.read("train", "p8", 0, 2).any()
     next((tmp_path / "s.zarr/train/pyramid/p8/c").rglob("0/0/0/0")).unlink()
-    with pytest.raises(C3Error, match="shard 0 of train/pyramid/p8 is missing"):
+    with pytest.raises(C3Error, match="shard 0 of train/pyramid/p8 is missing, lost"):
         cache.read("train", "p8", 0, 2)
 
 

@@ -197,3 +197,42 @@ def test_the_environment_moves_the_built_in_data(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("C3_DATA", str(tmp_path / "elsewhere"))
     assert Catalog().dataset("demo").root == tmp_path / "elsewhere/demo"
     assert os.environ["C3_DATA"] not in str(Catalog().dataset("demo").catalog)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_is_close_and_recorded(options: ExtractOptions, precision: str) -> None:
+    extract(options)
+    lower = ExtractOptions(**(vars(options) | {"out": options.out.with_name("low.zarr"), "precision": precision}))
+    extract(lower)
+    assert FeatureCache.open(lower.out).config["precision"] == precision
+    assert "precision" not in FeatureCache.open(options.out).config
+    exact, low = contents(options.out), contents(lower.out)
+    for name in exact:
+        if "/p" in name:
+            apart = np.abs(exact[name].astype(np.float32) - low[name].astype(np.float32))
+            assert 0 < apart.max() < 0.05 * exact[name].max()
+
+
+def test_features_beyond_float16_are_extracted(options: ExtractOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from c3.extract.backbones import Backbone
+
+    forward = Backbone.forward
+
+    def loud(self: Backbone, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        levels = forward(self, pixels)
+        return levels | {"p8": levels["p8"] * 1e6}
+
+    extract(options)
+    monkeypatch.setattr(Backbone, "forward", loud)
+    big = ExtractOptions(**(vars(options) | {"out": options.out.with_name("big.zarr")}))
+    extract(big)
+    plain, scaled = contents(options.out), contents(big.out)
+    assert scaled["train/p8"].dtype == np.float32
+    np.testing.assert_allclose(scaled["train/p8"], plain["train/p8"].astype(np.float32) * 1e6, rtol=3e-3, atol=2e4)
+    np.testing.assert_array_equal(scaled["train/p16"], plain["train/p16"])
+    monkeypatch.setattr(
+        Backbone, "forward", lambda self, pixels: {k: v * np.inf for k, v in forward(self, pixels).items()}
+    )
+    with pytest.raises(C3Error, match="features of level p4 hold NaN or infinity"):
+        extract(ExtractOptions(**(vars(options) | {"out": options.out.with_name("nan.zarr")})))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c3.extract.cache import FeatureCache, Status
+from c3.extract.cache import FeatureCache, Layout, Status
 
 Make = Callable[..., FeatureCache]
 PAGE = Path(__file__).resolve().parents[1] / "docs/reading.md"
@@ -34,7 +34,7 @@ def test_block_of_the_page(
 ) -> None:
     for library in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
         pytest.importorskip(library)
-    cache = make_cache(ROWS, name="features.zarr", dtype=dtype)
+    cache = make_cache(ROWS, name="features.zarr", layout=Layout(8, 16, dtype))
     fail_row(cache)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -128,12 +128,9 @@ def test_training_learns(make_cache: Make, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows(make_cache: Make, tmp_path: Path) -> None:
-    cache = make_cache()
-    maps = {level.name: cache.read("train", level.name, 0, 16) for level in cache.levels}
-    maps["p8"][1] = np.nan
-    cache.write_shard("train", 0, maps, np.ones(16, np.uint8))
-    with pytest.raises(C3Error, match=r"loss is nan at step \d+ of epoch 0 \(rows .*\b\d+"):
-        train(options(cache, tmp_path))
+    # a store cannot hold NaN: steps that are far too large make the loss overflow
+    with pytest.raises(C3Error, match=r"loss is (nan|inf) at step \d+ of epoch \d \(rows .*\b\d+"):
+        train(options(make_cache(), tmp_path, lr=1e30))
     assert not list_runs(tmp_path / "runs")[0].finished
 
 
@@ -153,7 +150,7 @@ def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_
             train(options(cache, tmp_path, **settings))
     with pytest.raises(C3Error, match="Did you mean 'c3-released'"):
         train(TrainOptions(cache.path, "c3-release", tmp_path / "runs"))
-    FeatureCache.open(cache.path, mode="r+")._array("val", "done")[0] = 0
+    FeatureCache.open(cache.path, mode="r+").forget_shard("val", 0)
     with pytest.raises(C3Error, match="not complete"):
         train(options(cache, tmp_path))
     assert not (tmp_path / "runs").exists()

@@ -1,0 +1,89 @@
+"""How much of the bare backbone is left when pictures are decoded, packed and written around it?
+
+Rounds of both are interleaved in one process: (a) the backbone alone on batches that are in memory already, (b) the
+whole extraction of the same pictures into a new store. The ratio b / a is the figure; rates depend on the machine.
+
+    python benchmarks/extraction.py --catalog CATALOG --dataset NAME --backbone vgg19 --weights FILE --images 256
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from c3.extract.backbones import INPUT_SIZE
+from c3.extract.crops import load_crop
+from c3.extract.request import ExtractOptions, Request, open_or_create, prepare
+from c3.extract.run import tasks_of
+from c3.extract.shard import Report, ShardWorker
+
+
+def bare(request: Request, batches: list[torch.Tensor]) -> float:
+    """Seconds of the backbone over batches in memory, results fetched."""
+    device = request.backbone.mean.device
+    start = time.perf_counter()
+    for batch in batches:
+        for level in request.backbone(batch.to(device)).values():
+            level.cpu()
+    return time.perf_counter() - start
+
+
+def whole(request: Request) -> tuple[float, Report]:
+    """Seconds of decoding, computing, packing and writing into a new store, and the report of its phases."""
+    cache = open_or_create(request)
+    tasks = tasks_of(request.manifest, cache, {split: cache.pending(split) for split in cache.splits})
+    report = Report()
+    start = time.perf_counter()
+    for done in ShardWorker(request.backbone, cache, request.options.batch_size).run(tasks, lambda rows, failed: None):
+        report.add(done)
+    return time.perf_counter() - start, report
+
+
+@click.command()
+@click.option("--catalog", type=click.Path(path_type=Path))
+@click.option("--dataset", default="demo")
+@click.option("--backbone", default="squeezenet1_1")
+@click.option("--weights", default="random:0")
+@click.option("--images", default=256)
+@click.option("--batch-size", default=32)
+@click.option("--device", default="auto")
+@click.option("--dtype", default="float16")
+@click.option("--rounds", default=3)
+@click.option("--quick", is_flag=True, help="A run that only shows that it works.")
+def main(images: int, rounds: int, quick: bool, **options: object) -> None:
+    """Print the rates of both, round by round, and the ratio of their medians."""
+    images, rounds = (16, 1) if quick else (images, rounds)
+    folder = Path(tempfile.mkdtemp(prefix="c3-extraction-"))
+    try:
+        asked = ExtractOptions(**options, splits=("train",), limit=images, out=folder / "f.zarr", overwrite=True)
+        request = prepare(asked)
+        split = request.manifest.splits["train"]
+        crops = [load_crop(request.manifest.root / str(split.path[r]), split.rows.crop[r], INPUT_SIZE).pixels
+                 for r in range(len(split))]  # fmt: skip
+        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+        batches = list(pixels.split(asked.batch_size))
+        bare(request, batches[:1])
+        rates = []
+        for number in range(rounds):
+            alone = len(split) / bare(request, batches)
+            seconds, report = whole(request)
+            rates.append((alone, len(split) / seconds))
+            click.echo(f"round {number + 1}: backbone alone {alone:.2f}, extraction {rates[-1][1]:.2f} images/s"
+                       f" ({report.shares()})")  # fmt: skip
+        alone, together = np.median(rates, axis=0)
+        click.echo(
+            f"{asked.backbone}, {len(split)} images, batches of {asked.batch_size}, {asked.dtype}, "
+            f"{request.backbone.mean.device}, {torch.get_num_threads()} threads: extraction is "
+            f"{together / alone:.3f} of the backbone alone (medians of {rounds})"
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

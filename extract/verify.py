@@ -1,0 +1,196 @@
+"""Reads every byte of a store and says what is broken; mends what can be mended.
+
+What never changes (metadata, classes, row tables) is compared with its seal; every finished shard is decoded, checksums
+included. Lost or damaged shards are extracted again, tables and metadata are written again from the data set.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import C3Error
+from ..progress import progress
+from .cache import FeatureCache, Status
+from .request import ExtractOptions, prepare
+from .run import extract
+from .skeleton import broken_seals, second_copy, write_again
+from .storage import LOCK_FILE, Storage, open_storage, remedy
+
+LOG = logging.getLogger("c3")
+SHOWN = 20  # findings told one by one
+ROOT = {"zarr_format": 3, "node_type": "group"}  # all that a group's metadata holds beside its attributes
+
+
+def verify(path: str | Path, repair: bool = False) -> str:
+    """Check a store and return a summary; with `repair` mend what is broken.
+
+    The checks stand on each other: attributes, then sealed files, then shards. Raises C3Error that names what is broken
+    when something is and `repair` was not asked for, or could not help.
+    """
+    mended = _mend_attributes(open_storage(path), repair)
+    cache = FeatureCache.open(path, mode="r+" if repair else "r")
+    mended += _mend_sealed(cache, repair)
+    cache = FeatureCache.open(path, mode="r+" if repair else "r")
+    mended += _mend_wide(cache, repair)
+    contradictions = list(_table_faults(cache))
+    if contradictions:
+        raise C3Error(f"{path}: {contradictions[0]}; its tables contradict each other, which nothing here can mend")
+    mended += _mend_leftovers(cache, repair)
+
+    broken = shard_faults(cache)
+    _tell(cache, [f"{split} shard {shard}: {fault}" for (split, shard), fault in broken.items()], repair)
+    if broken:
+        options = _as_it_was_made(cache)
+        for split, shard in broken:
+            cache.forget_shard(split, shard)
+        return f"{path}: {mended + len(broken)} findings mended, {len(broken)} shards made again. {extract(options)}"
+    state = f"is mended ({mended} findings)" if mended else "is sound"
+    shards = ", ".join(
+        f"{split} {cache.shards(split) - len(cache.pending(split))} of {cache.shards(split)} shards"
+        for split in cache.splits
+    )
+    return f"{path} {state}: {shards}; digest {cache.digest}"
+
+
+def _tell(cache: FeatureCache, findings: Sequence[str], repair: bool) -> int:
+    """Show findings and refuse to go on unless they are to be mended; returns their number."""
+    for line in findings[:SHOWN]:
+        LOG.warning("broken: %s", line)
+    if findings and not repair:
+        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise C3Error(f"{cache.location}: {findings[0]}{more}; {remedy(cache.storage)}")
+    return len(findings)
+
+
+def _as_it_was_made(cache: FeatureCache) -> ExtractOptions:
+    record = cache.attrs["provenance"].get("request")
+    if record is None:
+        raise C3Error(f"{cache.location} does not say how it was made, so that nothing of it can be made again")
+    return ExtractOptions.from_record(record, cache.location)
+
+
+def _mend_attributes(storage: Storage, repair: bool) -> int:
+    """Compare the two copies of the attributes; with `repair` write the broken one again from the other."""
+    copy = second_copy(storage)
+    try:
+        root = json.loads(bytes(storage.read("zarr.json")))
+    except (OSError, ValueError):
+        root = None
+    if copy is not None and root != ROOT | {"attributes": copy}:
+        fault = "zarr.json differs from the copy of its attributes in classes/zarr.json"
+    elif copy is None and storage.exists():
+        copy = FeatureCache.open(storage.location).attrs  # raises when these are no store, or broken too
+        fault = "classes/zarr.json is damaged: the second copy of the attributes"
+    else:
+        return 0
+    LOG.warning("broken: %s", fault)
+    if not repair:
+        raise C3Error(f"{storage.location}: {fault}; {remedy(storage)}")
+    for key, attributes in (("zarr.json", copy), ("classes/zarr.json", {"root": copy})):
+        storage.write(key, json.dumps(ROOT | {"attributes": attributes}, indent=2).encode())
+    return 1
+
+
+def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
+    """Find sealed files that changed; with `repair` write them again from the data set."""
+    broken = broken_seals(cache.storage, cache.attrs["sealed"])
+    _tell(cache, list(broken.values()), repair)
+    if broken:
+        request = prepare(_as_it_was_made(cache))
+        cache.require_config(request.config())
+        write_again(cache.storage, cache.attrs, request.skeleton(cache.layout), broken)
+    return len(broken)
+
+
+def _mend_wide(cache: FeatureCache, repair: bool) -> int:
+    """Find splits whose `wide` flags are damaged; with `repair` write them again from the scales."""
+    broken = {}
+    for split in cache.splits:
+        try:
+            cache.wide_levels(split)
+        except C3Error as error:
+            broken[split] = _fault(error, cache)
+    _tell(cache, list(broken.values()), repair)
+    for split in broken:
+        cache.mend_wide(split)
+    return len(broken)
+
+
+def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
+    """Find files that no store of this shape has, as a killed process leaves them; with `repair` delete them."""
+    known = {"zarr.json", "classes/zarr.json", LOCK_FILE, *cache.attrs["sealed"]}
+    for split in cache.splits:
+        known |= {f"{split}/wide/c/{level}" for level in range(len(cache.levels))}
+        for shard in range(cache.shards(split)):
+            known |= {f"{split}/done/c/{shard}", *cache.shard_keys(split, shard)}
+    strange = sorted(set(cache.storage.sizes()) - known)
+    _tell(cache, [f"{key} does not belong to a store" for key in strange], repair)
+    for key in strange:
+        cache.storage.delete(key)
+    return len(strange)
+
+
+def shard_faults(cache: FeatureCache) -> dict[tuple[str, int], str]:
+    """(split, shard) -> what is wrong, for every finished shard that is not whole. Decodes everything."""
+    tasks = []
+    for split in cache.splits:
+        pending = set(cache.pending(split))
+        tasks += [(split, shard) for shard in range(cache.shards(split)) if shard not in pending]
+    total = sum(len(cache.shard_rows(*task)) for task in tasks)
+    broken = {}
+    with ThreadPoolExecutor(cache.storage.parallel_reads) as pool, progress("verify", total, "rows") as bar:
+        for task, fault in zip(tasks, pool.map(lambda task: _shard_fault(cache, *task), tasks), strict=True):
+            if fault:
+                broken[task] = fault
+            bar.advance(len(cache.shard_rows(*task)), failed=bool(fault))
+    return broken
+
+
+def _fault(error: C3Error, cache: FeatureCache) -> str:
+    """What an error of the store says, without the store's name and the remedy."""
+    return str(error).removeprefix(f"{cache.location}: ").split("; mend it")[0]
+
+
+def _table_faults(cache: FeatureCache) -> Iterator[str]:
+    """Row counts and label bounds; the seal says that bytes are as written, this says that they make sense."""
+    for split in cache.splits:
+        rows = cache.rows(split)
+        table = cache.table(split)
+        labels = table.labels
+        counts = {"image_id": len(table.image_id), "crop": len(table.crop), "labels": len(labels)}
+        for name, count in counts.items():
+            if count != rows:
+                yield f"{split}/{name} has {count} rows, the split has {rows}"
+        if labels.indptr[0] != 0 or (np.diff(labels.indptr) < 0).any() or labels.indptr[-1] != len(labels.indices):
+            yield f"{split}/labels/indptr does not lead through its {len(labels.indices)} entries"
+        if len(labels.indices) and not 0 <= labels.indices.min() <= labels.indices.max() < len(cache.classes):
+            yield f"{split}/labels/indices is outside 0..{len(cache.classes) - 1}"
+        if not np.isin(labels.value, (-1, 1)).all():
+            yield f"{split}/labels/value holds other values than -1 and +1"
+
+
+def _shard_fault(cache: FeatureCache, split: str, shard: int) -> str | None:
+    """What is wrong with a finished shard; None when nothing is."""
+    rows = cache.shard_rows(split, shard)
+    try:
+        if cache.done_flag(split, shard) != 1:
+            return "its done flag is not 1"
+        status = cache.shard_status(split, shard)
+        failed = status != Status.OK
+        if not np.isin(status, [status for status in Status if status != Status.PENDING]).all():
+            return f"its status holds {sorted(set(status.tolist()))}"
+        for level in cache.levels:
+            maps = cache.maps(split, level.name)[rows.start : rows.stop]
+            if maps[failed].any():
+                return f"rows that failed have values in {level.name}"
+            if not np.isfinite(maps).all():
+                return f"{level.name} holds NaN or infinity"
+    except C3Error as error:
+        return _fault(error, cache)
+    return None

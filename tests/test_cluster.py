@@ -1,0 +1,169 @@
+"""The same store from several processes, whatever happens to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c3.errors import C3Error
+from c3.extract import cluster
+from c3.extract.cache import FeatureCache
+from c3.extract.run import ExtractOptions, extract
+
+# Processes with other numbers of threads may differ in the last bit of a sum.
+CLOSE = {"rtol": 2e-3, "atol": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
+) -> ExtractOptions:
+    """A store of 48 pictures in 24 shards, extracted by this process alone."""
+    options = small_extraction(tmp_path_factory.mktemp("cluster"), 48)
+    extract(options)
+    return options
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """dask sets OMP_NUM_THREADS for its workers in the environment of the process that starts them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[tuple[str, Callable[[], subprocess.Popen]]]:
+    """A scheduler of its own process, and a function that starts a worker for it."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+
+    def run(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], "--no-dashboard"]
+        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        return processes[-1]
+
+    address = f"tcp://127.0.0.1:{port}"
+    run("dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
+    yield address, lambda: run("dask_worker", address, "--nthreads", "1", "--no-nanny", "--memory-limit", "0")
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def assert_close(one: Path | str, other: Path | str) -> None:
+    found, expected = FeatureCache.open(one), FeatureCache.open(other)
+    found.require_complete()
+    assert found.digest == expected.digest
+    for split in expected.splits:
+        np.testing.assert_array_equal(found.status(split), expected.status(split))
+        for level in expected.levels:
+            np.testing.assert_allclose(
+                found.maps(split, level.name)[:], expected.maps(split, level.name)[:], err_msg=level.name, **CLOSE
+            )
+
+
+@pytest.mark.slow
+def test_workers_on_this_machine_make_the_same_store(finished: ExtractOptions, tmp_path: Path) -> None:
+    options = replace(finished, out=tmp_path / "w.zarr", workers=2)
+    assert "is complete" in extract(options)
+    assert_close(options.out, finished.out)
+    assert "Nothing to do" in extract(replace(options, workers=None))
+
+
+@pytest.mark.slow
+def test_workers_that_die_cost_their_shard_and_nothing_else(
+    finished: ExtractOptions, tmp_path: Path, scheduler: tuple[str, Callable[[], subprocess.Popen]]
+) -> None:
+    address, add_worker = scheduler
+    options = replace(finished, out=tmp_path / "d.zarr", scheduler=address)
+    workers = [add_worker(), add_worker()]
+    killed = []
+    rng = random.Random(0)
+    stop = threading.Event()
+
+    def kill_five() -> None:
+        while len(killed) < 5 and not stop.is_set():
+            done = len(list(options.out.glob("*/done/c/*")))
+            if done > 3 * len(killed):  # after every third shard, in the middle of the next ones
+                time.sleep(rng.uniform(0, 0.1))
+                victim = workers.pop(0)
+                workers.append(add_worker())
+                victim.send_signal(signal.SIGKILL)
+                killed.append(victim.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_five)
+    killer.start()
+    try:
+        said = extract(options)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 5
+    assert "is complete" in said
+    assert_close(options.out, finished.out)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(
+    finished: ExtractOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ANSWER_WITHIN", 1)
+    out = tmp_path / "none.zarr"
+    with pytest.raises(C3Error, match=r"tcp://127\.0\.0\.1:9 has no worker that answered within 1 s"):
+        extract(replace(finished, out=out, scheduler="tcp://127.0.0.1:9"))
+    assert not out.exists()
+
+
+def setup(finished: ExtractOptions, **changed: object) -> cluster.WorkerSetup:
+    from c3.extract.request import prepare
+
+    return replace(cluster.WorkerSetup.of(prepare(finished)), **changed)
+
+
+def test_a_worker_with_other_packages_or_weights_is_named(finished: ExtractOptions) -> None:
+    assert cluster.check_worker(setup(finished)) is None
+    versions = (("torch", "1.0"), ("numpy", "9"))
+    assert "here 1.0; numpy" in cluster.check_worker(setup(finished, versions=versions))
+    assert "has weights" in cluster.check_worker(setup(finished, weights_sha256="f" * 64))
+    assert "random:SEED" in cluster.check_worker(setup(finished, weights="random:x"))
+
+
+def test_a_setup_means_the_same_on_every_machine(finished: ExtractOptions) -> None:
+    from c3.extract.request import prepare
+
+    request = prepare(finished)
+    for out, expected in ((os.path.relpath(finished.out), str(finished.out)), ("s3://b/f.zarr", "s3://b/f.zarr")):
+        asked = replace(request, options=replace(finished, out=out))
+        assert cluster.WorkerSetup.of(asked).location == expected
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 24, 30])
+def test_parts_are_disjoint_and_together_everything(finished: ExtractOptions, parts: int) -> None:
+    from c3.extract.request import prepare
+    from c3.extract.run import part_of, tasks_of
+
+    cache = FeatureCache.open(finished.out)
+    wanted = {split: list(range(cache.shards(split))) for split in cache.splits}
+    tasks = tasks_of(prepare(finished).manifest, cache, wanted)
+    dealt = [part_of(tasks, (number, parts)) for number in range(1, parts + 1)]
+    assert sorted(
+        (task.split, task.shard) for part in dealt for task in part
+    ) == sorted((task.split, task.shard) for task in tasks)  # fmt: skip
+    sizes = [len(part) for part in dealt]
+    assert max(sizes) - min(sizes) <= len(cache.splits)
