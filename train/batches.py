@@ -80,7 +80,7 @@ class BatchStream:
         pools = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
         sizes = iter(batch_sizes(len(self.rows), self.batch_size))
         wanted, parts = next(sizes), []
-        with ThreadPoolExecutor(max_workers=1) as reader, ExitStack() as memory:
+        with ExitStack() as memory, ThreadPoolExecutor(max_workers=1) as reader:  # the reader ends first
             buffers = [memory.enter_context(self._memory()) for _ in pools[:2]]
             ahead = reader.submit(self._read, pools[0], buffers[0])
             for number, rows in enumerate(pools):
