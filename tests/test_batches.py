@@ -59,6 +59,16 @@ def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Ma
     assert sorted(seen_rows) == usable.tolist()
 
 
+def test_batches_keep_their_maps_while_pools_and_other_epochs_go_on(make_cache: Make) -> None:
+    cache = make_cache(rows=50)
+    truth = torch.from_numpy(cache.read("train", "p16", 0, 50))
+    stream = BatchStream(cache, "train", ["p16"], batch_size=7, seed=0, pool_rows=16)
+    kept = [batch for pair in zip(stream.epoch(0), stream.epoch(1), strict=True) for batch in pair]
+    next(stream.epoch(2))  # given up after one batch
+    kept += stream.epoch(3)
+    assert all(torch.equal(batch.levels["p16"], truth[batch.rows]) for batch in kept)
+
+
 def test_absent_labels_are_unknown_where_labels_are_verified(make_cache: Make) -> None:
     for labelling, absent in (("complete", -1), ("verified", 0)):  # the seen classes are 2, 3 and 4
         cache = make_cache(rows=4, labelling=labelling, name=f"{labelling}.zarr")

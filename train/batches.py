@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,14 @@ def epoch_pools(usable: np.ndarray, chunk_rows: int, pool_rows: int, seed: int, 
     return [rng.permutation(pool) for pool in pools]
 
 
+def batch_sizes(rows: int, batch_size: int) -> list[int]:
+    """The sizes of the batches of an epoch. A batch of one row has no batch statistics: it joins the one before."""
+    whole, rest = divmod(rows, batch_size)
+    if rest == 1 and whole:
+        return [batch_size] * (whole - 1) + [batch_size + 1]
+    return [batch_size] * whole + [rest] * (rest > 0)
+
+
 class BatchStream:
     """Batches of the rows of a split that can be trained on: readable images with a positive label of a seen class."""
 
@@ -56,6 +65,7 @@ class BatchStream:
         self.cache, self.split, self.levels = cache, split, tuple(levels)
         self.batch_size, self.seed, self.pool_rows = batch_size, seed, pool_rows
         self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
+        self._spare: list[dict[str, np.ndarray]] = []
         self._seen = np.flatnonzero(cache.classes.seen)
         self._labels = cache.labels(split)
         self.rows = np.flatnonzero((cache.status(split) == Status.OK) & self._has_seen_positive(self._labels))
@@ -68,35 +78,53 @@ class BatchStream:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Every row once, in the order of `epoch_pools`, the last batch smaller. The next pool is read meanwhile."""
         pools = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
-        held = _Pool(np.empty(0, np.int64), {})
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead = reader.submit(self._read, pools[0])
-            for number in range(len(pools)):
-                held = held.join(ahead.result())
-                last = number + 1 == len(pools)
-                if not last:
-                    ahead = reader.submit(self._read, pools[number + 1])
-                # a batch of one row has no batch statistics: rows are held back for the last pool, and a lone last
-                # row joins the batch before it
-                while len(held.rows) > (0 if last else self.batch_size):
-                    lone = last and len(held.rows) == self.batch_size + 1
-                    now, held = held.cut(self.batch_size + lone)
-                    yield Batch(now.levels, self._dense(now.rows), now.rows)
+        sizes = iter(batch_sizes(len(self.rows), self.batch_size))
+        wanted, parts = next(sizes), []
+        with ExitStack() as memory, ThreadPoolExecutor(max_workers=1) as reader:  # the reader ends first
+            buffers = [memory.enter_context(self._memory()) for _ in pools[:2]]
+            ahead = reader.submit(self._read, pools[0], buffers[0])
+            for number, rows in enumerate(pools):
+                place = ahead.result()
+                if number + 1 < len(pools):
+                    ahead = reader.submit(self._read, pools[number + 1], buffers[(number + 1) % 2])
+                start = 0
+                while start < len(rows):
+                    cut = slice(start, start + wanted)
+                    parts.append(self._gather(rows[cut], place[cut], buffers[number % 2]))
+                    start, wanted = cut.stop, wanted - len(parts[-1].rows)
+                    if not wanted:
+                        yield _joined(parts)
+                        wanted, parts = next(sizes, 0), []
 
-    def _read(self, rows: np.ndarray) -> _Pool:
-        """Decode the chunks that hold `rows`, in threads, and put their maps in that order."""
+    def _read(self, rows: np.ndarray, buffers: dict[str, np.ndarray]) -> Tensor:
+        """Decode the chunks that hold `rows` into buffers, in threads; gives where in them each row is."""
         size = self.cache.layout.chunk_rows
         chunks = np.unique(rows // size)
-        # where each row is in the decoded chunks, which follow each other; only the last of a split is short
-        place = np.searchsorted(chunks, rows // size) * size + rows % size
-        count = min(len(chunks) * size, (len(chunks) - 1) * size + self.cache.rows(self.split) - chunks[-1] * size)
-        levels = {}
-        for level in self.levels:
-            maps = self.cache.maps(self.split, level)
-            decoded = np.empty((count, *maps.shape[1:]), maps.dtype)
-            maps.read_chunks(chunks.tolist(), decoded, self._decoders)
-            levels[level] = torch.from_numpy(decoded.take(place, axis=0))
-        return _Pool(rows, levels)
+        for level, maps in buffers.items():
+            self.cache.maps(self.split, level).read_chunks(chunks.tolist(), maps, self._decoders)
+        # the chunks follow each other; only the last of a split is short
+        return torch.from_numpy(np.searchsorted(chunks, rows // size) * size + rows % size)
+
+    def _gather(self, rows: np.ndarray, place: Tensor, buffers: dict[str, np.ndarray]) -> Batch:
+        """A batch of its own memory, so that the buffers can take the next pool."""
+        levels = {level: torch.from_numpy(maps).index_select(0, place) for level, maps in buffers.items()}
+        return Batch(levels, self._dense(rows), rows)
+
+    @contextmanager
+    def _memory(self) -> Iterator[dict[str, np.ndarray]]:
+        """Room for one pool of every level, used again: fresh memory costs as much as decoding into it."""
+        size = self.cache.layout.chunk_rows
+        count = max(self.pool_rows // size, 1) * size
+        count = min(count, -(-self.cache.rows(self.split) // size) * size)
+        if self._spare:
+            buffers = self._spare.pop()
+        else:
+            maps = {level: self.cache.maps(self.split, level) for level in self.levels}
+            buffers = {level: np.empty((count, *array.shape[1:]), array.dtype) for level, array in maps.items()}
+        try:
+            yield buffers
+        finally:
+            self._spare.append(buffers)
 
     def _dense(self, rows: np.ndarray) -> Tensor:
         dense = self._labels.take(rows).dense(len(self.cache.classes), self.cache.absent_label)
@@ -108,18 +136,8 @@ class BatchStream:
         return np.bincount(row[hit], minlength=len(labels)) > 0
 
 
-@dataclass(frozen=True)
-class _Pool:
-    rows: np.ndarray
-    levels: dict[str, Tensor]
-
-    def join(self, other: _Pool) -> _Pool:
-        if not len(self.rows):
-            return other
-        levels = {name: torch.cat([maps, other.levels[name]]) for name, maps in self.levels.items()}
-        return _Pool(np.concatenate([self.rows, other.rows]), levels)
-
-    def cut(self, count: int) -> tuple[_Pool, _Pool]:
-        head = {name: maps[:count] for name, maps in self.levels.items()}
-        tail = {name: maps[count:] for name, maps in self.levels.items()}
-        return _Pool(self.rows[:count], head), _Pool(self.rows[count:], tail)
+def _joined(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    levels = {name: torch.cat([part.levels[name] for part in parts]) for name in parts[0].levels}
+    return Batch(levels, torch.cat([part.labels for part in parts]), np.concatenate([part.rows for part in parts]))

@@ -1,0 +1,173 @@
+"""Planning, resuming and listing for up to ten million crops: python benchmarks/scale.py
+
+A store of VGG19 levels is made for seeded rows. Half of its shards get every file of a finished shard, the maps as
+empty files. Then each step of a resumed extraction that grows with the rows runs in a process of its own, whose peak
+memory (VmHWM) is given with what was in memory before the step: the libraries, and the manifest where the step has one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from c3.extract.cache import Classes, FeatureCache, Layout, Level, Rows, SparseLabels
+from c3.extract.cluster import Cluster
+from c3.extract.inspect import describe
+from c3.extract.manifest import Manifest, Split
+from c3.extract.run import tasks_of
+from c3.extract.shard import Report, ShardTask
+
+LEVELS = (Level("p8", 256), Level("p16", 512), Level("p32", 512))
+SEEN, UNSEEN = 7186, 400  # Open Images
+LABELS = 4  # listed for a crop
+SHARD_ROWS = 1024  # what `c3 extract` takes above 100,000 rows
+
+
+def manifest_of(rows: int) -> Manifest:
+    """Seeded rows with ids, paths, crops and labels of the sizes that Open Images has."""
+    rng = np.random.default_rng(0)
+    ids = np.char.mod("%016x", rng.integers(0, 2**62, rows))
+    first = rng.integers(0, SEEN + UNSEEN - LABELS, (rows, 1), np.int32)
+    indices = (first + np.arange(LABELS, dtype=np.int32)).reshape(-1)
+    indptr = np.arange(rows + 1, dtype=np.int64) * LABELS
+    labels = SparseLabels(indptr, indices, np.ones(rows * LABELS, np.int8))
+    count = SEEN + UNSEEN
+    classes = Classes(tuple(map(str, range(count))), np.arange(count) < SEEN, np.ones((count, 300), np.float32))
+    table = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (rows, 1)), labels)
+    return Manifest("scale", Path("images"), "verified", classes, {"train": Split(table, np.char.add(ids, ".jpg"))})
+
+
+def make_store(rows: int, path: Path) -> None:
+    """A store of `rows` rows, every other shard finished."""
+    manifest = manifest_of(rows)
+    cache = FeatureCache.create(
+        path,
+        config={"dataset": "scale", "labelling": "verified", "backbone": "vgg19", "weights_sha256": "0" * 64},
+        provenance={"weights": "none", "created": "2026-01-01"},
+        levels=LEVELS,
+        classes=manifest.classes,
+        splits={"train": manifest.splits["train"].rows},
+        layout=Layout(chunk_rows=64, shard_rows=SHARD_ROWS),
+    )
+    shard = cache.shard_rows("train", 0)
+    maps = {level.name: np.zeros((len(shard), level.channels, 7, 7), np.float16) for level in LEVELS}
+    cache.write_shard("train", 0, maps, np.ones(len(shard), np.uint8))
+    keys = [*cache.shard_keys("train", 0), "train/done/c/0"]
+    files = {key: b"" if "/pyramid/" in key else bytes(cache.storage.read(key)) for key in keys}
+    for number in range(2, cache.shards("train") - 1, 2):  # the last shard is short
+        for key, data in files.items():
+            cache.storage.write(key.replace("/c/0", f"/c/{number}"), data)
+
+
+class NoWork(Cluster):
+    """The real window of tasks on a scheduler of this process, whose one worker does nothing with them."""
+
+    def __init__(self) -> None:
+        from distributed import Client, LocalCluster
+
+        self._local = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+        self._client = Client(self._local)
+
+    def _submit(self, task: ShardTask) -> object:
+        return self._client.submit(count_rows, task, key=f"{task.split}-{task.shard}", pure=False)
+
+
+def count_rows(task: ShardTask) -> Report:
+    """What the worker does: nothing."""
+    return Report()
+
+
+def pending_tasks(manifest: Manifest, path: Path) -> list[ShardTask]:
+    """What a resumed extraction begins with."""
+    cache = FeatureCache.open(path)
+    return tasks_of(manifest, cache, {"train": cache.pending("train")})
+
+
+def schedule(tasks: list[ShardTask]) -> int:
+    """Give every task to the scheduler and take its report."""
+    with NoWork() as cluster:
+        return sum(1 for _ in cluster.run(tasks))
+
+
+# Step -> what is there before it, and the step itself.
+STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]]] = {
+    "open": (lambda rows, path: path, FeatureCache.open),
+    "list pending shards": (lambda rows, path: FeatureCache.open(path), lambda cache: cache.pending("train")),
+    "read statuses": (lambda rows, path: FeatureCache.open(path), lambda cache: cache.status("train")),
+    "c3 inspect": (lambda rows, path: path, lambda path: describe(FeatureCache.open(path))),
+    "manifest digest": (lambda rows, path: manifest_of(rows), lambda manifest: manifest.digest()),
+    "build tasks": (lambda rows, path: (manifest_of(rows), path), lambda both: pending_tasks(*both)),
+    "dask scheduler": (lambda rows, path: pending_tasks(manifest_of(rows), path), schedule),
+}
+
+
+def peak() -> float:
+    """The most memory that this process ever had, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def resident() -> float:
+    """The memory that this process has now, MiB; the peak is forgotten."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def child(step: str, rows: int, path: Path) -> dict[str, float]:
+    """In a process of its own: seconds, and MiB before the step and at its peak."""
+    if step == "create":
+        start = time.perf_counter()
+        make_store(rows, path)
+        return {"seconds": time.perf_counter() - start, "before": 0, "peak": peak()}
+    prepare, act = STEPS[step]
+    given = prepare(rows, path)
+    before = resident()
+    start = time.perf_counter()
+    act(given)
+    return {"seconds": time.perf_counter() - start, "before": before, "peak": peak()}
+
+
+def run(step: str, rows: int, path: Path) -> dict[str, float]:
+    """`child` in a new process."""
+    command = [sys.executable, __file__, "--child", step, str(rows), str(path)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Make each store, time each step, print a markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--quick", action="store_true", help="10,000 rows in one process: does everything run")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        step, rows, path = arguments.child
+        print(json.dumps(child(step, int(rows), Path(path))))
+        return
+    load = os.getloadavg()[0]
+    print("| rows | step | seconds | MiB before | MiB at most |\n|---|---|---|---|---|")
+    for rows in [10**4] if arguments.quick else arguments.rows:
+        folder = Path(tempfile.mkdtemp(prefix="c3-scale-"))
+        try:
+            for step in ("create", *STEPS):
+                done = (child if arguments.quick else run)(step, rows, folder / "features.zarr")
+                print(
+                    f"| {rows:,} | {step} | {done['seconds']:.2f} | {done['before']:.0f} | {done['peak']:.0f} |",
+                    flush=True,
+                )
+        finally:
+            shutil.rmtree(folder)
+    print(f"\nload {load:.1f} before, {os.getloadavg()[0]:.1f} after")
+
+
+if __name__ == "__main__":
+    main()

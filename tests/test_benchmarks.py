@@ -1,0 +1,40 @@
+"""Every benchmark of the store runs through: a quick run of each, whose figures mean nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from c3.extract.cache import FeatureCache
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def run(*command: str) -> str:
+    """The output of a benchmark that ends well."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_codecs(make_cache: Callable[..., FeatureCache]) -> None:
+    table = run("codecs.py", str(make_cache(16).path), "--quick")
+    assert "| float16 | auto | 16 |" in table
+    assert "| int8 | auto | 16 |" in table
+
+
+def test_scale() -> None:
+    assert "| 10,000 | build tasks |" in run("scale.py", "--quick")
+
+
+def test_store(make_cache: Callable[..., FeatureCache]) -> None:
+    """c3 beside the memmap and one peer: every epoch checks itself against the source."""
+    pytest.importorskip("h5py")
+    table = run("store.py", str(make_cache(40).path), "--quick", "--only", "c3", "HDF5 in chunks")
+    assert "| c3 |" in table
+    assert "| HDF5 in chunks |" in table
