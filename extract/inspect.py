@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +64,12 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     splits = {}
     for split in cache.splits:
         labels = cache.labels(split)
-        statuses = Counter(Status(value).name.lower() for value in cache.status(split).tolist())
+        statuses = np.bincount(cache.status(split), minlength=len(Status))
         splits[split] = {
             "rows": cache.rows(split),
             "shards": cache.shards(split),
             "pending_shards": len(cache.pending(split)),
-            "status": dict(statuses),
+            "status": {status.name.lower(): int(statuses[status]) for status in Status if statuses[status]},
             "positives": int((labels.value > 0).sum()),
             "negatives": int((labels.value < 0).sum()),
         }
