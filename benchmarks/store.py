@@ -4,7 +4,7 @@ STORE is a feature store of real features. Its rows are repeated up to --rows, e
 are compressed apart, so a repeated row helps no system. Every system runs in a process of its own: the page cache is
 dropped, the first epoch is the cold one and the second the warm one. Rounds go over all systems in turn; the table has
 medians. Every epoch is checked: all rows came, and the sum over a channel of every level is that of the source.
-Other libraries: pip install '.[benchmarks]'. MosaicML's asks for an older numpy than c3 is tried with: it is installed with
+Other libraries: pip install '.[benchmarks]'. MosaicML's asks for an older numpy than c3 is tried with; it goes in with
 pip install --no-deps mosaicml-streaming transformers huggingface-hub tokenizers tqdm httpx2 httpcore2 truststore brotli
 python-snappy cramjam zstd xxhash catalogue
 """
