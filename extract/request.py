@@ -22,7 +22,7 @@ from .storage import open_storage
 
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
 # Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
-TYPICAL_RATIO = {"float16": 0.42, "int8": 0.21}
+TYPICAL_RATIO = {"float16": 0.42, "int8": 0.23}
 
 
 @dataclass(frozen=True)
