@@ -169,7 +169,7 @@ def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
         classes = FeatureCache.open(own).classes
     except C3Error:
         LOG.warning(
-            "%s has gone: whether %s was trained on classes that %s calls unseen cannot be told",
+            "%s cannot be opened: whether %s was trained on classes that %s calls unseen cannot be told",
             own,
             run.id,
             store.location,

@@ -43,6 +43,18 @@ def small_extraction(draw_table: Callable[[Path, int], Path]) -> Callable[..., E
     return make
 
 
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
+) -> ExtractOptions:
+    """A store of 48 pictures in 24 shards, extracted by this process without interruption."""
+    from c3.extract.run import extract
+
+    options = small_extraction(tmp_path_factory.mktemp("finished"), 48)
+    extract(options)
+    return options
+
+
 def _draw_table(root: Path, count: int) -> Path:
     """Write a table data set of so many pictures: half train, a quarter val, a quarter test."""
     (root / "images").mkdir(parents=True)

@@ -24,16 +24,6 @@ from c3.extract.run import ExtractOptions, extract
 CLOSE = {"rtol": 2e-3, "atol": 2e-3}
 
 
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
-) -> ExtractOptions:
-    """A store of 48 pictures in 24 shards, extracted by this process alone."""
-    options = small_extraction(tmp_path_factory.mktemp("cluster"), 48)
-    extract(options)
-    return options
-
-
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
     """dask sets OMP_NUM_THREADS for its workers in the environment of the process that starts them."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +23,6 @@ from c3.extract.run import ExtractOptions, extract
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["c3.extract.run", "c3.extract.cluster"])
 KILLS = 25
-
-
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
-) -> ExtractOptions:
-    """A store of 48 pictures in shards of two, extracted without interruption."""
-    options = small_extraction(tmp_path_factory.mktemp("crash"), 48)
-    extract(options)
-    return options
 
 
 def arrays(path: Path | str) -> Iterator[tuple[str, np.ndarray]]:
@@ -92,7 +82,10 @@ def test_a_signal_ends_it_cleanly_and_says_how_to_go_on(
         command = [sys.executable, "-m", "c3", "--catalog", str(finished.catalog), "extract", "--dataset", "tiny",
                    "--backbone", "squeezenet1_1", "--weights", "random:0", "--out", str(out), "--batch-size", "2",
                    "--chunk-rows", "1", "--shard-rows", "2", "--device", "cpu"]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )  # fmt: skip
         deadline = time.monotonic() + 120
         while not flags(replace(finished, out=out)) and time.monotonic() < deadline:
             time.sleep(0.005)

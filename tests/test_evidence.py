@@ -135,7 +135,7 @@ def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkey
 
 
 def test_an_empty_split_is_refused_and_says_so():
-    store = SimpleNamespace(path="store.zarr", rows=lambda split: 0, status=lambda split: np.empty(0, np.uint8))
+    store = SimpleNamespace(location="store.zarr", rows=lambda split: 0, status=lambda split: np.empty(0, np.uint8))
     with pytest.raises(C3Error, match=r"store\.zarr: split test is empty; see: c3 inspect store\.zarr"):
         read_truth(store, "test")
 

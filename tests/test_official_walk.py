@@ -46,7 +46,7 @@ def test_the_walk_from_official_files_to_a_table(
     metrics = json.loads((run / "metrics.json").read_text())
     lost_in_test = 0 if dataset == "nuswide" else 1
     assert metrics["rows"]["used"] == counts[-1] - lost_in_test
-    for tasks in metrics["protocols"].values():
+    for tasks in (results["tasks"] for results in metrics["protocols"].values()):
         assert 0 < tasks["zsl"]["mAP"] <= 100
         assert 0 < tasks["gzsl"]["mAP"] <= 100
     shown = c3(tree, "report", "--tables", table, "--runs", runs)
