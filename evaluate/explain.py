@@ -156,9 +156,8 @@ def _maps(store: FeatureCache, split: str, rows: np.ndarray, levels: Sequence[st
     """The maps of chosen rows (ascending), a chunk at a time."""
     size = store.layout.chunk_rows
     for chunk in np.unique(rows // size):
-        start, stop = int(chunk * size), min(int((chunk + 1) * size), store.rows(split))
-        inside = rows[(rows >= start) & (rows < stop)] - start
-        yield {level: store.read(split, level, start, stop)[inside] for level in levels}
+        inside = rows[rows // size == chunk]
+        yield {level: store.maps(split, level)[inside] for level in levels}
 
 
 def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:

@@ -47,7 +47,7 @@ class Truth:
     @cached_property
     def image(self) -> np.ndarray:
         """(entries,) the image of every listed label."""
-        return np.repeat(np.arange(len(self)), np.diff(self.labels.indptr))
+        return self.labels.row
 
     @cached_property
     def _by_class(self) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +120,7 @@ def _require_equal_crops(cache: FeatureCache, ids: np.ndarray, listed: SparseLab
     lengths = np.diff(listed.indptr) != np.diff(expected.indptr)
     if not lengths.any():
         different = (listed.indices != expected.indices) | (listed.value != expected.value)
-        lengths = np.bincount(np.repeat(np.arange(len(listed)), np.diff(listed.indptr))[different], minlength=len(ids))
+        lengths = np.bincount(listed.row[different], minlength=len(ids))
     if lengths.any():
         image = ids[np.flatnonzero(lengths)[0]]
         raise C3Error(

@@ -23,6 +23,7 @@ from .cache import GRID, FeatureCache, Level, Status
 from .catalog import Catalog, DatasetSpec, require_file
 from .datasets import class_notes, joined_classes
 from .manifest import WHOLE_IMAGE, Manifest, Split, texts
+from .quantise import FLOAT16_MAX
 from .rows import Classes, Rows, SparseLabels
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 CHANNELS = 512
 LEVEL = Level("p32", CHANNELS)
 FEATURES, LABELS, UNSEEN_LABELS = "-features", "-labels", "-labels_81"
-LARGEST = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _map(path: Path, file: h5py.File, name: str) -> np.ndarray:
     side = {CHANNELS * (2 * GRID) ** 2: 2 * GRID, CHANNELS * GRID**2: GRID}.get(values.size)
     if side is None or values.shape[0] != CHANNELS:
         raise C3Error(f"{path}: {name}{FEATURES} has shape {values.shape}, expected (512, 196) or (512, 49)")
-    if not np.isfinite(values).all() or np.abs(values).max() > LARGEST:
+    if not np.isfinite(values).all() or np.abs(values).max() > FLOAT16_MAX:
         raise C3Error(f"{path}: {name}{FEATURES} has a value that is not finite or beyond float16")
     step = side // GRID
     return values.reshape(CHANNELS, GRID, step, GRID, step).max(axis=(2, 4)).astype(np.float16)

@@ -132,10 +132,6 @@ class FeatureCache(ShardStore):
         """The labels of every row, sparse."""
         return SparseLabels(*(self._table(split, f"labels/{name}") for name in ("indptr", "indices", "value")))
 
-    def status(self, split: str) -> np.ndarray:
-        """(rows,) uint8, values of `Status`."""
-        return self._table(split, "status")
-
     def require_complete(self) -> None:
         """Refuse a store whose extraction has not finished, or that has lost what became of its rows."""
         missing = {split: len(self.pending(split)) for split in self.splits}

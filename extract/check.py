@@ -11,7 +11,6 @@ from .catalog import Catalog, DatasetSpec, FileSpec
 from .datasets import kind_of, vector_coverage
 
 TABLE_PATHS = ("table", "images", "classes", "unseen")  # settings of a table that name a file or a folder
-CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,5 @@ def _coverage(spec: DatasetSpec) -> tuple[list[str], int]:
 
 def sha256(path: Path) -> str:
     """The sha256 of a file, as 64 hexadecimal digits."""
-    state = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

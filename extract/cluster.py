@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -22,8 +21,9 @@ from ..errors import C3Error
 from .backbones import load_backbone
 from .cache import FeatureCache
 from .catalog import Catalog
-from .request import Request, package_versions, weights_of
+from .request import Request, from_anywhere, package_versions, weights_of
 from .shard import Report, ShardTask, ShardWorker
+from .storage import open_storage
 
 LOG = logging.getLogger("c3")
 ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
@@ -51,14 +51,10 @@ class WorkerSetup:
     def of(cls, request: Request) -> WorkerSetup:
         """The setup of a request; paths must mean the same on every worker."""
         options = request.options
-        weights = weights_of(options, Catalog(options.catalog))
-        if Path(weights).is_file():
-            weights = str(Path(weights).resolve())
-        out = str(options.out)
         return cls(
-            location=out if "://" in out else str(Path(out).resolve()),
+            location=open_storage(options.out).address,
             backbone=options.backbone,
-            weights=weights,
+            weights=from_anywhere(weights_of(options, Catalog(options.catalog))),
             weights_sha256=request.backbone.weights_sha256,
             precision=options.precision,
             compiled=options.compiled,
@@ -72,9 +68,7 @@ class WorkerSetup:
 def check_worker(setup: WorkerSetup) -> str | None:
     """On a worker: what differs from the machine that asked, in words; None when nothing does."""
     mine = package_versions()
-    differing = [
-        f"{name} {mine.get(name)}, here {version}" for name, version in setup.versions if mine[name] != version
-    ]
+    differing = [f"{name} {mine[name]}, here {version}" for name, version in setup.versions if mine[name] != version]
     where = socket.gethostname()
     if differing:
         return f"worker {where} has {'; '.join(differing)}"

@@ -171,7 +171,7 @@ def _take_shard(merged: FeatureCache, name: str, shard: int, stores: Sequence[Fe
         level.name: np.concatenate([store.read(name, level.name, part.start, part.stop) for store, part in pieces])
         for level in merged.levels
     }
-    status = np.concatenate([store.status(name)[part.start : part.stop] for store, part in pieces])
+    status = np.concatenate([store.status(name, part) for store, part in pieces])
     merged.write_shard(name, shard, maps, status)
 
 
@@ -208,17 +208,10 @@ def _require_aligned(sources: Mapping[str, list[FeatureCache]]) -> None:
 
 
 def _concatenated(tables: Sequence[Rows]) -> Rows:
-    labels = [table.labels for table in tables]
-    offsets = np.cumsum([0, *(part.indptr[-1] for part in labels)])
-    indptr = np.concatenate([[0], *(part.indptr[1:] + offset for part, offset in zip(labels, offsets, strict=False))])
     return Rows(
         np.concatenate([table.image_id for table in tables]),
         np.concatenate([table.crop for table in tables]),
-        SparseLabels(
-            indptr.astype(np.int64),
-            np.concatenate([part.indices for part in labels]),
-            np.concatenate([part.value for part in labels]),
-        ),
+        SparseLabels.join([table.labels for table in tables]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .cache import GRID, FeatureCache, Status
+from .layout import row_bytes
 
 
 def inspect_store(path: Path | str, as_json: bool = False, channels: bool = False) -> str:
@@ -74,7 +75,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "negatives": int((labels.value < 0).sum()),
         }
     rows = sum(split["rows"] for split in splits.values())
-    raw = sum(level.channels for level in cache.levels) * GRID * GRID * 2 * rows
+    raw = row_bytes(cache.levels) * rows
     stored = sum(cache.storage.sizes().values())
     vectors = cache.classes.vectors
     return {

@@ -69,6 +69,11 @@ class Level:
     channels: int
 
 
+def row_bytes(levels: Sequence[Level]) -> int:
+    """Bytes of one row in float16, all levels."""
+    return sum(level.channels for level in levels) * GRID * GRID * np.dtype(np.float16).itemsize
+
+
 @dataclass(frozen=True)
 class Layout:
     """How rows are cut and packed: a chunk is the unit of reading, a shard the unit of writing, resuming and retrying.

@@ -86,11 +86,10 @@ class LevelMaps:
         for chunk in np.unique(rows // self._size).tolist():
             inside = self._reader.rows_of(chunk)
             wanted = np.flatnonzero((rows >= inside.start) & (rows < inside.stop))
-            if np.array_equal(rows[wanted], inside):  # a whole chunk in order needs no second copy
-                place = found[wanted[0] : wanted[0] + len(inside)]
-                if np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(inside))):
-                    self.read_chunk(chunk, place)
-                    continue
+            run = slice(wanted[0], wanted[0] + len(inside))
+            if len(wanted) == len(inside) and np.array_equal(rows[run], inside):
+                self.read_chunk(chunk, found[run])  # a whole chunk in order needs no second copy
+                continue
             maps = np.empty((len(inside), *self.shape[1:]), self.dtype)
             self.read_chunk(chunk, maps)
             found[wanted] = maps[rows[wanted] - inside.start]

@@ -15,8 +15,8 @@ from . import quantise
 from .backbones import INPUT_SIZE
 from .cache import Layout
 from .crops import load_crop
-from .layout import CODECS, DTYPES
-from .request import ExtractOptions, Request, prepare, row_bytes
+from .layout import CODECS, DTYPES, row_bytes
+from .request import ExtractOptions, Request, prepare
 from .storage import open_storage
 
 BATCHES = 3  # measured after one that warms up

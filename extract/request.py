@@ -6,6 +6,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from ..devices import resolve_device
 from ..errors import C3Error
 from .backbones import Backbone, backbone_spec, load_backbone
-from .cache import GRID, FeatureCache, Layout, Level
+from .cache import FeatureCache, Layout, Level, Rows
 from .catalog import Catalog
 from .datasets import read_manifest
+from .layout import row_bytes
 from .manifest import Manifest, ReadOptions
 from .skeleton import arrays_of
 from .storage import open_storage
@@ -65,8 +67,7 @@ class ExtractOptions:
                 "crops", "label_source", "drop_unknown_classes")  # fmt: skip
         values = {name: getattr(self, name) for name in kept}
         catalog = str(self.catalog.resolve()) if self.catalog else None
-        weights = str(Path(self.weights).resolve()) if Path(self.weights).is_file() else self.weights
-        return values | {"catalog": catalog, "weights": weights, "splits": list(self.splits)}
+        return values | {"catalog": catalog, "weights": from_anywhere(self.weights), "splits": list(self.splits)}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
@@ -91,6 +92,11 @@ class Request:
         return tuple(Level(tap.level, tap.channels) for tap in self.backbone.spec.taps)
 
     @property
+    def tables(self) -> dict[str, Rows]:
+        """The row table of every split."""
+        return {name: split.rows for name, split in self.manifest.splits.items()}
+
+    @property
     def rows(self) -> int:
         return sum(len(split) for split in self.manifest.splits.values())
 
@@ -103,8 +109,7 @@ class Request:
 
     def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
         """The arrays of its store, as skeleton.py writes them."""
-        splits = {name: split.rows for name, split in self.manifest.splits.items()}
-        return arrays_of(self.levels, layout, self.manifest.classes, splits)
+        return arrays_of(self.levels, layout, self.manifest.classes, self.tables)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
@@ -138,7 +143,7 @@ def prepare(options: ExtractOptions) -> Request:
     if options.compiled:
         backbone.body.compile()
     request = Request(options, manifest, backbone)
-    request.layout()
+    request.layout()  # refuses rows of chunks and shards that do not fit
     return request
 
 
@@ -154,31 +159,35 @@ def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
     return str(weight.path)
 
 
+def from_anywhere(weights: str) -> str:
+    """The whole path of a weights file, so that it means the same in every folder; other forms stay as they are."""
+    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+
+
 def open_or_create(request: Request) -> FeatureCache:
     """The store of a request: the one that is there when it was made by the same request, else a new one."""
     options = request.options
     fresh = options.overwrite or not open_storage(options.out).exists()
     if fresh and not options.retry_failed:
         require_space(request)
-        return create(request, options.out, request.config())
-    cache = FeatureCache.open(options.out, mode="r+")
-    cache.require_config(request.config())
+        return _create(request)
+    store = FeatureCache.open(options.out, mode="r+")
+    store.require_config(request.config())
     for name in ("codec", "chunk_rows", "shard_rows"):
-        asked, found = getattr(options, name), getattr(cache.layout, name)
+        asked, found = getattr(options, name), getattr(store.layout, name)
         if asked is not None and asked != found:
             raise C3Error(
                 f"{options.out} has --{name.replace('_', '-')} {found}, the request says {asked}; "
                 "leave the option out, give another --out, or --overwrite"
             )
-    return cache
+    return store
 
 
-def create(request: Request, out: Path | str, config: dict[str, Any]) -> FeatureCache:
-    """Make the store of a request, every row pending."""
+def _create(request: Request) -> FeatureCache:
     backbone = request.backbone
     return FeatureCache.create(
-        out,
-        config=config,
+        request.options.out,
+        config=request.config(),
         provenance={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "weights": backbone.weights_id,
@@ -190,21 +199,17 @@ def create(request: Request, out: Path | str, config: dict[str, Any]) -> Feature
         },
         levels=request.levels,
         classes=request.manifest.classes,
-        splits={name: split.rows for name, split in request.manifest.splits.items()},
+        splits=request.tables,
         layout=request.layout(),
         notes=request.manifest.notes,
         overwrite=request.options.overwrite,
     )
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """The versions of what decides the values in a store."""
     return {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow")}
-
-
-def row_bytes(levels: tuple[Level, ...]) -> int:
-    """Bytes of one row in float16, all levels."""
-    return sum(level.channels for level in levels) * GRID * GRID * 2
 
 
 def require_space(request: Request) -> None:

@@ -49,6 +49,11 @@ class SparseLabels:
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
+    @property
+    def row(self) -> np.ndarray:
+        """(entries,) the row of every listed label."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
     def keep_classes(self, keep: np.ndarray) -> SparseLabels:
         """Only the classes of a mask (classes,) bool, which are then numbered without gaps."""
         entry = keep[self.indices]
@@ -69,8 +74,7 @@ class SparseLabels:
     def dense(self, classes: int, absent: int) -> np.ndarray:
         """(rows, classes) int8 with `absent` (-1 complete, 0 unknown) where nothing is listed."""
         labels = np.full((len(self), classes), absent, dtype=np.int8)
-        row = np.repeat(np.arange(len(self)), np.diff(self.indptr))
-        labels[row, self.indices] = self.value
+        labels[self.row, self.indices] = self.value
         return labels
 
 

@@ -179,7 +179,7 @@ class ShardWorker:
             held = claim.enter_context(self.cache.claim(task.split, task.shard))
             if not held or (task.was_ok is None and self.cache.is_done(task.split, task.shard)):
                 claim.close()
-                ahead.append((Report(left=not held), range(0), []))
+                ahead.append((Report(left=int(not held)), range(0), []))
                 continue
             shard = _Open(task, self.cache, claim)
             for start in range(0, len(task.paths), self.batch_size):

@@ -61,10 +61,14 @@ class ShardStore:
         start = shard * self.layout.shard_rows
         return range(start, min(start + self.layout.shard_rows, self.rows(split)))
 
+    def finished(self, split: str) -> list[int]:
+        """The shards that are written, in order."""
+        flags = (int(name) for name in self.storage.names(f"{split}/done/c") if name.isdigit())
+        return sorted(shard for shard in flags if shard < self.shards(split))
+
     def pending(self, split: str) -> list[int]:
         """The shards that are not written yet, in order."""
-        done = {int(name) for name in self.storage.names(f"{split}/done/c") if name.isdigit()}
-        return [shard for shard in range(self.shards(split)) if shard not in done]
+        return sorted(set(range(self.shards(split))).difference(self.finished(split)))
 
     def is_done(self, split: str, shard: int) -> bool:
         """Whether a shard is written, as of now."""
@@ -74,10 +78,9 @@ class ShardStore:
             return False
         return True
 
-    def shard_status(self, split: str, shard: int) -> np.ndarray:
-        """(rows of the shard,) uint8, values of `Status`."""
-        rows = self.shard_rows(split, shard)
-        return self._read(split, "status", slice(rows.start, rows.stop))
+    def status(self, split: str, rows: range | None = None) -> np.ndarray:
+        """(rows,) uint8, values of `Status`: of all rows of a split, or of neighbouring ones."""
+        return self._read(split, "status", slice(None) if rows is None else slice(rows.start, rows.stop))
 
     def done_flag(self, split: str, shard: int) -> int:
         """The value of a shard's flag: 1 when it is written."""
@@ -91,10 +94,8 @@ class ShardStore:
         """Write `wide_levels` again from the scales of the finished shards."""
         self._maps.clear()
         self.storage.delete_folder(f"{split}/wide/c")
-        pending = set(self.pending(split))
-        for shard in range(self.shards(split)):
-            if shard not in pending:
-                self._note_wide(split, self._read(split, "scale", shard))
+        for shard in self.finished(split):
+            self._note_wide(split, self._read(split, "scale", shard))
 
     def claim(self, split: str, shard: int) -> AbstractContextManager[bool]:
         """Hold the right to write a shard; gives False while another process of this file system holds it."""

@@ -30,7 +30,7 @@ TABLE_CHUNK = 2**20  # entries of a row table in one file
 # Every chunk of a written shard gets a file, so that "no file" can never mean "all zeros".
 ALWAYS_STORE = {"write_empty_chunks": True}
 CHECKED = [Crc32cCodec()]
-GROUP_METADATA = json.dumps({"attributes": {}, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
+ROOT_KEY, COPY_KEY = "zarr.json", "classes/zarr.json"  # where the attributes are, and where they are again
 
 
 def arrays_of(
@@ -79,14 +79,22 @@ def write_skeleton(storage: Storage, attrs: Mapping[str, Any], arrays: Mapping[s
     """Write all arrays and, last of all, the attributes that make the folder a store."""
     group = zarr.open_group(storage.zarr_store(), mode="w", zarr_format=3)
     write_arrays(group, arrays)
-    write_attributes(storage, seal(storage, attrs, sorted(storage.sizes().keys() - {"zarr.json", "classes/zarr.json"})))
+    write_attributes(storage, seal(storage, attrs, sorted(storage.sizes().keys() - {ROOT_KEY, COPY_KEY})))
 
 
 def write_attributes(storage: Storage, attrs: Mapping[str, Any]) -> None:
-    """Write the root's attributes and their second copy."""
-    group = zarr.open_group(storage.zarr_store(), mode="r+", zarr_format=3)
-    group["classes"].attrs.put({"root": dict(attrs)})
-    group.attrs.put(dict(attrs))
+    """Write the root's attributes, and before them their second copy."""
+    for key, attributes in ((COPY_KEY, {"root": attrs}), (ROOT_KEY, attrs)):
+        storage.write(key, _group_file(attributes))
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the metadata of a Zarr v3 group says."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def _group_file(attributes: Mapping[str, Any]) -> bytes:
+    return json.dumps(group_metadata(attributes), indent=2).encode()
 
 
 def seal(storage: Storage, attrs: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def write_again(
     for key in keys:
         path = next((path for path in arrays if key.startswith(f"{path}/")), None)
         if path is None:  # a group's metadata says only that it is one
-            storage.write(key, GROUP_METADATA)
+            storage.write(key, _group_file({}))
             continue
         storage.delete(f"{path}/zarr.json")
         write_arrays(group, {path: arrays[path]})
@@ -205,7 +213,7 @@ def open_store(path: str | Path, mode: str) -> tuple[Storage, zarr.Group]:
 def second_copy(storage: Storage) -> dict[str, Any] | None:
     """The root's attributes as the `classes` group keeps them; None when that copy is not whole either."""
     try:
-        attrs = json.loads(bytes(storage.read("classes/zarr.json")))["attributes"]["root"]
+        attrs = json.loads(bytes(storage.read(COPY_KEY)))["attributes"]["root"]
         return attrs if attrs["checksum"] == attributes_checksum(attrs) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

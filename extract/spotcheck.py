@@ -37,7 +37,7 @@ def check_images(path: Path | str, count: int) -> str:
     for split, row in picked:
         source = request.manifest.splits[split]
         crop = load_crop(request.manifest.root / str(source.path[row]), source.rows.crop[row], INPUT_SIZE)
-        stored = Status(cache.shard_status(split, row // cache.layout.shard_rows)[row % cache.layout.shard_rows])
+        stored = Status(cache.status(split, range(row, row + 1))[0])
         where = f"{path}: image {source.path[row]}, row {row} of {split}"
         if crop.status != stored:
             raise C3Error(f"{where}, is {crop.status.name.lower()} now and was {stored.name.lower()}")

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,50 +37,50 @@ def remedy(storage: Storage) -> str:
     return f"mend it with: c3 verify {storage.location} --repair"
 
 
-class Storage:
+class Storage(ABC):
     """The files of one store by their keys, `train/pyramid/p8/c/0/0/0/0`."""
 
     location: str  # what a user typed; stands in messages
     address: str  # the same from every folder and machine: an absolute path or a URL
     parallel_reads: int  # how many reads are worth having under way at once
 
+    @abstractmethod
     def zarr_store(self, read_only: bool = False) -> Store:
         """The same files as a Zarr store."""
-        raise NotImplementedError
 
+    @abstractmethod
     def exists(self) -> bool:
         """Whether anything is there at all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
         """Bytes start..stop of a file (start may be negative: from its end). Raises FileNotFoundError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def names(self, prefix: str) -> list[str]:
         """The names directly below a prefix, in no order; empty when there is no such folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sizes(self) -> dict[str, int]:
         """Key -> bytes of every file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Delete one file; no error when it is not there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delete_folder(self, prefix: str) -> None:
         """Delete everything below a prefix, what killed processes left there too; no error when there is nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, key: str, data: bytes) -> None:
         """Write one file whole."""
-        raise NotImplementedError
 
     def adopt(self, source: Storage, theirs: str, key: str) -> None:
         """Take over a finished file of another store as `key`: linked where possible, else copied."""
         self.write(key, bytes(source.read(theirs)))
 
-    def flush(self, keys: Sequence[str]) -> None:
+    def flush(self, keys: Sequence[str]) -> None:  # noqa: B027 - an object store answers only when an object is safe
         """Return when these files would survive a power cut."""
 
     @contextlib.contextmanager
@@ -100,7 +101,7 @@ class LocalStorage(Storage):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self.address = str(path.absolute())
+        self.address = str(path.resolve())
 
     def zarr_store(self, read_only: bool = False) -> Store:
         return LocalStore(self.path, read_only=read_only)
@@ -260,8 +261,7 @@ class RemoteStorage(Storage):
     def sizes(self) -> dict[str, int]:
         self._files.invalidate_cache()
         found = self._files.find(self._root, detail=True)
-        root = self._files._strip_protocol(self._root).rstrip("/")
-        return {path.removeprefix(f"{root}/"): info["size"] for path, info in found.items()}
+        return {path.removeprefix(f"{self._root}/"): info["size"] for path, info in found.items()}
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -19,12 +19,19 @@ from ..progress import progress
 from .cache import FeatureCache, Status
 from .request import ExtractOptions, prepare
 from .run import extract
-from .skeleton import broken_seals, second_copy, write_again
+from .skeleton import (
+    COPY_KEY,
+    ROOT_KEY,
+    broken_seals,
+    group_metadata,
+    second_copy,
+    write_again,
+    write_attributes,
+)
 from .storage import LOCK_FILE, Storage, open_storage, remedy
 
 LOG = logging.getLogger("c3")
 SHOWN = 20  # findings told one by one
-ROOT = {"zarr_format": 3, "node_type": "group"}  # all that a group's metadata holds beside its attributes
 
 
 def verify(path: str | Path, repair: bool = False) -> str:
@@ -52,8 +59,7 @@ def verify(path: str | Path, repair: bool = False) -> str:
         return f"{path}: {mended + len(broken)} findings mended, {len(broken)} shards made again. {extract(options)}"
     state = f"is mended ({mended} findings)" if mended else "is sound"
     shards = ", ".join(
-        f"{split} {cache.shards(split) - len(cache.pending(split))} of {cache.shards(split)} shards"
-        for split in cache.splits
+        f"{split} {len(cache.finished(split))} of {cache.shards(split)} shards" for split in cache.splits
     )
     return f"{path} {state}: {shards}; digest {cache.digest}"
 
@@ -79,21 +85,20 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
     """Compare the two copies of the attributes; with `repair` write the broken one again from the other."""
     copy = second_copy(storage)
     try:
-        root = json.loads(bytes(storage.read("zarr.json")))
+        root = json.loads(bytes(storage.read(ROOT_KEY)))
     except (OSError, ValueError):
         root = None
-    if copy is not None and root != ROOT | {"attributes": copy}:
-        fault = "zarr.json differs from the copy of its attributes in classes/zarr.json"
+    if copy is not None and root != group_metadata(copy):
+        fault = f"{ROOT_KEY} differs from the copy of its attributes in {COPY_KEY}"
     elif copy is None and storage.exists():
         copy = FeatureCache.open(storage.location).attrs  # raises when these are no store, or broken too
-        fault = "classes/zarr.json is damaged: the second copy of the attributes"
+        fault = f"{COPY_KEY} is damaged: the second copy of the attributes"
     else:
         return 0
     LOG.warning("broken: %s", fault)
     if not repair:
         raise C3Error(f"{storage.location}: {fault}; {remedy(storage)}")
-    for key, attributes in (("zarr.json", copy), ("classes/zarr.json", {"root": copy})):
-        storage.write(key, json.dumps(ROOT | {"attributes": attributes}, indent=2).encode())
+    write_attributes(storage, copy)
     return 1
 
 
@@ -124,7 +129,7 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
 
 def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
     """Find files that no store of this shape has, as a killed process leaves them; with `repair` delete them."""
-    known = {"zarr.json", "classes/zarr.json", LOCK_FILE, *cache.attrs["sealed"]}
+    known = {ROOT_KEY, COPY_KEY, LOCK_FILE, *cache.attrs["sealed"]}
     for split in cache.splits:
         known |= {f"{split}/wide/c/{level}" for level in range(len(cache.levels))}
         for shard in range(cache.shards(split)):
@@ -138,10 +143,7 @@ def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
 
 def shard_faults(cache: FeatureCache) -> dict[tuple[str, int], str]:
     """(split, shard) -> what is wrong, for every finished shard that is not whole. Decodes everything."""
-    tasks = []
-    for split in cache.splits:
-        pending = set(cache.pending(split))
-        tasks += [(split, shard) for shard in range(cache.shards(split)) if shard not in pending]
+    tasks = [(split, shard) for split in cache.splits for shard in cache.finished(split)]
     total = sum(len(cache.shard_rows(*task)) for task in tasks)
     broken = {}
     with ThreadPoolExecutor(cache.storage.parallel_reads) as pool, progress("verify", total, "rows") as bar:
@@ -181,7 +183,7 @@ def _shard_fault(cache: FeatureCache, split: str, shard: int) -> str | None:
     try:
         if cache.done_flag(split, shard) != 1:
             return "its done flag is not 1"
-        status = cache.shard_status(split, shard)
+        status = cache.status(split, rows)
         failed = status != Status.OK
         if not np.isin(status, [status for status in Status if status != Status.PENDING]).all():
             return f"its status holds {sorted(set(status.tolist()))}"

@@ -131,9 +131,8 @@ class BatchStream:
         return torch.from_numpy(dense[:, self._seen])  # labels of unseen classes never reach a loss
 
     def _has_seen_positive(self, labels: SparseLabels) -> np.ndarray:
-        row = np.repeat(np.arange(len(labels)), np.diff(labels.indptr))
         hit = (labels.value > 0) & self.cache.classes.seen[labels.indices]
-        return np.bincount(row[hit], minlength=len(labels)) > 0
+        return np.bincount(labels.row[hit], minlength=len(labels)) > 0
 
 
 def _joined(parts: list[Batch]) -> Batch:

@@ -92,7 +92,7 @@ def _read_split(spec: DatasetSpec, split: str, classes: OpenImagesClasses, machi
     labels = merge(images, sources, len(classes.mids), path)
     if split != "train":
         return _Images(images, labels)
-    row = np.repeat(np.arange(len(labels)), np.diff(labels.indptr))
+    row = labels.row
     seen = np.bincount(row[labels.indices < len(classes.seen)], minlength=len(images)) > 0
     LOG.info("%s: %s of %s images have a label of a seen class", path.name, f"{seen.sum():,}", f"{len(images):,}")
     kept = np.flatnonzero(seen)
