@@ -82,7 +82,7 @@ def ours(**layout: str) -> System:
         cache = FeatureCache.open(folder / "features.zarr")
         stream = BatchStream(cache, "train", [level.name for level in cache.levels], BATCH, seed)
         for epoch in range(2):
-            yield (([*batch.levels.values()], batch.labels) for batch in stream.epoch(epoch))
+            yield (([*batch.arrays.values()], batch.labels) for batch in stream.epoch(epoch))
 
     return System(write, epochs)
 

@@ -16,8 +16,8 @@ from ..errors import C3Error
 from ..extract.cache import FeatureCache, Status
 from ..extract.crops import load_crop
 from ..train.runs import Run
-from .score import open_store
-from .truth import Truth, read_truth
+from .score import open_store, truth_for
+from .truth import Truth
 
 SHOWN_CLASSES = 8  # of figure 3: as many as the palette tells apart
 SHOWN_IMAGES = 1500  # of figure 3: t-SNE takes seconds for these, and more points hide each other
@@ -75,7 +75,7 @@ def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
         )
     parts: dict[str, list[np.ndarray]] = {}
     rows = _rows(store, split, truth)[chosen]
-    for maps in _maps(store, split, rows, scorer.levels):
+    for maps in _maps(store, split, rows, scorer.arrays):
         for name, values in scorer.stages(maps).items():
             parts.setdefault(name, []).append(values)
     if not parts:
@@ -111,7 +111,7 @@ def examples(
     rows, crops = _rows(store, split, truth)[drawn], store.crops(split)
     found = []
     for image, row in zip(drawn.tolist(), rows.tolist(), strict=True):
-        (maps,) = _maps(store, split, np.array([row]), scorer.levels)
+        (maps,) = _maps(store, split, np.array([row]), scorer.arrays)
         positive = truth.is_positive(image, image + 1)[0]
         pixels = _photograph(root, str(truth.ids[image]), crops[row])
         scores = scorer(maps)[0]
@@ -143,7 +143,7 @@ def _opened(run: Run, device: str, split: str) -> tuple[FeatureCache, Any, Truth
     from ..train.registry import restore
 
     store = open_store(run)
-    return store, restore(run, store, resolve_device(device)), read_truth(store, split)
+    return store, restore(run, store, resolve_device(device)), truth_for(run, store, split)
 
 
 def _rows(store: FeatureCache, split: str, truth: Truth) -> np.ndarray:
@@ -152,12 +152,12 @@ def _rows(store: FeatureCache, split: str, truth: Truth) -> np.ndarray:
     return used[np.flatnonzero(np.append(True, truth.of_row[1:] != truth.of_row[:-1]))]
 
 
-def _maps(store: FeatureCache, split: str, rows: np.ndarray, levels: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """The maps of chosen rows (ascending), a chunk at a time."""
+def _maps(store: FeatureCache, split: str, rows: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of chosen rows (ascending), a chunk at a time."""
     size = store.layout.chunk_rows
     for chunk in np.unique(rows // size):
         inside = rows[rows // size == chunk]
-        yield {level: store.maps(split, level)[inside] for level in levels}
+        yield {name: store.maps(split, name)[inside] for name in names}
 
 
 def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[s
     """Measure under every protocol, write both files into the run folder and return the content of metrics.json."""
     store, truth = evaluation.store, evaluation.scored.evidence.truth
     measured = [measure(evaluation.scored.evidence, protocol, evaluation.ties) for protocol in evaluation.protocols]
-    frequency = training_frequency(store)
+    frequency = training_frequency(store)[np.isin(store.classes.names, truth.names)]
     results = {
         protocol.name: _protocol(evaluation, protocol, result, frequency)
         for protocol, result in zip(evaluation.protocols, measured, strict=True)

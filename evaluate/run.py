@@ -195,6 +195,8 @@ def _validation(
     """The evidence by which calibrated GZSL chooses its offset: the validation split, when test is measured."""
     if split != "test" or "val" not in store.splits or store.classes.seen.all() or not store.classes.seen.any():
         return None
+    if not run.zero_shot:
+        return None
     labels = store.labels("val")
     positive = labels.indices[labels.value > 0]
     if not store.classes.seen[positive].any() or store.classes.seen[positive].all():

@@ -16,7 +16,7 @@ from ..progress import progress
 from ..train.runs import Run
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
-from .truth import read_truth
+from .truth import Truth, read_truth
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,19 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     return store
 
 
+def truth_for(run: Run, cache: FeatureCache, split: str) -> Truth:
+    """The labels that a run can be measured by: those of seen classes only, where its method is not zero-shot."""
+    truth = read_truth(cache, split)
+    return truth if run.zero_shot else truth.of_seen()
+
+
 def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protocol], device: str = "auto") -> Scored:
     """Score the usable rows of a split with the run's model and keep what the protocols need of it.
 
     `device` is auto, cpu, cuda or cuda:N. Raises C3Error when no row is usable, no label is positive, a score is not
     finite, a shard is missing or damaged, or the device does not exist.
     """
-    truth = read_truth(cache, split)
+    truth = truth_for(run, cache, split)
     # torch comes with these: a report of runs that are measured already starts without it
     from ..devices import resolve_device
     from ..train.registry import restore
@@ -94,11 +100,11 @@ class _Stream:
                 keep = usable[start : start + step]
                 stop, count = start + len(keep), int(keep.sum())
                 if count:
-                    maps = {
-                        level: self.cache.read(self.split, level, start, stop)[keep] for level in self.scorer.levels
+                    arrays = {
+                        name: self.cache.read(self.split, name, start, stop)[keep] for name in self.scorer.arrays
                     }
                     began = time.perf_counter()
-                    scores = self.scorer(maps)
+                    scores = self.scorer(arrays)
                     self.seconds += time.perf_counter() - began
                     yield scores
                 bar.advance(len(keep), failed=len(keep) - count)

@@ -65,8 +65,13 @@ def _layout(number: int) -> PublishedTable:
 
 
 def _belongs(layout: PublishedTable, run: Run) -> bool:
-    """Tables 3 and 4 are about one method, so other methods stay out; a table of methods takes any but ablations."""
+    """Tables 3 and 4 are about one method, so other methods stay out; a table of methods takes any but ablations.
+
+    A method that knows only its own classes has no place where unseen ones are asked for.
+    """
     methods = {row.method for row in layout.rows}
+    if "zsl" in layout.tasks and not run.zero_shot:
+        return False
     if layout.by_backbone or layout.number == 3:
         return run.method in methods
     return run.method not in {row.method for row in TABLES[3].rows} - methods
@@ -121,7 +126,8 @@ def _floor_lines(block: Block) -> Iterator[_Line]:
     for name, title in FLOORS.items():
         stores: dict[str, dict[str, None]] = {}
         for run in block.runs:
-            floor = json.dumps(run.metrics["protocols"][block.protocol.name][name], sort_keys=True)
+            reached = run.metrics["protocols"][block.protocol.name][name]
+            floor = json.dumps({task: reached.get(task) for task in block.layout.tasks}, sort_keys=True)
             stores.setdefault(floor, {})[run.record["cache"]["digest"][:8]] = None
         for floor, digests in (stores or {"{}": {}}).items():
             label = f"{title} (features {', '.join(digests)})" if len(stores) > 1 else title

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,17 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def of_seen(self) -> Truth:
+        """The same images, asked for seen classes only."""
+        kept = np.flatnonzero(self.seen)
+        return replace(
+            self,
+            labels=self.labels.keep_classes(self.seen),
+            names=tuple(self.names[index] for index in kept),
+            seen=self.seen[kept],
+            leaky=self.leaky[kept],
+        )
 
     @property
     def classes(self) -> int:

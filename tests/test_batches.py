@@ -52,7 +52,7 @@ def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Ma
     seen_rows = []
     for batch in stream.epoch(3):
         seen_rows += batch.rows.tolist()
-        for level, maps in batch.levels.items():
+        for level, maps in batch.arrays.items():
             assert torch.equal(maps, truth[level][batch.rows])
         assert batch.labels.tolist() == labels[batch.rows].tolist()
     usable = np.flatnonzero((labels == 1).any(axis=1))
@@ -66,7 +66,7 @@ def test_batches_keep_their_maps_while_pools_and_other_epochs_go_on(make_cache: 
     kept = [batch for pair in zip(stream.epoch(0), stream.epoch(1), strict=True) for batch in pair]
     next(stream.epoch(2))  # given up after one batch
     kept += stream.epoch(3)
-    assert all(torch.equal(batch.levels["p16"], truth[batch.rows]) for batch in kept)
+    assert all(torch.equal(batch.arrays["p16"], truth[batch.rows]) for batch in kept)
 
 
 def test_absent_labels_are_unknown_where_labels_are_verified(make_cache: Make) -> None:

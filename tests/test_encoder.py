@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from c3.train.attention import GroupAttention, class_scores, linear, perceptron
+from c3.train.attention import GroupAttention, linear, perceptron
 from c3.train.encoder import (
     ChannelAttention,
     DenseChannelAttention,
@@ -16,6 +16,8 @@ from c3.train.encoder import (
     PyramidProjection,
     StandardisedGroups,
 )
+from c3.train.methods.base import Inputs
+from c3.train.methods.c3 import C3, C3Options
 from torch import Tensor
 
 BATCH, GROUPS, D_W = 2, 3, 4
@@ -161,7 +163,7 @@ def test_group_attention_equals_equations_6_and_7(make: Callable[[int], torch.nn
 
 def test_class_score_is_the_best_group() -> None:
     s, vectors = torch.randn(BATCH, GROUPS, D_W), torch.randn(6, D_W)
-    scores = class_scores(s, vectors)
+    scores = C3(Inputs({"p8": 3}, D_W, 6), C3Options(groups=GROUPS)).scores(s, vectors)
     for image in range(BATCH):
         for c in range(6):
             assert scores[image, c] == pytest.approx(max(float(row @ vectors[c]) for row in s[image]), abs=1e-5)

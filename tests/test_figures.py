@@ -52,7 +52,7 @@ def photographs(root: Path, cache_split: int = 10) -> Path:
 @pytest.mark.parametrize("kind", [C3, C3Released])
 def test_the_shares_of_the_positions_sum_to_the_score(kind):
     torch.manual_seed(0)
-    model = kind(Inputs({"p8": 5, "p16": 4, "p32": 3}, 12), C3Options(groups=3)).double().eval()
+    model = kind(Inputs({"p8": 5, "p16": 4, "p32": 3}, 12, 5), C3Options(groups=3)).double().eval()
     levels = {name: torch.rand(4, count, 7, 7, dtype=torch.float64) for name, count in model.inputs.channels.items()}
     vectors = normalize(torch.randn(6, 12, dtype=torch.float64), dim=1)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_the_shares_of_the_positions_sum_to_the_score(kind):
 def test_the_share_of_a_position_is_what_its_maxima_contribute():
     """A slow loop over groups and dimensions, from eq. 6-8."""
     torch.manual_seed(1)
-    model = C3(Inputs({"p8": 3}, 4), C3Options(groups=2)).double().eval()
+    model = C3(Inputs({"p8": 3}, 4, 5), C3Options(groups=2)).double().eval()
     levels = {"p8": torch.rand(1, 3, 7, 7, dtype=torch.float64)}
     vectors = torch.randn(2, 4, dtype=torch.float64)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_the_share_of_a_position_is_what_its_maxima_contribute():
 
 
 def test_a_method_without_positions_or_encoder_says_so():
-    model = Fast0Tag(Inputs({"p8": 3}, 4), Fast0TagOptions(8, 8)).eval()
+    model = Fast0Tag(Inputs({"p8": 3}, 4, 5), Fast0TagOptions(hidden1=8, hidden2=8)).eval()
     levels = {"p8": torch.rand(1, 3, 7, 7)}
     assert model.responses(levels, torch.randn(2, 4)) is None
     assert model.stages(levels) == {}

@@ -52,7 +52,7 @@ def test_a_run_folder_holds_what_it_takes_to_score_again(make_cache: Make, tmp_p
     assert [line["epoch"] for line in lines] == ["1", "2"]
     assert all(0 < float(line["loss"]) < 10 for line in lines)
     scorer = restore(run, cache, torch.device("cpu"))
-    scores = scorer({level: cache.read("test", level, 0, 10) for level in scorer.levels})
+    scores = scorer({level: cache.read("test", level, 0, 10) for level in scorer.arrays})
     assert scores.shape == (10, 5)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
@@ -143,7 +143,7 @@ def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_
         ({"lr": "fast"}, "expected float"),
         ({"lr": -1.0}, "positive"),
         ({"vectors": "unit"}, "l2 or raw"),
-        ({"normaliser": "none"}, "paper or positives"),
+        ({"objective": "none"}, "one of ranknet, sdl"),
         ({"groups": 0}, "at least 1"),
     ):
         with pytest.raises(C3Error, match=said):

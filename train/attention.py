@@ -1,4 +1,4 @@
-"""Group Attention (paper, section 3.3, eq. 6-7) and the score of a class (inside eq. 8)."""
+"""Group Attention (paper, section 3.3, eq. 6-7)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,3 @@ def linear(d_w: int) -> nn.Module:
 def perceptron(d_w: int) -> nn.Module:
     """W_Q or W_K of the authors' code."""
     return nn.Sequential(nn.Linear(d_w, d_w), nn.GELU(), nn.Linear(d_w, d_w))
-
-
-def class_scores(s: Tensor, vectors: Tensor) -> Tensor:
-    """score_c = max over the groups of S v_c: s (batch, g, d_w), vectors (classes, d_w) -> (batch, classes)."""
-    return (s @ vectors.T).amax(dim=1)

@@ -19,9 +19,9 @@ POOL_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twi
 
 @dataclass(frozen=True)
 class Batch:
-    """levels: name -> (batch, channels, 7, 7) float16; labels (batch, seen classes) int8; rows (batch,) row numbers."""
+    """arrays: name -> (batch, *shape) float16; labels (batch, seen classes) int8; rows (batch,) row numbers."""
 
-    levels: dict[str, Tensor]
+    arrays: dict[str, Tensor]
     labels: Tensor
     rows: np.ndarray
 
@@ -57,12 +57,12 @@ class BatchStream:
         self,
         cache: FeatureCache,
         split: str,
-        levels: Sequence[str],
+        arrays: Sequence[str],
         batch_size: int,
         seed: int,
         pool_rows: int = POOL_ROWS,
     ) -> None:
-        self.cache, self.split, self.levels = cache, split, tuple(levels)
+        self.cache, self.split, self.arrays = cache, split, tuple(arrays)
         self.batch_size, self.seed, self.pool_rows = batch_size, seed, pool_rows
         self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
         self._spare: list[dict[str, np.ndarray]] = []
@@ -100,27 +100,27 @@ class BatchStream:
         """Decode the chunks that hold `rows` into buffers, in threads; gives where in them each row is."""
         size = self.cache.layout.chunk_rows
         chunks = np.unique(rows // size)
-        for level, maps in buffers.items():
-            self.cache.maps(self.split, level).read_chunks(chunks.tolist(), maps, self._decoders)
+        for name, values in buffers.items():
+            self.cache.maps(self.split, name).read_chunks(chunks.tolist(), values, self._decoders)
         # the chunks follow each other; only the last of a split is short
         return torch.from_numpy(np.searchsorted(chunks, rows // size) * size + rows % size)
 
     def _gather(self, rows: np.ndarray, place: Tensor, buffers: dict[str, np.ndarray]) -> Batch:
         """A batch of its own memory, so that the buffers can take the next pool."""
-        levels = {level: torch.from_numpy(maps).index_select(0, place) for level, maps in buffers.items()}
-        return Batch(levels, self._dense(rows), rows)
+        arrays = {name: torch.from_numpy(values).index_select(0, place) for name, values in buffers.items()}
+        return Batch(arrays, self._dense(rows), rows)
 
     @contextmanager
     def _memory(self) -> Iterator[dict[str, np.ndarray]]:
-        """Room for one pool of every level, used again: fresh memory costs as much as decoding into it."""
+        """Room for one pool of every array, used again: fresh memory costs as much as decoding into it."""
         size = self.cache.layout.chunk_rows
         count = max(self.pool_rows // size, 1) * size
         count = min(count, -(-self.cache.rows(self.split) // size) * size)
         if self._spare:
             buffers = self._spare.pop()
         else:
-            maps = {level: self.cache.maps(self.split, level) for level in self.levels}
-            buffers = {level: np.empty((count, *array.shape[1:]), array.dtype) for level, array in maps.items()}
+            maps = {name: self.cache.maps(self.split, name) for name in self.arrays}
+            buffers = {name: np.empty((count, *array.shape[1:]), array.dtype) for name, array in maps.items()}
         try:
             yield buffers
         finally:
@@ -138,5 +138,5 @@ class BatchStream:
 def _joined(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
-    levels = {name: torch.cat([part.levels[name] for part in parts]) for name in parts[0].levels}
-    return Batch(levels, torch.cat([part.labels for part in parts]), np.concatenate([part.rows for part in parts]))
+    arrays = {name: torch.cat([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    return Batch(arrays, torch.cat([part.labels for part in parts]), np.concatenate([part.rows for part in parts]))

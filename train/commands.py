@@ -10,10 +10,12 @@ import click
 from ..command_options import ManyValues, cache_option, device_option, runs_option
 from ..errors import C3Error
 
+METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table1, table3, table5."
 
-@click.command()
+
+@click.command(cls=ManyValues)
 @cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
+@click.option("--method", default="c3", show_default=True, metavar="NAME", help=METHOD_HELP)
 @runs_option
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int)
@@ -21,7 +23,8 @@ from ..errors import C3Error
 @click.option("--weight-decay", type=float)
 @click.option("--groups", type=int, help="g, the number of semantic vectors (c3).")
 @click.option("--lambda", "lambda_reg", type=float, help="Weight of the regulariser, eq. 12 (c3).")
-@click.option("--seed", type=int)
+@click.option("--objective", help="The loss of class scores: ranknet, sdl, hinge, warp, bce or asl.")
+@click.option("--seeds", "--seed", multiple=True, type=int, default=(0,), show_default=True, help="--seeds 0 1 2.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of the loop or the method."
 )
@@ -33,14 +36,14 @@ def train(
     cache: str,
     method: str,
     runs: Path,
+    seeds: tuple[int, ...],
     settings: tuple[str, ...],
     device: str,
     overwrite: bool,
     **named: Any,
 ) -> None:
     """Train a method on a store. Settings not given come from the recipe of the data set in the catalog."""
-    from .run import TrainOptions
-    from .run import train as run
+    from .run import TrainOptions, train_each
 
     overrides = {name: value for name, value in named.items() if value is not None}
     for setting in settings:
@@ -48,8 +51,11 @@ def train(
         if not equals:
             raise C3Error(f"--set {setting!r}: expected NAME=VALUE")
         overrides[name] = value
-    done = run(TrainOptions(cache, method, runs, overrides, catalog, device, overwrite))
-    click.echo(f"{done.path} is trained: {_timing(done.record)}. Next: c3 evaluate --run {done.path}")
+    done = []
+    for run in train_each(TrainOptions(cache, method, runs, overrides, catalog, device, overwrite), seeds):
+        click.echo(f"{run.path} is trained: {_timing(run.record)}")
+        done.append(run)
+    click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")
 
 
 def _timing(record: dict[str, Any]) -> str:
@@ -60,7 +66,7 @@ def _timing(record: dict[str, Any]) -> str:
 
 @click.command(cls=ManyValues)
 @cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help="c3, c3-released or fast0tag.")
+@click.option("--method", default="c3", show_default=True, metavar="NAME", help="A method: fast0tag, lesa, c3, ...")
 @runs_option
 @click.option("--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
 @click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")

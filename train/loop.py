@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +17,27 @@ from .methods.base import Method
 from .recipes import LoopOptions
 
 LR_DROP = 0.1  # the learning rate is multiplied by this at `drop_epoch` (paper, section 4.1)
+
+
+def batch_loss(
+    model: Method, arrays: Mapping[str, Tensor], labels: Tensor, vectors: Tensor, precision: str = "fp32"
+) -> dict[str, Tensor]:
+    """The loss of one batch and its parts: labels (batch, trained classes) int8, vectors (trained classes, d_w).
+
+    A zero-shot method is asked only for the classes with a known label in the batch: no loss sees the others, and where
+    labels are sparse they are nearly all. `bf16` is for the model; losses are always computed in float32.
+    """
+    if model.zero_shot and not (known := (labels != 0).any(dim=0)).all():
+        labels, vectors = labels[:, known], vectors[known]
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        embedding = model(arrays)
+        scores = model.scores(embedding, vectors)
+    embedding = tuple(map(_widened, embedding)) if isinstance(embedding, tuple) else _widened(embedding)
+    return model.loss(embedding, _widened(scores), labels, vectors)
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def fit(
@@ -40,10 +62,8 @@ def fit(
             epoch_started, asked = time.perf_counter(), time.perf_counter()
             for batch in stream.epoch(epoch):
                 waited += time.perf_counter() - asked
-                levels = {name: maps.to(device, non_blocking=True).float() for name, maps in batch.levels.items()}
-                with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                    embedding = model(levels)
-                parts = model.loss(embedding.float(), batch.labels.to(device), vectors)  # losses always in float32
+                arrays = {name: values.to(device, non_blocking=True).float() for name, values in batch.arrays.items()}
+                parts = batch_loss(model, arrays, batch.labels.to(device), vectors, options.precision)
                 if not torch.isfinite(parts["loss"]):
                     rows = ", ".join(map(str, sorted(batch.rows.tolist())))
                     raise C3Error(

@@ -1,27 +1,79 @@
-"""Loss functions, one equation each. Labels are +1 positive, -1 negative, 0 unknown and without influence."""
+"""Loss functions, one equation each. Pure.
+
+Labels are +1 positive, -1 negative, 0 unknown and without influence. Every function of scores and labels, both (batch,
+classes), gives the loss of every image, (batch,), and 0 for an image that has no pair (or no known label). Pairs are
+indexed from their positive: the largest tensor is (positives in the batch, classes), never (batch, classes, classes).
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
-NORMALISERS = ("paper", "positives")
+MARGIN = 1.0  # of every hinge
+ASL_GAMMA, ASL_CLIP = 4.0, 0.05  # gamma- and the probability margin of Ridnik et al.; gamma+ is 0
 
 
-def ranknet(scores: Tensor, labels: Tensor, normaliser: str = "paper") -> Tensor:
-    """L_rank of every image (eq. 8-9): sum over (negative, positive) pairs of log(1 + exp(s_n - s_p)), normalised.
+def ranknet(scores: Tensor, labels: Tensor) -> Tensor:
+    """L_rank (eq. 8-9): the mean over (positive, negative) pairs of log(1 + exp(s_n - s_p))."""
+    return sdl(scores, labels) / _count(labels < 0)
 
-    scores (batch, classes) float, labels (batch, classes) in {-1, 0, +1} -> (batch,). `normaliser` is `paper`,
-    1 / (|P| |N|), or `positives`, 1 / |P| (the authors' earlier SDL code). An image without a pair gives 0.
-    The largest tensor is (positives in the batch, classes): pairs are indexed from their positive.
+
+def sdl(scores: Tensor, labels: Tensor) -> Tensor:
+    """L_rank with 1 / |P| instead of 1 / (|P| |N|), as the authors' earlier SDL code has it."""
+    image, difference, negative = _pairs(scores, labels)
+    return _per_image(labels, image, (softplus(difference) * negative).sum(dim=1)) / _count(labels > 0)
+
+
+def hinge(scores: Tensor, labels: Tensor) -> Tensor:
+    """L_rank of LESA and BiAM: the mean of max(0, 1 + s_n - s_p) over the pairs that violate the margin."""
+    image, difference, negative = _pairs(scores, labels)
+    violation = relu(MARGIN + difference) * negative
+    violated = _per_image(labels, image, (violation > 0).sum(dim=1).to(scores.dtype))
+    return _per_image(labels, image, violation.sum(dim=1)) / violated.clamp(min=1)
+
+
+def warp(scores: Tensor, labels: Tensor) -> Tensor:
+    """Weighted approximate rank, by exact ranks (Weston et al. 2011; ALE): no negative is sampled.
+
+    rank_p is the number of negatives within the margin of positive p and L(k) = 1 + 1/2 + ... + 1/k; the loss is the
+    mean over positives of L(rank_p) / rank_p times the sum of the violations. No gradient passes through the rank.
     """
-    negative = labels < 0
-    image, positive = (labels > 0).nonzero(as_tuple=True)
-    violation = softplus(scores[image] - scores[image, positive].unsqueeze(1)) * negative[image]
-    total = scores.new_zeros(len(scores)).index_add(0, image, violation.sum(dim=1))
-    positives, negatives = (labels > 0).sum(dim=1), negative.sum(dim=1)
-    count = positives * negatives if normaliser == "paper" else positives
-    return total / count.clamp(min=1)
+    image, difference, negative = _pairs(scores, labels)
+    violation = relu(MARGIN + difference) * negative
+    rank = (violation > 0).sum(dim=1)
+    harmonic = torch.cumsum(1 / torch.arange(1, scores.shape[1] + 1, device=scores.device, dtype=scores.dtype), dim=0)
+    weight = harmonic[(rank - 1).clamp(min=0)] / rank.clamp(min=1)
+    return _per_image(labels, image, weight * violation.sum(dim=1)) / _count(labels > 0)
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy summed over the known labels, over the number of positives."""
+    target = (labels > 0).to(logits.dtype)
+    terms = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (terms * (labels != 0)).sum(dim=1) / _count(labels > 0)
+
+
+def asl(logits: Tensor, labels: Tensor) -> Tensor:
+    """Asymmetric loss (Ridnik et al., ICCV 2021) with gamma+ 0, summed over known labels, over the positives.
+
+    A negative of probability p is weighted by p_m^gamma-, p_m = max(p - clip, 0): easy negatives fade out.
+    """
+    shifted = (logits.sigmoid() - ASL_CLIP).clamp(min=0)
+    negative = -torch.log1p(-shifted) * shifted**ASL_GAMMA
+    terms = softplus(-logits) * (labels > 0) + negative * (labels < 0)
+    return terms.sum(dim=1) / _count(labels > 0)
+
+
+def has_pair(labels: Tensor) -> Tensor:
+    """(batch,) bool: the images that have a positive and a negative label."""
+    return (labels > 0).any(dim=1) & (labels < 0).any(dim=1)
+
+
+def mean_over(losses: Tensor, usable: Tensor) -> Tensor:
+    """The mean of losses (batch,) over the images `usable` (batch,) bool; 0 without any."""
+    return (losses * usable).sum() / usable.sum().clamp(min=1)
 
 
 def image_weight(labels: Tensor, vectors: Tensor) -> Tensor:
@@ -45,20 +97,27 @@ def group_spread(s: Tensor) -> Tensor:
 
 
 def c3_loss(
-    s: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor, lambda_reg: float, normaliser: str
+    s: Tensor, rank: Tensor, labels: Tensor, vectors: Tensor, lambda_reg: float, usable: Tensor
 ) -> dict[str, Tensor]:
     """The loss of C3-MLZSL (eq. 12) and its parts, each a scalar: `loss`, `rank` (omega-weighted) and `reg`.
 
-    The mean runs over the images that have at least one positive and one negative; without any the loss is 0.
+    rank (batch,) is L_rank of every image, by `ranknet` in the paper; the mean runs over the images `usable`.
     """
-    usable = ((labels > 0).any(dim=1) & (labels < 0).any(dim=1)).to(scores.dtype)
-    count = usable.sum().clamp(min=1)
-    rank = (image_weight(labels, vectors) * ranknet(scores, labels, normaliser) * usable).sum() / count
-    reg = (group_spread(s) * usable).sum() / count
-    return {"loss": (1 - lambda_reg) * rank + lambda_reg * reg, "rank": rank.detach(), "reg": reg.detach()}
+    weighted = mean_over(image_weight(labels, vectors) * rank, usable)
+    reg = mean_over(group_spread(s), usable)
+    return {"loss": (1 - lambda_reg) * weighted + lambda_reg * reg, "rank": weighted.detach(), "reg": reg.detach()}
 
 
-def mean_ranknet(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The loss of Fast0Tag: RankNet with 1 / (|P| |N|), averaged over the images that have a pair."""
-    usable = ((labels > 0).any(dim=1) & (labels < 0).any(dim=1)).to(scores.dtype)
-    return {"loss": (ranknet(scores, labels) * usable).sum() / usable.sum().clamp(min=1)}
+def _pairs(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For every positive of the batch: its image (n,), s_n - s_p of all classes (n, classes), which are negatives."""
+    image, positive = (labels > 0).nonzero(as_tuple=True)
+    return image, scores[image] - scores[image, positive].unsqueeze(1), (labels < 0)[image]
+
+
+def _per_image(labels: Tensor, image: Tensor, values: Tensor) -> Tensor:
+    """Sum values (n,) of positives into their images (batch,)."""
+    return values.new_zeros(len(labels)).index_add(0, image, values)
+
+
+def _count(chosen: Tensor) -> Tensor:
+    return chosen.sum(dim=1).clamp(min=1)

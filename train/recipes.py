@@ -55,6 +55,11 @@ class Recipe:
         return asdict(self.loop) | asdict(self.method)
 
 
+def settings_of(options: type[Any]) -> dict[str, type[Any]]:
+    """Every setting that a method with these options takes -> the class that holds it."""
+    return {field.name: kind for kind in (LoopOptions, options) for field in fields(kind)}
+
+
 def resolve_recipe(
     method: str, options: type[Any], dataset: str, overrides: Mapping[str, Any], catalog: Path | None = None
 ) -> Recipe:
@@ -67,7 +72,7 @@ def resolve_recipe(
     if overrides:
         source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in overrides.items())
     settings = values | dict(overrides)
-    known = {field.name: kind for kind in (LoopOptions, options) for field in fields(kind)}
+    known = settings_of(options)
     for name in settings:
         if name not in known:
             raise unknown_name(f"setting of method {method}", name, known)

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import C3Error, unknown_name
-from ..extract.cache import GRID, FeatureCache
+from ..extract.cache import FeatureCache
 from .methods.base import Inputs, Method
 from .methods.c3 import C3
 from .methods.c3_released import C3Released
@@ -26,6 +26,18 @@ METHODS: dict[str, type[Method]] = {
     "c3-released": C3Released,
 }
 
+# Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "table1": ("fast0tag", "c3", "c3-released"),
+}
+
+
+def methods_named(name: str) -> tuple[str, ...]:
+    """The methods that a name stands for: itself, or those of a group such as `table1`."""
+    if name not in METHODS and name not in GROUPS:
+        raise unknown_name("method", name, [*METHODS, *GROUPS])
+    return GROUPS.get(name, (name,))
+
 
 def method_class(name: str) -> type[Method]:
     """The class of a method; an unknown name lists the known ones."""
@@ -36,7 +48,8 @@ def method_class(name: str) -> type[Method]:
 
 def inputs_of(cache: FeatureCache) -> Inputs:
     """What a method is built for on this cache."""
-    return Inputs({level.name: level.channels for level in cache.levels}, cache.classes.d_w)
+    channels = {level.name: level.channels for level in cache.levels}
+    return Inputs(channels, cache.classes.d_w, int(cache.classes.seen.sum()))
 
 
 def class_vectors(cache: FeatureCache, form: str) -> Tensor:
@@ -45,54 +58,78 @@ def class_vectors(cache: FeatureCache, form: str) -> Tensor:
     return normalize(vectors, dim=1) if form == "l2" else vectors
 
 
+@torch.inference_mode()
+def gflops(model: Method, vectors: Tensor | None = None) -> float:
+    """10^9 floating-point operations (a multiply-add is two) of the head on one picture, scores included if asked for.
+
+    `vectors` (classes, d_w) are the classes to score; without them only the embedding is counted.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    arrays = {name: torch.zeros(1, *model.inputs.shape(name), device=device) for name in model.reads(model.inputs)}
+    with FlopCounterMode(display=False) as counter:
+        embedding = model(arrays)
+        if vectors is not None:
+            model.scores(embedding, vectors)
+    return counter.get_total_flops() / 1e9
+
+
 class Scorer:
-    """A trained method with the class vectors of a cache: maps in, class scores out."""
+    """A trained method with the class vectors of a cache: maps in, class scores out.
+
+    `arrays` are the names of what it reads. `zero_shot` is False where it can only score the classes it was trained on.
+    """
 
     def __init__(self, model: Method, vectors: Tensor, device: torch.device) -> None:
         self.model, self.vectors, self.device = model.to(device).eval(), vectors.to(device), device
-        self.levels = tuple(model.inputs.channels)
+        self.arrays, self.zero_shot = model.reads(model.inputs), model.zero_shot
 
     @torch.inference_mode()
-    def __call__(self, maps: Mapping[str, np.ndarray]) -> np.ndarray:
-        """name -> (rows, channels, 7, 7) float16 maps to (rows, classes) float32 scores."""
-        return self.model.scores(self.model(self._levels(maps)), self.vectors).cpu().numpy()
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """name -> (rows, *shape) float16 arrays to (rows, classes) float32 scores.
+
+        The classes are all of the cache, or those that the method was trained on where it is not zero-shot.
+        """
+        return self.model.scores(self.model(self._placed(arrays)), self.vectors).cpu().numpy()
 
     @torch.inference_mode()
-    def stages(self, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def stages(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Name -> (rows, width) float32 vectors before and after the method's encoder; empty where it has none."""
-        return {name: values.cpu().numpy() for name, values in self.model.stages(self._levels(maps)).items()}
+        return {name: values.cpu().numpy() for name, values in self.model.stages(self._placed(arrays)).items()}
 
     @torch.inference_mode()
-    def responses(self, maps: Mapping[str, np.ndarray], classes: Sequence[int]) -> np.ndarray | None:
+    def responses(self, arrays: Mapping[str, np.ndarray], classes: Sequence[int]) -> np.ndarray | None:
         """(rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where a method has none."""
-        found = self.model.responses(self._levels(maps), self.vectors[list(classes)])
+        found = self.model.responses(self._placed(arrays), self.vectors[list(classes)])
         return None if found is None else found.cpu().numpy()
 
-    @torch.inference_mode()
     def gflops(self) -> float:
-        """10^9 floating-point operations (a multiply-add is two) of the head and all class scores on one image."""
-        channels = self.model.inputs.channels
-        levels = {name: torch.zeros(1, count, GRID, GRID, device=self.device) for name, count in channels.items()}
-        with FlopCounterMode(display=False) as counter:
-            self.model.scores(self.model(levels), self.vectors)
-        return counter.get_total_flops() / 1e9
+        """10^9 floating-point operations of the head and all class scores on one picture."""
+        return gflops(self.model, self.vectors)
 
-    def _levels(self, maps: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(values).to(self.device).float() for name, values in maps.items()}
+    def _placed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(values).to(self.device).float() for name, values in arrays.items()}
 
 
 def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
     """Rebuild the trained model of a run for the classes of a cache. The weights are read without pickle."""
     kind = method_class(run.method)
-    inputs = inputs_of(cache)
-    trained = Inputs(run.record["inputs"]["channels"], run.record["inputs"]["d_w"])
-    if inputs != trained:
+    trained, found = Inputs(**run.record["inputs"]), inputs_of(cache)
+    needed = {name: trained.shape(name) for name in kind.reads(trained)} | {"word vectors": (trained.d_w,)}
+    offered = {name: found.shape(name) for name in found.names} | {"word vectors": (found.d_w,)}
+    if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
+        there = {name: offered[name] for name in lacking if name in offered} or "no such array"
         raise C3Error(
-            f"run {run.id} was trained on {trained}, {cache.location} has {inputs}; evaluate it on a cache of its kind"
+            f"run {run.id} was trained on {lacking}, {cache.location} has {there}; evaluate it on a cache of its kind"
         )
     config = run.record["config"]
+    if not kind.zero_shot and found.classes != trained.classes:
+        raise C3Error(
+            f"run {run.id} only knows the {trained.classes} classes it was trained on, {cache.location} has "
+            f"{found.classes} seen classes; evaluate it on its own store"
+        )
     options = kind.Options(**{name: config[name] for name in kind.Options.__dataclass_fields__})
-    model = kind(inputs, options)
+    model = kind(trained, options)
     try:
         model.load_state_dict(load_file(run.path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -7,8 +7,8 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from ..devices import resolve_device
-from ..errors import C3Error
-from ..extract.cache import GRID, FeatureCache
+from ..errors import C3Error, unknown_name
+from ..extract.cache import FeatureCache
 from .batches import BatchStream
 from .loop import fit
 from .methods.base import Method
-from .recipes import Recipe, resolve_recipe
-from .registry import class_vectors, inputs_of, method_class
+from .recipes import Recipe, resolve_recipe, settings_of
+from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
 from .runs import LOG as LOG_FILE
 from .runs import RECORD, WEIGHTS, Run, open_run, write_json
 
@@ -45,6 +45,22 @@ class TrainOptions:
     overwrite: bool = False
 
 
+def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
+    """Train every method that `options.method` stands for (`table1`, or one name) with every seed, a run each.
+
+    A setting that only some of the methods of a group have goes to those. Raises C3Error for one that none has.
+    """
+    methods = methods_named(options.method)
+    takes = {method: settings_of(method_class(method).Options) for method in methods}
+    for name in options.settings:
+        if not any(name in known for known in takes.values()):
+            raise unknown_name(f"setting of {options.method}", name, {key for known in takes.values() for key in known})
+    for method in methods:
+        settings = {name: value for name, value in options.settings.items() if name in takes[method]}
+        for seed in seeds:
+            yield train(replace(options, method=method, settings=settings | {"seed": seed}))
+
+
 def train(options: TrainOptions) -> Run:
     """Train one method on a complete cache and return its run folder.
 
@@ -59,7 +75,9 @@ def train(options: TrainOptions) -> Run:
     config = recipe.as_dict()
     torch.manual_seed(recipe.loop.seed)
     model = kind(inputs_of(cache), recipe.method)
-    stream = BatchStream(cache, "train", list(model.inputs.channels), recipe.loop.batch_size, recipe.loop.seed)
+    vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
+    model.prepare(vectors)
+    stream = BatchStream(cache, "train", model.reads(model.inputs), recipe.loop.batch_size, recipe.loop.seed)
 
     identity = json.dumps([options.method, config, cache.digest], sort_keys=True)
     short = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -70,7 +88,7 @@ def train(options: TrainOptions) -> Run:
             LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
             return run
         LOG.info("%s was not finished; training it again from the start", path)
-    return _train(path, options, recipe, cache, model, stream, device)
+    return _train(path, options, recipe, cache, model, stream, vectors, device)
 
 
 def _train(
@@ -80,6 +98,7 @@ def _train(
     cache: FeatureCache,
     model: Method,
     stream: BatchStream,
+    vectors: Tensor,
     device: torch.device,
 ) -> Run:
     try:
@@ -98,15 +117,15 @@ def _train(
         "inputs": asdict(model.inputs),
         "rows": len(stream.rows),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "gflops": _gflops(model),
+        "zero_shot": model.zero_shot,
+        "reads": model.reads(model.inputs),
+        "gflops": gflops(model),
         "device": str(device),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
     }
     write_json(path / RECORD, record)
     LOG.info("%s on %s: %s", path.name, device, recipe.source)
-    seen = torch.from_numpy(cache.classes.seen)
-    vectors = class_vectors(cache, recipe.loop.vectors)[seen]
     timings = fit(model, stream, vectors, recipe.loop, device, path / LOG_FILE)
     save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS)
     write_json(path / RECORD, record | {"status": "finished", "timings": timings})
@@ -124,12 +143,3 @@ def _describe(cache: FeatureCache) -> dict[str, Any]:
         "labelling": cache.labelling,
         "splits": cache.attrs["splits"],
     }
-
-
-def _gflops(model: Method) -> float:
-    """10^9 floating-point operations (a multiply-add is two) of the head on one image, word vectors excluded."""
-    levels = {name: torch.zeros(1, count, GRID, GRID) for name, count in model.inputs.channels.items()}
-    model.eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(levels)
-    return counter.get_total_flops() / 1e9

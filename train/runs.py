@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import C3Error
 
-SCHEMA = 1
+SCHEMA = 2  # of run.json
 METRICS_SCHEMA = 2  # of metrics.json, which is measured again more cheaply than a model is trained
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 
@@ -40,6 +40,11 @@ class Run:
         return self.record["cache"]["dataset"]
 
     @property
+    def zero_shot(self) -> bool:
+        """Whether the method can score classes that it was not trained on."""
+        return self.record["zero_shot"]
+
+    @property
     def finished(self) -> bool:
         return self.record["status"] == "finished"
 
@@ -61,7 +66,7 @@ def open_run(path: str | Path) -> Run:
 def read_metrics(path: Path, split: str = "test") -> dict[str, Any] | None:
     """What a run folder says of one split of its own store; None where it was not measured, or by an older c3."""
     file = path / (METRICS if split == "test" else f"{Path(METRICS).stem}-{split}.json")
-    metrics = _read_json(file, METRICS_SCHEMA) if file.exists() else None
+    metrics = _read_json(file, 1, METRICS_SCHEMA) if file.exists() else None
     return metrics if metrics and metrics["schema"] == METRICS_SCHEMA else None
 
 
@@ -83,12 +88,12 @@ def write_text(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _read_json(path: Path, newest: int = SCHEMA) -> dict[str, Any]:
+def _read_json(path: Path, oldest: int = SCHEMA, newest: int = SCHEMA) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise C3Error(f"{path} cannot be read as json ({error})") from error
     found = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(found, int) or not SCHEMA <= found <= newest:
+    if not isinstance(found, int) or not oldest <= found <= newest:
         raise C3Error(f"{path} has schema {found}, this c3 reads schema {newest}; evaluate or train it again")
     return content

@@ -7,51 +7,119 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from ..encoder import SIDE
+from ..losses import mean_over
+from ..objectives import Objective, require_objective
+
+REGION_SIDE = 14  # cells along the edge of `regions`
+REGIONS, VECTOR = "regions", "global"  # the arrays of a store beside its pyramid levels
+
+Embedding = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method is built for: channels of each pooled level, shallow to deep, and the word-vector dimension."""
+    """What a store offers a method.
+
+    `channels` of each pooled level, shallow to deep, `d_w` of the word vectors, the number of `classes` trained on,
+    the channels of the unpooled `regions` and the width of the `vector` of the whole picture (0 where there is none).
+    """
 
     channels: dict[str, int]
     d_w: int
+    classes: int
+    regions: int = 0
+    vector: int = 0
+
+    @property
+    def deepest(self) -> str:
+        """The name of the last level."""
+        return list(self.channels)[-1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all arrays that are there."""
+        return (*self.channels, *[REGIONS] * (self.regions > 0), *[VECTOR] * (self.vector > 0))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one row of an array: (channels, 7, 7), (channels, 14, 14) or (width,)."""
+        if name == VECTOR:
+            return (self.vector,)
+        if name == REGIONS:
+            return (self.regions, REGION_SIDE, REGION_SIDE)
+        return (self.channels[name], SIDE, SIDE)
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py)."""
+
+    objective: str = "ranknet"
+
+    def __post_init__(self) -> None:
+        require_objective(self.objective)
 
 
 class Method(nn.Module, ABC):
     """A trainable scorer of classes. A subclass is one row of a table.
 
-    `Options` is a frozen dataclass of the settings that only this method has; recipes and `--set` fill it by name.
+    `Options` is a frozen dataclass of the settings that the method has; recipes and `--set` fill it by name.
+    `zero_shot` is False for a classifier that can only score the classes it was trained on.
     """
 
-    Options: ClassVar[type[Any]]
+    Options: ClassVar[type[MethodOptions]]
+    zero_shot: ClassVar[bool] = True
 
     def __init__(self, inputs: Inputs, options: Any) -> None:
         super().__init__()
         self.inputs, self.options = inputs, options
+        self.objective = Objective(options.objective)
+
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        """The names of the arrays that the method reads of a store; nothing else is loaded."""
+        return tuple(inputs.channels)
+
+    def prepare(self, vectors: Tensor) -> None:
+        """Take what has to be known of the trained classes before the first step: (classes, d_w) word vectors."""
 
     @abstractmethod
-    def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
-        """name -> (batch, channels, 7, 7) float32 levels to the embedding that `scores` compares with word vectors."""
+    def forward(self, arrays: Mapping[str, Tensor]) -> Embedding:
+        """Float32 arrays by the names of `reads`, (batch, *shape), to the embedding that `scores` compares."""
 
     @abstractmethod
-    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        """Class scores (batch, classes); vectors is (classes, d_w) and may hold classes never trained on."""
+    def scores(self, embedding: Any, vectors: Tensor) -> Tensor:
+        """Class scores (batch, classes); vectors is (classes, d_w) and may hold classes never trained on.
 
-    @abstractmethod
-    def loss(self, embedding: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        """Scalars by name, `loss` the one to minimise; labels (batch, classes) int8 of the classes of `vectors`."""
+        A method that is not `zero_shot` gives the scores of the trained classes, whatever the vectors.
+        """
 
-    def stages(self, levels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def loss(self, embedding: Any, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
+        return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
+
+    def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name -> (batch, width) vectors of the images before and after what the method calls its encoder.
 
         Empty where a method has no such part; figure 3 shows them.
         """
         return {}
 
-    def responses(self, levels: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
-        """Where in the picture the scores come from, (batch, classes, 7, 7), whose sum over positions is the score.
+    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
+        """Where the scores come from, (batch, classes, side, side), whose sum over the positions is the score.
 
         None where a method does not keep track of positions; figure 6 shows them.
         """
         return None
+
+
+def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
+    """embedding (..., d_w) times vectors (classes, d_w) -> (..., classes), in float32 whatever the rest computes in.
+
+    Half precision has three digits, and ranks are decided by less.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        return embedding.float() @ vectors.T if embedding.dtype != torch.float64 else embedding @ vectors.T

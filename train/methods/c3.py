@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
 from ...errors import C3Error
-from ..attention import GroupAttention, class_scores, linear
+from ..attention import GroupAttention, linear
 from ..encoder import SIDE, ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
-from ..losses import NORMALISERS, c3_loss
-from .base import Inputs, Method
+from ..losses import c3_loss
+from .base import Inputs, Method, MethodOptions, inner_products
 
 
 @dataclass(frozen=True)
-class C3Options:
-    """Groups g, weight lambda of L_reg (eq. 12), and the normaliser of L_rank (`paper` or `positives`)."""
+class C3Options(MethodOptions):
+    """Groups g and weight lambda of L_reg (eq. 12)."""
 
     groups: int = 7
     lambda_reg: float = 0.4
-    normaliser: str = "paper"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.groups < 1:
             raise C3Error(f"setting groups: expected at least 1, found {self.groups}")
         if not 0 <= self.lambda_reg <= 1:
             raise C3Error(f"setting lambda_reg: expected 0 to 1, found {self.lambda_reg}")
-        if self.normaliser not in NORMALISERS:
-            raise C3Error(f"setting normaliser: expected {' or '.join(NORMALISERS)}, found {self.normaliser!r}")
 
 
 class C3(Method):
@@ -53,39 +50,40 @@ class C3(Method):
         for projection in (self.group_attention.query, self.group_attention.key):
             nn.init.eye_(projection.weight)  # S_i starts as x_i plus what the other groups have in common with it
 
-    def group_vectors(self, levels: Mapping[str, Tensor]) -> Tensor:
+    def group_vectors(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """X (batch, g, d_w): what Group Attention starts from."""
-        return self.finished(self.encoder(self.pyramid(levels)))
+        return self.finished(self.encoder(self.pyramid(arrays)))
 
     def finished(self, x: Tensor) -> Tensor:
         """The maxima over the positions (batch, g, d_w) -> X."""
         return self.standardise(x)
 
-    def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """S (batch, g, d_w), eq. 7."""
-        return self.group_attention(self.group_vectors(levels))
+        return self.group_attention(self.group_vectors(arrays))
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        return class_scores(embedding, vectors)
+        """score_c = max over the groups of S v_c (inside eq. 8)."""
+        return inner_products(embedding, vectors).amax(dim=1)
 
-    def loss(self, embedding: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        options: Any = self.options
-        scores = self.scores(embedding, vectors)
-        return c3_loss(embedding, scores, labels, vectors, options.lambda_reg, options.normaliser)
+    def loss(self, embedding: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Eq. 8-12."""
+        rank, usable = self.objective(scores, labels), self.objective.usable(labels)
+        return c3_loss(embedding, rank, labels, vectors, self.options.lambda_reg, usable)
 
-    def stages(self, levels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """F_a, by its maximum over the positions, and X."""
-        groups = self.pyramid(levels)
+        groups = self.pyramid(arrays)
         before, after = groups.amax(dim=-2), self.finished(self.encoder(groups))
         return {"without the encoder": before.flatten(1), "with the encoder": after.flatten(1)}
 
-    def responses(self, levels: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
         """The exact share of every position in the score of every class.
 
         The score of a class is that of one group, a sum over groups j and dimensions d of (Q K^T)_j X_jd v_d, and X_jd
         is the maximum at one position: the term belongs there.
         """
-        cells = self.encoder.cells(self.pyramid(levels))
+        cells = self.encoder.cells(self.pyramid(arrays))
         x, position = self.finished(cells.amax(dim=-2)), cells.argmax(dim=-2)
         relations = self.group_attention.relations(x)
         winner = ((relations @ x) @ vectors.T).argmax(dim=1)  # (batch, classes)
