@@ -347,7 +347,7 @@ def test_a_split_whose_rows_all_failed_is_refused(workplace):
 
 def test_scores_that_are_not_numbers_leave_no_metrics(workplace, monkeypatch):
     class Diverged:
-        levels = ("p16",)
+        arrays = ("p16",)
 
         def __call__(self, maps: dict[str, np.ndarray]) -> np.ndarray:
             values = np.zeros((len(maps["p16"]), 4), np.float32)
