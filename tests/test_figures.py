@@ -17,6 +17,7 @@ from c3.evaluate.run import evaluate
 from c3.extract.cache import FeatureCache
 from c3.train.methods.base import Inputs
 from c3.train.methods.c3 import C3, C3Options
+from c3.train.methods.c3_ablations import C3b, C3c, C3d
 from c3.train.methods.c3_released import C3Released
 from c3.train.methods.fast0tag import Fast0Tag, Fast0TagOptions
 from c3.train.run import TrainOptions, train
@@ -49,7 +50,7 @@ def photographs(root: Path, cache_split: int = 10) -> Path:
     return root
 
 
-@pytest.mark.parametrize("kind", [C3, C3Released])
+@pytest.mark.parametrize("kind", [C3, C3Released, C3b, C3c, C3d])
 def test_the_shares_of_the_positions_sum_to_the_score(kind):
     torch.manual_seed(0)
     model = kind(Inputs({"p8": 5, "p16": 4, "p32": 3}, 12, 5), C3Options(groups=3)).double().eval()
@@ -70,7 +71,7 @@ def test_the_share_of_a_position_is_what_its_maxima_contribute():
     levels = {"p8": torch.rand(1, 3, 7, 7, dtype=torch.float64)}
     vectors = torch.randn(2, 4, dtype=torch.float64)
     with torch.no_grad():
-        cells = model.encoder.cells(model.pyramid(levels))[0]
+        cells = model.encoder.cells(model.projection(levels))[0]
         x = model.group_vectors(levels)[0]
         mixing = model.group_attention.query(x) @ model.group_attention.key(x).T
         expected = torch.zeros(2, 49, dtype=torch.float64)

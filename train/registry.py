@@ -16,6 +16,7 @@ from ..errors import C3Error, unknown_name
 from ..extract.cache import FeatureCache
 from .methods.base import Inputs, Method
 from .methods.c3 import C3
+from .methods.c3_ablations import C3a, C3b, C3c, C3d
 from .methods.c3_released import C3Released
 from .methods.fast0tag import Fast0Tag
 from .runs import WEIGHTS, Run
@@ -24,11 +25,16 @@ METHODS: dict[str, type[Method]] = {
     "fast0tag": Fast0Tag,
     "c3": C3,
     "c3-released": C3Released,
+    "c3-a": C3a,
+    "c3-b": C3b,
+    "c3-c": C3c,
+    "c3-d": C3d,
 }
 
 # Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
 GROUPS: dict[str, tuple[str, ...]] = {
     "table1": ("fast0tag", "c3", "c3-released"),
+    "table3": ("c3-a", "c3-b", "c3-c", "c3-d", "c3"),
 }
 
 

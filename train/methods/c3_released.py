@@ -16,7 +16,7 @@ class C3Released(C3):
     """`c3-released`: dense q, k, v and a depthwise 3x3, normalised q and k, no residual, sigmoid, MLPs as W_Q, W_K."""
 
     def _build(self, groups: int, d_w: int) -> None:
-        nn.init.ones_(self.pyramid.project[1].weight)  # the attention has no residual to protect
+        nn.init.ones_(self.projection.project[1].weight)  # the attention has no residual to protect
         self.encoder = ML2PEncoder(DenseChannelAttention(groups, d_w), d_w)
         self.standardise = StandardisedGroups(groups, d_w, scale=1.0)  # where the sigmoid is steep
         self.group_attention = GroupAttention(d_w, perceptron)
