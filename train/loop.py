@@ -27,11 +27,11 @@ def batch_loss(
     A zero-shot method is asked only for the classes with a known label in the batch: no loss sees the others, and where
     labels are sparse they are nearly all. `bf16` is for the model; losses are always computed in float32.
     """
-    if model.zero_shot and not (known := (labels != 0).any(dim=0)).all():
+    if model.zero_shot and not model.asks_all and not (known := (labels != 0).any(dim=0)).all():
         labels, vectors = labels[:, known], vectors[known]
     with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
         embedding = model(arrays)
-        scores = model.scores(embedding, vectors)
+        scores = model.training_scores(embedding, vectors)
     embedding = tuple(map(_widened, embedding)) if isinstance(embedding, tuple) else _widened(embedding)
     return model.loss(embedding, _widened(scores), labels, vectors)
 

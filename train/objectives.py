@@ -40,10 +40,12 @@ class Objective(nn.Module):
         if name in LOGITS:
             self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(PRIOR))
 
+    def log_odds(self, scores: Tensor) -> Tensor:
+        """The scores as the loss reads them: scaled and shifted for losses of log-odds, unchanged for rankings."""
+        return self.scale * scores + self.offset if self.name in LOGITS else scores
+
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
-        if self.name in LOGITS:
-            scores = self.scale * scores + self.offset
-        return OBJECTIVES[self.name](scores, labels)
+        return OBJECTIVES[self.name](self.log_odds(scores), labels)
 
     def usable(self, labels: Tensor) -> Tensor:
         """(batch,) bool: the images that the mean runs over. A ranking needs both signs, log-odds any known label."""

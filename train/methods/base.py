@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...errors import C3Error
 from ..encoder import SIDE
 from ..losses import mean_over
 from ..objectives import Objective, require_objective
@@ -67,11 +68,13 @@ class Method(nn.Module, ABC):
     """A trainable scorer of classes. A subclass is one row of a table.
 
     `Options` is a frozen dataclass of the settings that the method has; recipes and `--set` fill it by name.
-    `zero_shot` is False for a classifier that can only score the classes it was trained on.
+    `zero_shot` is False for a classifier that can only score the classes it was trained on. `asks_all` is True where
+    every training step needs the scores of all trained classes, not only of those with a known label in the batch.
     """
 
     Options: ClassVar[type[MethodOptions]]
     zero_shot: ClassVar[bool] = True
+    asks_all: ClassVar[bool] = False
 
     def __init__(self, inputs: Inputs, options: Any) -> None:
         super().__init__()
@@ -96,6 +99,10 @@ class Method(nn.Module, ABC):
 
         A method that is not `zero_shot` gives the scores of the trained classes, whatever the vectors.
         """
+
+    def training_scores(self, embedding: Any, vectors: Tensor) -> Tensor:
+        """What `loss` compares, (batch, classes): the class scores, unless a method is trained on something else."""
+        return self.scores(embedding, vectors)
 
     def loss(self, embedding: Any, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
@@ -122,4 +129,12 @@ def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
     Half precision has three digits, and ranks are decided by less.
     """
     with torch.autocast(embedding.device.type, enabled=False):
-        return embedding.float() @ vectors.T if embedding.dtype != torch.float64 else embedding @ vectors.T
+        wide = torch.promote_types(embedding.dtype, torch.float32)
+        return embedding.to(wide) @ vectors.to(wide).T
+
+
+def require_at_least(options: MethodOptions, **least: float) -> None:
+    """Refuse a setting that is smaller than its name allows: require_at_least(options, heads=1)."""
+    for name, smallest in least.items():
+        if not getattr(options, name) >= smallest:
+            raise C3Error(f"setting {name}: expected at least {smallest}, found {getattr(options, name)}")

@@ -1,0 +1,70 @@
+"""Attention per Cluster (a baseline of LESA's paper): labels with similar word vectors share an attention map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from .lesa import SharedAttention, attended
+from .regions import Regions, as_maps
+
+SEED = 0  # of k-means: the clusters are the same for every seed of the training
+
+
+@dataclass(frozen=True)
+class ApcOptions(MethodOptions):
+    """M clusters (no more than there are trained classes), the width of convolution and attention."""
+
+    objective: str = "hinge"
+    clusters: int = 10
+    width: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, clusters=1, width=1)
+
+
+class AttentionPerCluster(Method):
+    """`lesa-apc`: s_c = z_m W v_c, m the cluster whose centroid is nearest to v_c, seen or unseen."""
+
+    Options = ApcOptions
+
+    def __init__(self, inputs: Inputs, options: ApcOptions) -> None:
+        super().__init__(inputs, options)
+        clusters = min(options.clusters, inputs.classes)
+        self.shared = SharedAttention(inputs, options.width, clusters, bias=False)  # a bias cancels in the softmax
+        self.register_buffer("centroids", torch.zeros(clusters, inputs.d_w))
+
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        return Regions.reads(inputs)
+
+    def prepare(self, vectors: Tensor) -> None:
+        """Cluster the trained classes by k-means."""
+        found = KMeans(len(self.centroids), n_init=10, random_state=SEED).fit_predict(vectors.double().numpy())
+        # means are taken again: those of k-means depend in their last bits on its threads
+        for number, centroid in enumerate(self.centroids):
+            centroid.copy_(vectors[torch.from_numpy(found == number)].mean(dim=0))
+
+    def clusters_of(self, vectors: Tensor) -> Tensor:
+        """(classes,) the cluster of every class."""
+        return torch.cdist(vectors, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """f W (batch, positions, d_w) and the attention logits (batch, positions, M)."""
+        return self.shared(arrays)
+
+    def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+        every = inner_products(attended(*embedding), vectors)  # (batch, M, classes)
+        return every[:, self.clusters_of(vectors), torch.arange(len(vectors), device=vectors.device)]
+
+    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+        """The share of every position in the attention map of a class."""
+        projected, logits = self(arrays)
+        attention = logits.softmax(dim=1)[:, :, self.clusters_of(vectors)]
+        return as_maps(attention * inner_products(projected, vectors), self.shared.side)
