@@ -22,7 +22,7 @@ ORDER = {
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
     "train": ["commands", "sweep", "run", "loop", "batches", "registry", "recipes", "methods", "objectives", "encoder",
               "attention", "losses", "runs"],
-    "train/methods": ["__init__", "c3_released", "c3", "fast0tag", "pooling", "base"],
+    "train/methods": ["__init__", "c3_released", "c3", "fast0tag", "ml_decoder", "pooling", "base"],
     "evaluate": ["commands", "pages", "page", "figures", "explain", "series", "run", "tables", "notes", "groups",
                  "published", "render", "record", "compare", "calibrate", "bootstrap", "measure", "score", "protocol",
                  "evidence", "truth", "metrics"],

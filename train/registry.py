@@ -18,17 +18,19 @@ from .methods.base import Inputs, Method
 from .methods.c3 import C3
 from .methods.c3_released import C3Released
 from .methods.fast0tag import Fast0Tag
+from .methods.ml_decoder import MLDecoder
 from .runs import WEIGHTS, Run
 
 METHODS: dict[str, type[Method]] = {
     "fast0tag": Fast0Tag,
     "c3": C3,
     "c3-released": C3Released,
+    "ml-decoder": MLDecoder,
 }
 
 # Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "table1": ("fast0tag", "c3", "c3-released"),
+    "table1": ("fast0tag", "c3", "c3-released", "ml-decoder"),
 }
 
 
