@@ -20,11 +20,17 @@ from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]
 QUICK = {"epochs": 2, "batch_size": 8, "lr": 1e-3}
+SMALL = {  # settings that make a method quick to train
+    "c3": {"groups": 2},
+    "c3-released": {"groups": 2},
+    "fast0tag": {"hidden1": 16, "hidden2": 8},
+    "ml-decoder": {"width": 16, "heads": 2, "hidden": 16},
+}
 
 
 def options(cache: FeatureCache, tmp_path: Path, method: str = "c3", **settings: object) -> TrainOptions:
-    extra = {"hidden1": 16, "hidden2": 8} if method == "fast0tag" else {"groups": 2}
-    return TrainOptions(cache.path, method, tmp_path / "runs", QUICK | extra | settings, device="cpu")
+    settings = QUICK | SMALL.get(method, {}) | settings
+    return TrainOptions(cache.path, method, tmp_path / "runs", settings, device="cpu")
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
