@@ -75,6 +75,11 @@ class BatchStream:
                 "seen class; training needs at least 2"
             )
 
+    @property
+    def steps(self) -> int:
+        """The number of batches of an epoch."""
+        return len(batch_sizes(len(self.rows), self.batch_size))
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Every row once, in the order of `epoch_pools`, the last batch smaller. The next pool is read meanwhile."""
         pools = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)

@@ -11,33 +11,52 @@ from ..catalog_file import read_catalog
 from ..errors import C3Error, unknown_name
 
 FALLBACK = "default"  # the recipes of a data set that has none of its own
+SWITCH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
 class LoopOptions:
     """Settings of the loop that every method shares.
 
-    `vectors` is `l2` (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
+    `schedule` is `step` or `cosine`, `warmup` its first steps (schedule.py). `clip` bounds the norm of the gradient,
+    `ema` is the decay of averaged weights (averaging.py), `patience` the epochs without a better validation score after
+    which training ends (validation.py); 0 turns each off. `compile` is torch.compile. `vectors` is `l2` (normalised) or
+    `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
     """
 
     epochs: int = 20
     batch_size: int = 48
     lr: float = 5e-5
     weight_decay: float = 4e-3
+    schedule: str = "step"
     drop_epoch: int = 7
+    warmup: int = 0
+    clip: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    compile: bool = False
     vectors: str = "l2"
     precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2)):  # batch statistics need two images
+        # batch statistics need two images
+        for name, least in (("epochs", 1), ("batch_size", 2), ("warmup", 0), ("patience", 0)):
             if getattr(self, name) < least:
                 raise C3Error(f"setting {name}: expected at least {least}, found {getattr(self, name)}")
         if not 0 < self.lr < float("inf") or not 0 <= self.weight_decay < float("inf"):
             raise C3Error(
                 f"settings lr and weight_decay: expected positive numbers, found {self.lr} and {self.weight_decay}"
             )
-        for name, known in (("vectors", ("l2", "raw")), ("precision", ("fp32", "bf16"))):
+        if not 0 <= self.clip < float("inf"):
+            raise C3Error(f"setting clip: expected 0 (off) or a positive number, found {self.clip}")
+        if not 0 <= self.ema < 1:
+            raise C3Error(f"setting ema: expected 0 (off) to below 1, found {self.ema}")
+        for name, known in (
+            ("schedule", ("step", "cosine")),
+            ("vectors", ("l2", "raw")),
+            ("precision", ("fp32", "bf16")),
+        ):
             if getattr(self, name) not in known:
                 raise C3Error(f"setting {name}: expected {' or '.join(known)}, found {getattr(self, name)!r}")
 
@@ -90,6 +109,10 @@ def resolve_recipe(
 
 
 def _typed(name: str, value: Any, kind: type[Any]) -> Any:
+    if kind is bool:
+        if (word := str(value).lower()) not in SWITCH:
+            raise C3Error(f"setting {name}: expected {' or '.join(SWITCH)}, found {value!r}")
+        return SWITCH[word]
     try:
         typed = kind(value)
     except (TypeError, ValueError):

@@ -16,18 +16,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ..devices import resolve_device
 from ..errors import C3Error, unknown_name
 from ..extract.cache import FeatureCache
 from .batches import BatchStream
-from .loop import fit
-from .methods.base import Method
+from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
 from .runs import LOG as LOG_FILE
 from .runs import RECORD, WEIGHTS, Run, open_run, write_json
+from .validation import Validation
 
 LOG = logging.getLogger("c3")
 
@@ -77,7 +76,9 @@ def train(options: TrainOptions) -> Run:
     model = kind(inputs_of(cache), recipe.method)
     vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
     model.prepare(vectors)
-    stream = BatchStream(cache, "train", model.reads(model.inputs), recipe.loop.batch_size, recipe.loop.seed)
+    reads = model.reads(model.inputs)
+    stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed)
+    validation = Validation(cache, reads) if recipe.loop.patience else None
 
     identity = json.dumps([options.method, config, cache.digest], sort_keys=True)
     short = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -88,45 +89,38 @@ def train(options: TrainOptions) -> Run:
             LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
             return run
         LOG.info("%s was not finished; training it again from the start", path)
-    return _train(path, options, recipe, cache, model, stream, vectors, device)
+    job = Job(model, stream, vectors, recipe.loop, device, path / LOG_FILE, validation)
+    return _train(path, options.method, recipe, cache, job)
 
 
-def _train(
-    path: Path,
-    options: TrainOptions,
-    recipe: Recipe,
-    cache: FeatureCache,
-    model: Method,
-    stream: BatchStream,
-    vectors: Tensor,
-    device: torch.device,
-) -> Run:
+def _train(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> Run:
     try:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     except OSError as error:
         raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
+    model = job.model
     record = {
         "id": path.name,
-        "method": options.method,
+        "method": method,
         "status": "training",
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
         "config": recipe.as_dict(),
         "recipe": recipe.source,
         "cache": _describe(cache),
         "inputs": asdict(model.inputs),
-        "rows": len(stream.rows),
+        "rows": len(job.stream.rows),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "zero_shot": model.zero_shot,
         "reads": model.reads(model.inputs),
         "gflops": gflops(model),
-        "device": str(device),
+        "device": str(job.device),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
     }
     write_json(path / RECORD, record)
-    LOG.info("%s on %s: %s", path.name, device, recipe.source)
-    timings = fit(model, stream, vectors, recipe.loop, device, path / LOG_FILE)
+    LOG.info("%s on %s: %s", path.name, job.device, recipe.source)
+    timings = fit(job)
     save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS)
     write_json(path / RECORD, record | {"status": "finished", "timings": timings})
     return open_run(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,15 @@ def write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
+
+
+def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a csv file whole; every line has the columns of the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())
 
 
 def _read_json(path: Path, oldest: int = SCHEMA, newest: int = SCHEMA) -> dict[str, Any]:

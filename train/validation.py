@@ -1,0 +1,71 @@
+"""The score that ends a training early: mAP over the seen classes of the validation split.
+
+Labels of unseen classes are never read here: what chooses the number of epochs must not know them. `c3 evaluate` has
+the published protocols; this one number needs nothing of them, and `train` does not import `evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import C3Error
+from ..extract.cache import FeatureCache, Status
+from .methods.base import Method
+
+ROWS = 256  # scored at a time; eval mode gives every row the same scores in any batch
+
+
+class Validation:
+    """The readable rows of a split and their labels of seen classes, ready to be scored after every epoch.
+
+    Raises C3Error when the store has no such split, or no positive label of a seen class in it.
+    """
+
+    def __init__(self, cache: FeatureCache, arrays: Sequence[str], split: str = "val") -> None:
+        self._maps = {name: cache.maps(split, name) for name in arrays}
+        self._rows = np.flatnonzero(cache.status(split) == Status.OK)
+        self._labels, self._absent = cache.labels(split).keep_classes(cache.classes.seen), cache.absent_label
+        self._classes = int(cache.classes.seen.sum())
+        if not (self._labels.take(self._rows).value > 0).any():
+            raise C3Error(f"{cache.location}: {split} has no positive label of a seen class; train without patience")
+
+    @torch.inference_mode()
+    def score(self, model: Method, vectors: Tensor) -> float:
+        """The mean AP, 0..1, of the classes that have a positive; vectors (seen classes, d_w). The model is in eval
+        mode meanwhile. Only known labels count."""
+        model.eval()
+        known = []
+        for start in range(0, len(self._rows), ROWS):
+            rows = self._rows[start : start + ROWS]
+            arrays = {
+                name: torch.from_numpy(maps[rows]).to(vectors.device).float() for name, maps in self._maps.items()
+            }
+            scores = model.scores(model(arrays), vectors).float().cpu().numpy()
+            labels = self._labels.take(rows).dense(self._classes, self._absent)
+            image, name = labels.nonzero()
+            known.append((name, labels[image, name] > 0, scores[image, name]))
+        model.train()
+        return mean_average_precision(*(np.concatenate(part) for part in zip(*known, strict=True)))
+
+
+def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> float:
+    """The mean over the groups with a positive of the average precision of a group; all three (entries,).
+
+    The AP is the mean over the positives of the precision among the scores that are at least theirs, so that the order
+    of equal scores has no influence. Raises C3Error for a score that is not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise C3Error("a validation score is not a finite number; lower --lr")
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    precisions = []
+    for entries in np.split(order, starts[1:]):
+        found = np.sort(scores[entries][positive[entries]])
+        if len(found):
+            hits = len(found) - np.searchsorted(found, found)
+            precisions.append(np.mean(hits / (len(entries) - np.searchsorted(np.sort(scores[entries]), found))))
+    return float(np.mean(precisions))
