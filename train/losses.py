@@ -26,6 +26,14 @@ def sdl(scores: Tensor, labels: Tensor) -> Tensor:
     return _per_image(labels, image, (softplus(difference) * negative).sum(dim=1)) / _count(labels > 0)
 
 
+def across(scores: Tensor, labels: Tensor) -> Tensor:
+    """RankNet between the images of a batch: how well a class ranks them, which is what AP measures. (classes,).
+
+    For every class the mean over (image with it, image without it) pairs of log(1 + exp(s_without - s_with)).
+    """
+    return ranknet(scores.T, labels.T)
+
+
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:
     """L_rank of LESA and BiAM: the mean of max(0, 1 + s_n - s_p) over the pairs that violate the margin."""
     image, difference, negative = _pairs(scores, labels)
