@@ -30,7 +30,7 @@ def build(name: str, inputs: Inputs, **settings: object) -> tuple[Method, dict[s
 
 
 def dot(a: Tensor, b: Tensor) -> float:
-    return sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+    return sum(x.item() * y.item() for x, y in zip(a, b, strict=True))
 
 
 def softmax(values: list[float]) -> list[float]:

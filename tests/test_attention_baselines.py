@@ -49,7 +49,7 @@ def shared_by_hand(shared: SharedAttention, arrays: dict[str, Tensor], image: in
 def heads_by_hand(shared: SharedAttention, arrays: dict[str, Tensor], image: int) -> list[Tensor]:
     """z_t of every attention map."""
     features, logits = shared_by_hand(shared, arrays, image)
-    alphas = [softmax([float(row[t]) for row in logits]) for t in range(len(logits[0]))]
+    alphas = [softmax([row[t].item() for row in logits]) for t in range(len(logits[0]))]
     return [sum(a * f for a, f in zip(alpha, features, strict=True)) for alpha in alphas]
 
 
@@ -79,7 +79,7 @@ def test_the_four_losses_of_lesa() -> None:
         for c, vector in enumerate(other):
             gain = max(by_head[c]) - dot(mean, weight.T @ vector)
             far += max(0.0, -gain * int(LABELS[image, c]))
-        columns = [[float(row[t]) for row in logits] for t in range(3)]
+        columns = [torch.stack([row[t] for row in logits]) for t in range(3)]
         for t in range(3):
             for u in range(3):
                 if t != u:
@@ -96,7 +96,7 @@ def test_the_four_losses_of_lesa() -> None:
 def test_attention_per_cluster_uses_the_map_of_the_nearest_centroid(inputs: object) -> None:
     model, arrays, trained, other = build("lesa-apc", inputs, clusters=3, width=4)
     scores = model.scores(model(arrays), other)
-    chosen = [min(range(3), key=lambda m: float((vector - model.centroids[m]).norm())) for vector in other]
+    chosen = [min(range(3), key=lambda m: (vector - model.centroids[m]).norm().item()) for vector in other]
     for image in range(2):
         heads = heads_by_hand(model.shared, arrays, image)
         expected = [

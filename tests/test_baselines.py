@@ -21,12 +21,12 @@ BOTH = pytest.mark.parametrize("inputs", [LEVELS, EVERYTHING], ids=["levels", "e
 @BOTH
 def test_conse_averages_the_vectors_of_its_most_probable_classes(inputs: Inputs) -> None:
     model, arrays, trained, other = build("conse", inputs, top=3)
-    scale, offset = float(model.objective.scale), float(model.objective.offset)
+    scale, offset = model.objective.scale.item(), model.objective.offset.item()
     scores = model.scores(model(arrays), other)
     for image in range(2):
         x = picture(model, arrays, image)
         weight, bias = model.classifier.weight, model.classifier.bias
-        logits = [scale * (dot(x, weight[c]) + float(bias[c])) + offset for c in range(SEEN)]
+        logits = [scale * (dot(x, weight[c]) + bias[c].item()) + offset for c in range(SEEN)]
         p = [1 / (1 + math.exp(-value)) for value in logits]
         best = sorted(range(SEEN), key=lambda c: -p[c])[:3]
         combined = torch.zeros(6, dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_conse_trains_its_logits_on_the_labels_of_their_own_class() -> None:
     labels = torch.tensor([[0, 1, -1, 0, 0, -1, 0], [0, -1, 1, 0, 0, 1, 0]], dtype=torch.int8)
     expected = []
     for logits, row in zip(model.objective.log_odds(model(arrays)), labels, strict=True):
-        p = [1 / (1 + math.exp(-float(value))) for value in logits]
+        p = [1 / (1 + math.exp(-value.item())) for value in logits]
         terms = [-math.log(p[c]) if row[c] > 0 else -math.log(1 - p[c]) for c in range(SEEN) if row[c] != 0]
         expected.append(sum(terms) / int((row > 0).sum()))
     loss = batch_loss(model, arrays, labels, trained)["loss"]
@@ -67,7 +67,7 @@ def test_labelem_is_a_bilinear_form(inputs: Inputs) -> None:
     model, arrays, _, other = build("labelem", inputs)
     scores = model.scores(model(arrays), other)
     for image in range(2):
-        projected = [dot(picture(model, arrays, image), row) for row in model.compatibility.weight]
+        projected = model.compatibility.weight @ picture(model, arrays, image)
         assert scores[image].tolist() == pytest.approx([dot(projected, vector) for vector in other], rel=1e-9)
 
 
@@ -80,7 +80,7 @@ def test_bilinear_attention_attends_for_every_class(inputs: Inputs) -> None:
         keys = [relu(model.region.weight @ cell + model.region.bias) for cell in found]
         for c, vector in enumerate(other):
             query = relu(model.label.weight @ vector + model.label.bias)
-            alpha = softmax([float((model.mix * key * query).sum()) for key in keys])
+            alpha = softmax([(model.mix * key * query).sum().item() for key in keys])
             z = sum(a * cell for a, cell in zip(alpha, found, strict=True))
             assert scores[image, c].item() == pytest.approx(dot(model.project.weight @ z, vector), rel=1e-9)
 
