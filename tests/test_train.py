@@ -12,7 +12,7 @@ import torch
 from c3.errors import C3Error
 from c3.extract.cache import FeatureCache
 from c3.train.methods.c3 import C3Options
-from c3.train.recipes import resolve_recipe
+from c3.train.recipes import resolve_recipe, settings_of
 from c3.train.registry import METHODS, restore
 from c3.train.run import TrainOptions, train
 from c3.train.runs import Run, list_runs, open_run
@@ -20,17 +20,21 @@ from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]
 QUICK = {"epochs": 2, "batch_size": 8, "lr": 1e-3}
-SMALL = {  # settings that make a method quick to train
-    "c3": {"groups": 2},
-    "c3-released": {"groups": 2},
-    "fast0tag": {"hidden1": 16, "hidden2": 8},
-    "ml-decoder": {"width": 16, "heads": 2, "hidden": 16},
-}
+SMALL = {
+    "groups": 2,
+    "hidden1": 16,
+    "hidden2": 8,
+    "hidden": 8,
+    "width": 16,
+    "heads": 2,
+    "clusters": 2,
+}  # each where a method has it
 
 
 def options(cache: FeatureCache, tmp_path: Path, method: str = "c3", **settings: object) -> TrainOptions:
-    settings = QUICK | SMALL.get(method, {}) | settings
-    return TrainOptions(cache.path, method, tmp_path / "runs", settings, device="cpu")
+    known = settings_of(METHODS[method].Options)
+    small = {name: value for name, value in SMALL.items() if name in known}
+    return TrainOptions(cache.path, method, tmp_path / "runs", QUICK | small | settings, device="cpu")
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
