@@ -73,6 +73,7 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 parts["loss"].backward()
                 optimiser.step()
+                model.after_step()
                 step += 1
                 share = len(batch.rows) / len(stream.rows)
                 for name, value in parts.items():

@@ -55,7 +55,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py)."""
+    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py).
+
+    A method whose loss is no function of class scores has options of its own, which are no subclass.
+    """
 
     objective: str = "ranknet"
 
@@ -70,13 +73,14 @@ class Method(nn.Module, ABC):
     `zero_shot` is False for a classifier that can only score the classes it was trained on.
     """
 
-    Options: ClassVar[type[MethodOptions]]
+    Options: ClassVar[type[Any]]
     zero_shot: ClassVar[bool] = True
 
     def __init__(self, inputs: Inputs, options: Any) -> None:
         super().__init__()
         self.inputs, self.options = inputs, options
-        self.objective = Objective(options.objective)
+        if isinstance(options, MethodOptions):
+            self.objective = Objective(options.objective)
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
@@ -100,6 +104,9 @@ class Method(nn.Module, ABC):
     def loss(self, embedding: Any, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
         return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
+
+    def after_step(self) -> None:
+        """Bring the weights back to where the method wants them, after every step of the optimiser."""
 
     def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name -> (batch, width) vectors of the images before and after what the method calls its encoder.
