@@ -93,11 +93,13 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         name: str = "store.zarr",
         layout: Layout = Layout(chunk_rows=8, shard_rows=16),
         prefix: str = "",
+        seen: str = "cde",
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
         scales = dict(zip(channels, (1500.0, 180.0, 1.4), strict=True))
-        classes = Classes(tuple("abcde"), np.array([0, 0, 1, 1, 1], bool), rng.normal(size=(5, d_w)).astype(np.float32))
+        known = np.array([name in seen for name in "abcde"])
+        classes = Classes(tuple("abcde"), known, rng.normal(size=(5, d_w)).astype(np.float32))
         splits = {}
         for split, count in (("train", rows), ("val", 6), ("test", 10)):
             labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))

@@ -144,4 +144,5 @@ def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: flo
         if job.options.clip:
             nn.utils.clip_grad_norm_(job.model.parameters(), job.options.clip)
         optimiser.step()
+        job.model.after_step()
     return values

@@ -56,7 +56,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py)."""
+    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py).
+
+    A method whose loss is no function of class scores has options of its own, which are no subclass.
+    """
 
     objective: str = "ranknet"
 
@@ -72,14 +75,15 @@ class Method(nn.Module, ABC):
     every training step needs the scores of all trained classes, not only of those with a known label in the batch.
     """
 
-    Options: ClassVar[type[MethodOptions]]
+    Options: ClassVar[type[Any]]
     zero_shot: ClassVar[bool] = True
     asks_all: ClassVar[bool] = False
 
     def __init__(self, inputs: Inputs, options: Any) -> None:
         super().__init__()
         self.inputs, self.options = inputs, options
-        self.objective = Objective(options.objective)
+        if isinstance(options, MethodOptions):
+            self.objective = Objective(options.objective)
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
@@ -107,6 +111,9 @@ class Method(nn.Module, ABC):
     def loss(self, embedding: Any, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
         return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
+
+    def after_step(self) -> None:
+        """Bring the weights back to where the method wants them, after every step of the optimiser."""
 
     def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name -> (batch, width) vectors of the images before and after what the method calls its encoder.
