@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from c3.errors import C3Error
-from c3.extract.backbones import SPECS, load_backbone, state_hash
+from c3.extract.backbones import load_backbone, state_hash
 from c3.extract.pyramid import pool_levels
+from c3.extract.taps import SPECS
 from torch import Tensor, nn
 from torchvision import models
 
