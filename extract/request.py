@@ -26,6 +26,7 @@ from .taps import backbone_spec
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
 # Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
 TYPICAL_RATIO = {"float16": 0.42, "int8": 0.23}
+EXTRAS_RATIO = {"float16": 0.06, "int8": 0.04}  # of conv5_4, nearly all zeros
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,10 @@ def package_versions() -> dict[str, str]:
 def require_space(request: Request) -> None:
     """Refuse to begin what cannot be finished on this disk."""
     free = open_storage(request.options.out).free_bytes()
-    raw = row_bytes(request.backbone.arrays) * request.rows
-    expected = raw * TYPICAL_RATIO[request.options.dtype]
+    dtype, arrays = request.options.dtype, request.backbone.arrays
+    raw = row_bytes(arrays) * request.rows
+    levels = row_bytes([array for array in arrays if array.pooled]) * request.rows
+    expected = levels * TYPICAL_RATIO[dtype] + (raw - levels) * EXTRAS_RATIO[dtype]
     if free is not None and expected > free:
         raise C3Error(
             f"{request.options.out}: about {expected / 1e9:,.1f} GB are needed ({request.rows:,} rows, "
