@@ -38,7 +38,7 @@ BOTH = {"regions": True, "vector": True}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]) -> ExtractOptions:
-    """A finished store of four pictures, a shard each, with both arrays, by resnet18; the second of train is missing."""
+    """A finished store of four pictures, a shard each, with both arrays, by resnet18; one of train is missing."""
     options = small_extraction(tmp_path_factory.mktemp("extras"), 4)
     (options.catalog.parent / "images/01.png").unlink()
     options = replace(options, backbone="resnet18", shard_rows=1, **BOTH)
