@@ -1,108 +1,47 @@
-"""name -> Backbone: the module cut at its last tap, its weights and their hash, its preprocessing, its taps."""
+"""name -> Backbone: the module cut at its last tap, its weights and their hash, its preprocessing."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models import WeightsEnum
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from ..errors import C3Error, unknown_name
-from .pyramid import pool_levels
-
-INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where a level leaves the network: graph node, channels and stride there. The level is named p<stride>."""
-
-    node: str
-    channels: int
-    stride: int
-
-    @property
-    def level(self) -> str:
-        return f"p{self.stride}"
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A torchvision network, its ImageNet weights and its three taps. tests/test_backbones.py proves each tap."""
-
-    name: str
-    weights: WeightsEnum
-    taps: tuple[Tap, ...]
-
-
-def _taps(*taps: tuple[str, int, int]) -> tuple[Tap, ...]:
-    return tuple(Tap(*tap) for tap in taps)
-
-
-_BOTTLENECK_TAPS = _taps(("layer2", 512, 8), ("layer3", 1024, 16), ("layer4", 2048, 32))
-
-SPECS = {
-    spec.name: spec
-    for spec in (
-        # after pool3, pool4 and pool5
-        BackboneSpec(
-            "vgg19",
-            models.VGG19_Weights.IMAGENET1K_V1,
-            _taps(("features.18", 256, 8), ("features.27", 512, 16), ("features.36", 512, 32)),
-        ),
-        BackboneSpec(
-            "vgg19_bn",
-            models.VGG19_BN_Weights.IMAGENET1K_V1,
-            _taps(("features.26", 256, 8), ("features.39", 512, 16), ("features.52", 512, 32)),
-        ),
-        BackboneSpec("resnet50", models.ResNet50_Weights.IMAGENET1K_V1, _BOTTLENECK_TAPS),
-        BackboneSpec("resnet101", models.ResNet101_Weights.IMAGENET1K_V1, _BOTTLENECK_TAPS),
-        BackboneSpec(
-            "resnet18",
-            models.ResNet18_Weights.IMAGENET1K_V1,
-            _taps(("layer2", 128, 8), ("layer3", 256, 16), ("layer4", 512, 32)),
-        ),
-        # three pooling stages only: the deepest grid is 13 x 13
-        BackboneSpec(
-            "squeezenet1_1",
-            models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
-            _taps(("features.4", 128, 4), ("features.7", 256, 8), ("features.12", 512, 16)),
-        ),
-    )
-}
-
-
-def backbone_spec(name: str) -> BackboneSpec:
-    """The named specification; an unknown name lists the known ones."""
-    if name not in SPECS:
-        raise unknown_name("backbone", name, SPECS)
-    return SPECS[name]
-
+from ..errors import C3Error
+from .cache import Level
+from .pyramid import pool_levels, pool_vector
+from .taps import INPUT_SIZE, BackboneSpec, Tap, backbone_spec
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Backbone(nn.Module):
-    """uint8 pictures -> pooled levels, by a frozen network that stops at its last tap.
+    """uint8 pictures -> pooled levels and extras, by a frozen network that stops at its last tap.
 
-    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast).
+    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast), `extras` the names of the
+    optional arrays.
     """
 
-    def __init__(self, spec: BackboneSpec, network: nn.Module, weights_id: str, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        network: nn.Module,
+        weights_id: str,
+        precision: str = "fp32",
+        extras: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.spec = spec
+        self.extras = spec.extras(extras)
         self.weights_id = weights_id
         self.precision = precision
-        # torch.fx drops every layer that no tap needs
-        self.body = create_feature_extractor(network.eval(), {tap.node: tap.level for tap in spec.taps})
+        self.body = _cut(network, (*spec.taps, *self.extras.values()))
         self.body = self.body.requires_grad_(False).to(memory_format=torch.channels_last)
         self.weights_sha256 = state_hash(self.body.state_dict())
         self.transform = transform_record(spec)
@@ -110,18 +49,37 @@ class Backbone(nn.Module):
             values = torch.tensor(self.transform[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
+    @property
+    def arrays(self) -> tuple[Level, ...]:
+        """The arrays that `forward` gives, the levels first."""
+        levels = (Level(tap.level, tap.channels) for tap in self.spec.taps)
+        return (*levels, *(tap.array(name) for name, tap in self.extras.items()))
+
     def taps(self, pixels: Tensor) -> list[Tensor]:
         """(batch, 3, H, W) uint8 -> the unpooled taps, (batch, channels, H / stride, W / stride) float32 each."""
+        nodes = self._nodes(pixels)
+        return [nodes[tap.node] for tap in self.spec.taps]
+
+    def _nodes(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Graph node -> what leaves the network there."""
         inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
-            levels = self.body(inputs)
-        return [levels[tap.level] for tap in self.spec.taps]
+            return self.body(inputs)
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """(batch, 3, H, W) uint8 -> level name -> (batch, channels, 7, 7) of the precision, contiguous."""
-        pooled = zip(self.spec.taps, pool_levels(self.taps(pixels)), strict=True)
-        return {tap.level: level.contiguous() for tap, level in pooled}
+        """(batch, 3, H, W) uint8 -> array name -> (batch, *cell) of the precision, contiguous; see `arrays`."""
+        nodes = self._nodes(pixels)
+        levels = pool_levels([nodes[tap.node] for tap in self.spec.taps])
+        found = {tap.level: level for tap, level in zip(self.spec.taps, levels, strict=True)}
+        for name, tap in self.extras.items():
+            found[name] = nodes[tap.node] if tap.stride else pool_vector(nodes[tap.node])
+        return {name: values.contiguous() for name, values in found.items()}
+
+
+def _cut(network: nn.Module, taps: Iterable[Tap]) -> nn.Module:
+    """The network up to these taps, whose outputs are named by their nodes: torch.fx drops every layer behind."""
+    return create_feature_extractor(network.eval(), list(dict.fromkeys(tap.node for tap in taps)))
 
 
 def transform_record(spec: BackboneSpec) -> dict[str, Any]:
@@ -135,19 +93,27 @@ def transform_record(spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def load_backbone(name: str, weights: str, device: torch.device | str = "cpu", precision: str = "fp32") -> Backbone:
+def load_backbone(
+    name: str,
+    weights: str,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    extras: Sequence[str] = (),
+) -> Backbone:
     """Build a backbone with `imagenet` weights, `random:SEED`, or a state_dict file (torchvision's parameter names).
 
-    Raises C3Error for an unknown name, a file that does not fit, or ImageNet weights that are not on this machine.
+    `extras` are the optional arrays that it gives too, `regions` and `global`. Raises C3Error for an unknown name, an
+    array that the network cannot give, a file that does not fit, or ImageNet weights that are not on this machine.
     """
     spec = backbone_spec(name)
+    spec.extras(extras)  # refused before any weights are read
     if weights == "imagenet":
         network, weights_id = _imagenet(spec), f"{type(spec.weights).__name__}.{spec.weights.name}"
     elif weights.startswith("random:"):
         network, weights_id = _random(spec, weights), weights
     else:
-        network, weights_id = _from_file(spec, Path(weights)), Path(weights).name
-    return Backbone(spec, network, weights_id, precision).to(device)
+        network, weights_id = _from_file(spec, Path(weights), extras), Path(weights).name
+    return Backbone(spec, network, weights_id, precision, extras).to(device)
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
@@ -196,7 +162,7 @@ def _random(spec: BackboneSpec, weights: str) -> nn.Module:
     return network
 
 
-def _from_file(spec: BackboneSpec, path: Path) -> nn.Module:
+def _from_file(spec: BackboneSpec, path: Path, extras: Sequence[str]) -> nn.Module:
     if not path.is_file():
         raise C3Error(
             f"--weights {os.fspath(path)!r}: no such file, and no such name in the catalog; see: c3 catalog list"
@@ -208,13 +174,20 @@ def _from_file(spec: BackboneSpec, path: Path) -> nn.Module:
         raise C3Error(f"{path} is not a torchvision state_dict ({type(error).__name__})") from error
     network = _build(spec)
     # A file without the classifier is enough: only the layers up to the last tap are run.
-    body = create_feature_extractor(network.eval(), [tap.node for tap in spec.taps])
-    needed = body.state_dict()
+    needed = _cut(network, spec.taps).state_dict()
     missing = [name for name in needed if name not in state]
     if missing:
         raise C3Error(
             f"{path} is not of {spec.name}: {len(missing)} of {len(needed)} tensors missing, first {missing[0]}"
         )
+    for option, tap in spec.extras(extras).items():
+        needed |= (own := _cut(network, [tap]).state_dict())
+        missing = [name for name in own if name not in state]
+        if missing:
+            raise C3Error(
+                f"--{option} needs {spec.name} up to {tap.node}, and {path} has no {', '.join(missing)}; use --weights "
+                f"with all layers, or leave out --{option}"
+            )
     wrong = [name for name in needed if needed[name].shape != state[name].shape]
     if wrong:
         shapes = f"{tuple(state[wrong[0]].shape)}, expected {tuple(needed[wrong[0]].shape)}"

@@ -1,4 +1,4 @@
-"""CONTRACT 1: `features.zarr`, the self-contained store of pooled feature maps. numpy and zarr only, no torch.
+"""CONTRACT 1: `features.zarr`, the self-contained store of backbone features. numpy and zarr only, no torch.
 
 The layout is described in docs/cache-format.md. A store is created whole (classes, labels, row tables, empty maps) and
 then filled shard by shard: the maps and statuses of a shard first, its `done` flag last. The flag alone says that a
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import C3Error
-from .layout import GRID, Layout, Level
+from .layout import GRID, REGIONS, VECTOR, Layout, Level
 from .maps import LevelMaps, ShardScales
 from .reader import ChunkReader, LevelFiles
 from .rows import Classes, Rows, SparseLabels
@@ -25,7 +25,8 @@ from .shards import ShardStore, Status
 from .skeleton import KIND, SCHEMA, arrays_of, create_store, open_store
 from .storage import open_storage
 
-__all__ = ["GRID", "SCHEMA", "Classes", "FeatureCache", "Layout", "Level", "Rows", "SparseLabels", "Status"]
+__all__ = ["GRID", "REGIONS", "SCHEMA", "VECTOR", "Classes", "FeatureCache", "Layout", "Level", "Rows", "SparseLabels",
+           "Status"]  # fmt: skip
 
 
 class FeatureCache(ShardStore):
@@ -49,8 +50,9 @@ class FeatureCache(ShardStore):
     ) -> FeatureCache:
         """Create a store with every row pending. A local one appears under `path` whole or not at all.
 
-        `config` is everything that decides the values in the store; a later request that differs is refused. `notes`
-        are facts about the data set that evaluation may use.
+        `config` is everything that decides the values in the store; a later request that differs is refused. `levels`
+        are those of the pyramid and then the extras, if any. `notes` are facts about the data set that evaluation may
+        use.
         """
         attrs = {
             "schema": SCHEMA,
@@ -58,7 +60,7 @@ class FeatureCache(ShardStore):
             "config": dict(config),
             "provenance": dict(provenance),
             "notes": dict(notes or {}),
-            "levels": [vars(level) for level in levels],
+            "levels": [level.record() for level in levels],
             "layout": vars(layout),
             "splits": {name: len(rows) for name, rows in splits.items()},
         }
@@ -146,28 +148,31 @@ class FeatureCache(ShardStore):
 
     # -- maps --------------------------------------------------------------------------------------------------------
 
-    def maps(self, split: str, level: str) -> LevelMaps:
-        """The maps of one level, (rows, channels, 7, 7), read when indexed; what dask and numpy take as an array."""
-        if (split, level) not in self._maps:
-            names = [known.name for known in self.levels]
-            if level not in names:
-                raise C3Error(f"{self.location} has no level {level!r}; it has {', '.join(names)}")
-            self._maps[split, level] = self._open_maps(split, names.index(level))
-        return self._maps[split, level]
+    def maps(self, split: str, name: str) -> LevelMaps:
+        """One array, read when indexed; what dask and numpy take as an array.
 
-    def read(self, split: str, level: str, start: int, stop: int) -> np.ndarray:
-        """Rows start..stop of one level, (stop - start, channels, 7, 7) float16 (float32 where values need it).
+        (rows, channels, 7, 7) of a level, (rows, channels, 14, 14) of `regions`, (rows, width) of `global`.
+        """
+        if (split, name) not in self._maps:
+            names = [array.name for array in self.arrays]
+            if name not in names:
+                raise C3Error(f"{self.location} has no array {name!r}; it has {', '.join(names)}")
+            self._maps[split, name] = self._open_maps(split, names.index(name))
+        return self._maps[split, name]
+
+    def read(self, split: str, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop of one array, (stop - start, *cell) float16 (float32 where values need it); see `maps`.
 
         Raises C3Error naming the shard when one is pending, lost or damaged: zeros are never made up.
         """
-        return self.maps(split, level)[start:stop]
+        return self.maps(split, name)[start:stop]
 
     def _open_maps(self, split: str, number: int) -> LevelMaps:
-        level = self.levels[number]
-        codec = self.layout.codec_of(level, self.levels)
-        files = LevelFiles(self.storage, f"{split}/pyramid/{level.name}", level, codec, self.layout, self.rows(split))
+        level = self.arrays[number]
+        codec = self.layout.codec_of(level, self.arrays)
+        files = LevelFiles(self.storage, split, level, codec, self.layout, self.rows(split))
         place = self._scale_places[number]
-        wide = bool(self.wide_levels(split)[number])
+        wide = bool(self.wide_arrays(split)[number])
         scales = ShardScales(files, lambda shard: self._read(split, "scale", shard)[place], wide)
         return LevelMaps(ChunkReader(files), scales)
 

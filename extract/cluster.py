@@ -41,6 +41,7 @@ class WorkerSetup:
     weights: str
     weights_sha256: str
     precision: str
+    extras: tuple[str, ...]
     compiled: bool
     batch_size: int
     device: str
@@ -57,6 +58,7 @@ class WorkerSetup:
             weights=from_anywhere(weights_of(options, Catalog(options.catalog))),
             weights_sha256=request.backbone.weights_sha256,
             precision=options.precision,
+            extras=options.extras,
             compiled=options.compiled,
             batch_size=options.batch_size,
             device=options.device,
@@ -100,7 +102,8 @@ def _worker_backbone(setup: WorkerSetup) -> torch.nn.Module:
     device = setup.device
     if device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{_worker_number() % torch.cuda.device_count()}"  # one device each, where several are seen
-    backbone = load_backbone(setup.backbone, setup.weights, "cpu" if device == "auto" else device, setup.precision)
+    device = "cpu" if device == "auto" else device
+    backbone = load_backbone(setup.backbone, setup.weights, device, setup.precision, setup.extras)
     if setup.compiled:
         backbone.body.compile()
     return backbone

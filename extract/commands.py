@@ -59,6 +59,10 @@ class PartType(click.ParamType):
 @device_option
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(("fp32", "bf16", "fp16")),
               help="Arithmetic of the backbone; part of what the store is.")  # fmt: skip
+@click.option("--regions", is_flag=True,
+              help="Also the unpooled 14 x 14 map that LESA and BiAM read (VGG: conv5_4; ResNet: layer3).")  # fmt: skip
+@click.option("--global", "vector", is_flag=True,
+              help="Also a vector of the whole picture (VGG: fc7, of whole weights; else the mean).")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the backbone.")
 @click.option("--dtype", default="float16", show_default=True, type=click.Choice(("float16", "int8")),
               help="float16 is exact; int8 halves the store, with a step for every channel and shard.")  # fmt: skip

@@ -56,7 +56,7 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
             config=config,
             provenance=provenance,
             notes=cache.attrs["notes"],
-            levels=cache.levels,
+            levels=cache.arrays,
             classes=cache.classes,
             splits={name: split.rows for name, split in splits.items()},
             layout=cache.layout,
@@ -129,7 +129,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
         | ({} if parts else {"manifest_sha256": _joined_digest([store.config for store in stores])}),
         provenance=first.attrs["provenance"] | {"merged": [store.attrs["provenance"] for store in stores]},
         notes=first.attrs["notes"],
-        levels=first.levels,
+        levels=first.arrays,
         classes=first.classes,
         splits={name: _concatenated([store.table(name) for store in members]) for name, members in sources.items()},
         layout=first.layout,
@@ -168,8 +168,8 @@ def _take_shard(merged: FeatureCache, name: str, shard: int, stores: Sequence[Fe
         merged.adopt_shard(name, shard, store, inside.start // size)
         return
     maps = {
-        level.name: np.concatenate([store.read(name, level.name, part.start, part.stop) for store, part in pieces])
-        for level in merged.levels
+        array.name: np.concatenate([store.read(name, array.name, part.start, part.stop) for store, part in pieces])
+        for array in merged.arrays
     }
     status = np.concatenate([store.status(name, part) for store, part in pieces])
     merged.write_shard(name, shard, maps, status)

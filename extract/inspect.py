@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .cache import GRID, FeatureCache, Status
+from .cache import FeatureCache, Status
 from .layout import row_bytes
 
 
@@ -22,7 +23,7 @@ def inspect_store(path: Path | str, as_json: bool = False, channels: bool = Fals
 
 
 def channel_statistics(cache: FeatureCache) -> dict[str, dict[str, list[float]]]:
-    """Level -> mean, max and zero share of every channel over the readable rows, and the int8 error bound.
+    """Array -> mean, max and zero share of every channel over the readable rows, and the int8 error bound.
 
     `bound` is half the largest step of the channel: no stored value is further than that from what was extracted.
     """
@@ -30,38 +31,41 @@ def channel_statistics(cache: FeatureCache) -> dict[str, dict[str, list[float]]]
     import dask.array as da
 
     usable = {split: cache.status(split) == Status.OK for split in cache.splits}
-    count = sum(int(rows.sum()) for rows in usable.values()) * GRID * GRID
     found = {}
-    for level in cache.levels:
+    for array in cache.arrays:
+        positions = math.prod(array.cell[1:])
+        count = sum(int(rows.sum()) for rows in usable.values()) * positions
         parts = []
         for split in cache.splits:
-            chunks = (cache.layout.shard_rows, -1, -1, -1)
-            maps = da.from_array(cache.maps(split, level.name), chunks=chunks, name=False)
+            maps = cache.maps(split, array.name)
+            others = (0, *range(2, maps.ndim))
+            chunks = (cache.layout.shard_rows, *[-1] * (maps.ndim - 1))
+            maps = da.from_array(maps, chunks=chunks, name=False)
             # rows that failed are zero maps: they add nothing to a sum and are taken out of the zeros
-            parts.append((maps.sum((0, 2, 3), "float64"), maps.max((0, 2, 3)), (maps == 0).sum((0, 2, 3))))
+            parts.append((maps.sum(others, "float64"), maps.max(others), (maps == 0).sum(others)))
         with dask.config.set(scheduler="threads"):
             sums, highs, zeros = (np.stack(values) for values in zip(*dask.compute(*parts), strict=True))
-        failed = sum(int((~rows).sum()) for rows in usable.values()) * GRID * GRID
-        found[level.name] = {
+        failed = sum(int((~rows).sum()) for rows in usable.values()) * positions
+        found[array.name] = {
             "mean": (sums.sum(0) / max(count, 1)).tolist(),
             "max": highs.max(0).astype(float).tolist(),
             "zeros": ((zeros.sum(0) - failed) / max(count, 1)).tolist(),
-            "bound": _bounds(cache, level.name),
+            "bound": _bounds(cache, array.name),
         }
     return found
 
 
-def _bounds(cache: FeatureCache, level: str) -> list[float]:
+def _bounds(cache: FeatureCache, array: str) -> list[float]:
     if cache.layout.dtype != "int8":
         return []
     steps = [
-        cache.maps(split, level).scales[shard][:, 0] for split in cache.splits for shard in range(cache.shards(split))
+        cache.maps(split, array).scales[shard][:, 0] for split in cache.splits for shard in range(cache.shards(split))
     ]
     return (np.max(steps, axis=0) / 2).astype(float).tolist()
 
 
 def describe(cache: FeatureCache) -> dict[str, Any]:
-    """Splits with their shards, statuses and labels; levels and bytes; classes; config and provenance."""
+    """Splits with their shards, statuses and labels; arrays and bytes; classes; config and provenance."""
     splits = {}
     for split in cache.splits:
         labels = cache.labels(split)
@@ -75,7 +79,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "negatives": int((labels.value < 0).sum()),
         }
     rows = sum(split["rows"] for split in splits.values())
-    raw = row_bytes(cache.levels) * rows
+    raw = row_bytes(cache.arrays) * rows
     stored = sum(cache.storage.sizes().values())
     vectors = cache.classes.vectors
     return {
@@ -84,7 +88,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "digest": cache.digest,
         "complete": not any(split["pending_shards"] for split in splits.values()),
         "splits": splits,
-        "levels": {level.name: [level.channels, GRID, GRID] for level in cache.levels},
+        "levels": {array.name: list(array.cell) for array in cache.arrays},
         "layout": vars(cache.layout),
         "bytes_raw": raw,
         "bytes_stored": stored,

@@ -1,10 +1,11 @@
-"""How the maps of a store lie on disk: chunks, shards, number type and codec. Pure.
+"""How the arrays of a store lie on disk: chunks, shards, number type and codec. Pure.
 
 docs/benchmarks.md holds the measurements behind the defaults.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from ..errors import C3Error, unknown_name
 
 GRID = 7  # every level is pooled to GRID x GRID
+REGIONS, VECTOR = "regions", "global"  # the arrays that a store may have beside its levels
 DTYPES = ("float16", "int8")
 # Byte shuffle puts the high bytes of a block before its low ones. Entropy coders see the two kinds apart only when a
 # half block is at least one of their own blocks (128 KiB in zstd); Blosc's own choice of block is far too small.
@@ -63,23 +65,53 @@ CODEC_NAMES = ("auto", *CODECS)
 
 @dataclass(frozen=True)
 class Level:
-    """One pyramid level: its name says the stride of the backbone there (p8, p16, p32)."""
+    """One array of features: a pyramid level, named by the stride of the backbone there (p8, p16, p32), or an extra.
+
+    `side` is the edge of its map in cells: 7 for a level, 14 for `regions`, 0 for `global`, which is a vector.
+    """
 
     name: str
     channels: int
+    side: int = GRID
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is a level of the pyramid."""
+        return self.side == GRID
+
+    @property
+    def cell(self) -> tuple[int, ...]:
+        """The shape of one row: (channels, side, side), or (channels,) of a vector."""
+        return (self.channels, self.side, self.side) if self.side else (self.channels,)
+
+    @property
+    def path(self) -> str:
+        """Its place in a split of a store."""
+        return f"pyramid/{self.name}" if self.pooled else self.name
+
+    def shard_path(self, shard: int) -> str:
+        """The file of a shard, in a split of a store."""
+        return "/".join([self.path, "c", str(shard), *["0"] * len(self.cell)])
+
+    def record(self) -> dict[str, Any]:
+        """What a store's attributes say of it. `side` only where it is not 7: the digest of old stores has none."""
+        return {"name": self.name, "channels": self.channels} | ({} if self.pooled else {"side": self.side})
+
+    def __str__(self) -> str:
+        return f"{self.name} {'x'.join(map(str, self.cell))}"
 
 
-def row_bytes(levels: Sequence[Level]) -> int:
-    """Bytes of one row in float16, all levels."""
-    return sum(level.channels for level in levels) * GRID * GRID * np.dtype(np.float16).itemsize
+def row_bytes(arrays: Sequence[Level]) -> int:
+    """Bytes of one row in float16, all arrays."""
+    return sum(math.prod(array.cell) for array in arrays) * np.dtype(np.float16).itemsize
 
 
 @dataclass(frozen=True)
 class Layout:
     """How rows are cut and packed: a chunk is the unit of reading, a shard the unit of writing, resuming and retrying.
 
-    `codec` is one name for all levels or `auto`: zstd for the deepest level, whose zeros it packs best, and for the
-    others zstd after a byte shuffle when they are float16.
+    `codec` is one name for all arrays or `auto`: zstd for the deepest level and the extras, whose zeros it packs best,
+    and for the other levels zstd after a byte shuffle when they are float16.
     """
 
     chunk_rows: int = 64
@@ -98,16 +130,17 @@ class Layout:
                 f"--chunk-rows {self.chunk_rows}"
             )
 
-    def codec_of(self, level: Level, levels: Sequence[Level]) -> str:
-        """The name of the codec that packs one level."""
+    def codec_of(self, array: Level, arrays: Sequence[Level]) -> str:
+        """The name of the codec that packs one of the arrays of a store."""
         if self.codec != "auto":
             return self.codec
-        return "zstd" if self.dtype == "int8" or level == levels[-1] else "zstd-shuffle"
+        shuffled = [level for level in arrays if level.pooled][:-1] if self.dtype == "float16" else []
+        return "zstd-shuffle" if array in shuffled else "zstd"
 
-    def array(self, level: Level, levels: Sequence[Level], rows: int) -> dict[str, Any]:
-        """What zarr.create_array needs for the maps of a level."""
-        cell = (level.channels, GRID, GRID)
-        compressor = CODECS[self.codec_of(level, levels)].compressor
+    def array(self, array: Level, arrays: Sequence[Level], rows: int) -> dict[str, Any]:
+        """What zarr.create_array needs for one of the arrays of a store."""
+        cell = array.cell
+        compressor = CODECS[self.codec_of(array, arrays)].compressor
         return {
             "shape": (rows, *cell),
             "shards": (self.shard_rows, *cell),

@@ -1,4 +1,4 @@
-"""The maps of one level as an array that is read when it is indexed."""
+"""One array of a store, read when it is indexed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from concurrent.futures import Executor
 import numpy as np
 
 from ..errors import C3Error
-from .layout import GRID
 from .quantise import decode, is_wide
 from .reader import ChunkReader, LevelFiles
 from .storage import remedy
 
 
 class ShardScales:
-    """Step and offset of every shard of one level, (n, 2) float32, read once. `wide`: the level needs float32."""
+    """Step and offset of every shard of one level, (n, 2) float32, read once. `wide`: the array needs float32."""
 
     def __init__(self, files: LevelFiles, read: Callable[[int], np.ndarray], wide: bool) -> None:
         self._files, self._read, self.wide = files, read, wide
@@ -34,13 +33,12 @@ class ShardScales:
 
 
 class LevelMaps:
-    """`maps[rows]` is (rows, channels, 7, 7), read and decoded now; `rows` is a number, a slice or row numbers.
+    """`maps[rows]` is (rows, *cell), read and decoded now; `rows` is a number, a slice or row numbers.
 
-    dtype is float16, or float32 where a value of this level is beyond float16. It has what dask.array.from_array and
+    The cell is (channels, 7, 7) of a level, (channels, 14, 14) of `regions`, (width,) of `global`. dtype is float16, or
+    float32 where a value of this array is beyond float16. It has what dask.array.from_array and
     numpy.asarray ask of an array. Reading a lost or damaged shard raises C3Error: zeros are never made up.
     """
-
-    ndim = 4
 
     def __init__(self, reader: ChunkReader, scales: ShardScales) -> None:
         files = reader.files
@@ -49,14 +47,15 @@ class LevelMaps:
         self._chunks_per_shard = files.layout.shard_rows // self._size
         self._stored = np.dtype(files.layout.dtype)
         self.dtype = np.dtype("float32" if scales.wide else "float16")
-        self.shape = (files.rows, files.level.channels, GRID, GRID)
+        self.shape = (files.rows, *files.level.cell)
+        self.ndim = len(self.shape)
         self.chunks = (self._size, *self.shape[1:])
 
     def __len__(self) -> int:
         return self._rows
 
     def read_chunk(self, chunk: int, out: np.ndarray) -> None:
-        """Decode one chunk into `out`, C-contiguous (rows of the chunk, channels, 7, 7) of `self.dtype`."""
+        """Decode one chunk into `out`, C-contiguous (rows of the chunk, *cell) of `self.dtype`."""
         scale = self.scales[chunk // self._chunks_per_shard]
         plain = self._stored == self.dtype and scale[0, 0] == 1
         stored = out if plain else np.empty(out.shape, self._stored)
@@ -65,7 +64,7 @@ class LevelMaps:
             decode(stored, scale, out)
 
     def read_chunks(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
-        """Decode chunks one after the other into `out`, (sum of their rows, channels, 7, 7), in the pool's threads.
+        """Decode chunks one after the other into `out`, (sum of their rows, *cell), in the pool's threads.
 
         A short chunk (the last of a split) is followed directly by the next one.
         """
@@ -81,7 +80,7 @@ class LevelMaps:
         return found[0] if numbers.ndim == 0 else found
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """The maps of row numbers in any order; every chunk is decoded once."""
+        """The values of row numbers in any order; every chunk is decoded once."""
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for chunk in np.unique(rows // self._size).tolist():
             inside = self._reader.rows_of(chunk)

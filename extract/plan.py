@@ -12,12 +12,12 @@ import torch
 from ..errors import C3Error
 from ..progress import progress
 from . import quantise
-from .backbones import INPUT_SIZE
 from .cache import Layout
 from .crops import load_crop
 from .layout import CODECS, DTYPES, row_bytes
 from .request import ExtractOptions, Request, prepare
 from .storage import open_storage
+from .taps import INPUT_SIZE
 
 BATCHES = 3  # measured after one that warms up
 SEED = 0
@@ -49,15 +49,15 @@ def plan(options: ExtractOptions, rows: int | None = None) -> str:
     layout = request.layout(count)
     sizes = [rows] if rows else [len(split) for split in request.manifest.splits.values()]
     shards = sum(-(-size // layout.shard_rows) for size in sizes)
-    raw = row_bytes(request.levels) * count
+    raw = row_bytes(request.backbone.arrays) * count
     free = open_storage(options.out).free_bytes()
-    levels = ", ".join(f"{level.name} {level.channels}x7x7" for level in request.levels)
+    arrays = ", ".join(map(str, request.backbone.arrays))
     own = ", ".join(f"{name} {len(split):,}" for name, split in request.manifest.splits.items())
     lines = [
         f"rows      {count:,}" + (f" (planned; the data set has {own})" if rows else f" ({own})"),
-        f"levels    {levels}: {row_bytes(request.levels) / 1e3:,.1f} kB a row in float16",
+        f"levels    {arrays}: {row_bytes(request.backbone.arrays) / 1e3:,.1f} kB a row in float16",
         f"shards    {shards:,} of {layout.shard_rows} rows, chunks of {layout.chunk_rows}; "
-        f"about {shards * (len(request.levels) + 3):,} files",
+        f"about {shards * (len(request.backbone.arrays) + 3):,} files",
         f"measured  {measured.images} images: forward {measured.forward:.1f} images/s on "
         f"{request.backbone.mean.device} ({options.backbone}, batches of {options.batch_size}), "
         f"decoding {measured.decode:.0f} images/s",
@@ -84,14 +84,14 @@ def measure(request: Request) -> Measured:
         if not pixels:
             raise C3Error(f"none of {len(picked)} images could be read (first: {picked[0][0]}: {crops[0].reason})")
         batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        seconds, levels = [], []
+        seconds, features = [], []
         for batch in batches:
             start = time.perf_counter()
             found = request.backbone(torch.from_numpy(batch).permute(0, 3, 1, 2).to(request.backbone.mean.device))
-            levels.append({name: level.float().cpu().numpy() for name, level in found.items()})
+            features.append({name: values.float().cpu().numpy() for name, values in found.items()})
             seconds.append(len(batch) / (time.perf_counter() - start))
             bar.advance(len(batch))
-    return Measured(decode, float(np.median(seconds[1:] or seconds)), _ratios(request, levels), len(pixels))
+    return Measured(decode, float(np.median(seconds[1:] or seconds)), _ratios(request, features), len(pixels))
 
 
 def _sample(request: Request, count: int) -> list[tuple]:
@@ -106,16 +106,16 @@ def _sample(request: Request, count: int) -> list[tuple]:
     ]
 
 
-def _ratios(request: Request, levels: list[dict[str, np.ndarray]]) -> dict[str, float]:
+def _ratios(request: Request, features: list[dict[str, np.ndarray]]) -> dict[str, float]:
     """Stored bytes as a share of float16 for both dtypes, by the codecs of the layout."""
     ratios = {}
     for dtype in DTYPES:
         layout = Layout(dtype=dtype, codec=request.options.codec or "auto")
         stored = raw = 0
-        for level in request.levels:
-            maps = np.concatenate([batch[level.name] for batch in levels]).astype(np.float16)
+        for array in request.backbone.arrays:
+            maps = np.concatenate([batch[array.name] for batch in features]).astype(np.float16)
             packed, _ = quantise.encode(maps, dtype)
-            stored += CODECS[layout.codec_of(level, request.levels)].packed_bytes(packed)
+            stored += CODECS[layout.codec_of(array, request.backbone.arrays)].packed_bytes(packed)
             raw += maps.nbytes
         ratios[dtype] = stored / raw
     return ratios

@@ -1,7 +1,7 @@
 """Maps of any float range -> the numbers a store holds, and back. Pure numpy.
 
 A stored value q stands for q * step + offset. float16 keeps values as they are (step 1, offset 0) unless one is beyond
-float16: then the level of that shard is divided by a power of two. int8 has a step and an offset for every channel.
+float16: then the array of that shard is divided by a power of two. int8 has a step and an offset for every channel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from ..errors import C3Error
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
+def along_channels(values: np.ndarray, ndim: int) -> np.ndarray:
+    """(n,) values of channels, shaped to stand beside rows of `ndim` dimensions: (channels, y, x), or (channels,)."""
+    return values.reshape(-1, *(1,) * (ndim - 1))
+
+
 def encode(maps: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, channels, 7, 7) float16 or float32 -> stored values of `dtype` and their (n, 2) float32 step and offset.
+    """(rows, channels, ...) float16 or float32 -> stored values of `dtype` and their (n, 2) float32 step and offset.
 
     n is 1 for float16 and the number of channels for int8. float16 is exact but for the rounding of float32 input;
     int8 errs by at most half a step, 1/510 of a channel's range in the shard. Raises C3Error for NaN and infinity.
@@ -31,14 +36,15 @@ def encode(maps: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_int8(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low = np.minimum(maps.min(axis=(0, 2, 3), initial=0), 0).astype(np.float32)  # so that 0 stays exactly 0 where
-    high = np.maximum(maps.max(axis=(0, 2, 3), initial=0), 0).astype(np.float32)  # nothing is negative
+    others = (0, *range(2, maps.ndim))
+    low = np.minimum(maps.min(axis=others, initial=0), 0).astype(np.float32)  # so that 0 stays exactly 0 where
+    high = np.maximum(maps.max(axis=others, initial=0), 0).astype(np.float32)  # nothing is negative
     step = (high - low) / np.float32(255)
     step[step == 0] = 1
     # in place and in one float32 copy: this runs beside the backbone
     scaled = maps.astype(np.float32)
-    scaled -= low[:, None, None]
-    scaled /= step[:, None, None]
+    scaled -= along_channels(low, maps.ndim - 1)
+    scaled /= along_channels(step, maps.ndim - 1)
     np.rint(scaled, out=scaled)
     scaled -= 128
     return np.clip(scaled, -128, 127, out=scaled).astype(np.int8), np.stack([step, low + 128 * step], axis=1)
@@ -53,11 +59,11 @@ def is_wide(scale: np.ndarray, dtype: str) -> bool:
 
 
 def decode(stored: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
-    """Stored values (rows, channels, 7, 7) -> real values in `out`, float16 or float32 of the same shape."""
+    """Stored values (rows, channels, ...) -> real values in `out`, float16 or float32 of the same shape."""
     if stored.dtype == np.float16 and scale[0, 0] == 1:
         out[...] = stored
         return
-    step, offset = (column[:, None, None] for column in scale.T)
+    step, offset = (along_channels(column, stored.ndim - 1) for column in scale.T)
     wide = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
     np.multiply(stored, step, out=wide, dtype=np.float32)
     wide += offset

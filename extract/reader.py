@@ -1,4 +1,4 @@
-"""Reads chunks of one level straight from their shards into memory that is there already.
+"""Reads chunks of one array straight from their shards into memory that is there already.
 
 Zarr's own reader costs several times what decoding costs (docs/benchmarks.md). This one reads the index of a shard
 once, fetches the bytes of a chunk in one piece, checks their crc32c and decompresses them where the caller wants them.
@@ -14,7 +14,7 @@ import google_crc32c
 import numpy as np
 
 from ..errors import C3Error
-from .layout import CODECS, GRID, Layout, Level
+from .layout import CODECS, Layout, Level
 from .storage import Storage, remedy
 
 CRC = 4  # bytes of a crc32c
@@ -23,22 +23,27 @@ NO_CHUNK = np.uint64(2**64 - 1)  # how the index says that a chunk was not writt
 
 @dataclass(frozen=True)
 class LevelFiles:
-    """Which array is read and how it is packed. `name` is its path in the store, `train/pyramid/p8`."""
+    """Which array is read and how it is packed."""
 
     storage: Storage
-    name: str
+    split: str
     level: Level
     codec: str
     layout: Layout
     rows: int
 
+    @property
+    def name(self) -> str:
+        """Its path in the store, `train/pyramid/p8`."""
+        return f"{self.split}/{self.level.path}"
+
     def key(self, shard: int) -> str:
         """The file of a shard."""
-        return f"{self.name}/c/{shard}/0/0/0"
+        return f"{self.split}/{self.level.shard_path(shard)}"
 
 
 class ChunkReader:
-    """Chunks of one level, by number. Safe to use from several threads, which then decode at the same time."""
+    """Chunks of one array, by number. Safe to use from several threads, which then decode at the same time."""
 
     def __init__(self, files: LevelFiles) -> None:
         self.files = files
@@ -52,7 +57,7 @@ class ChunkReader:
         return range(chunk * size, min((chunk + 1) * size, self.files.rows))
 
     def read(self, chunk: int, out: np.ndarray) -> None:
-        """Decode a chunk into `out`, C-contiguous (rows of the chunk, channels, 7, 7) of the stored dtype.
+        """Decode a chunk into `out`, C-contiguous (rows of the chunk, *cell) of the stored dtype.
 
         Raises C3Error that names the shard when it is lost or damaged.
         """
@@ -91,8 +96,7 @@ class ChunkReader:
     def _whole_chunk(self) -> np.ndarray:
         if not hasattr(self._scratch, "chunk"):
             layout = self.files.layout
-            shape = (layout.chunk_rows, self.files.level.channels, GRID, GRID)
-            self._scratch.chunk = np.empty(shape, layout.dtype)
+            self._scratch.chunk = np.empty((layout.chunk_rows, *self.files.level.cell), layout.dtype)
         return self._scratch.chunk
 
     def _named(self, shard: int, fault: str) -> str:

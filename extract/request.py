@@ -13,18 +13,20 @@ from typing import Any
 
 from ..devices import resolve_device
 from ..errors import C3Error
-from .backbones import Backbone, backbone_spec, load_backbone
-from .cache import FeatureCache, Layout, Level, Rows
+from .backbones import Backbone, load_backbone
+from .cache import REGIONS, VECTOR, FeatureCache, Layout, Rows
 from .catalog import Catalog
 from .datasets import read_manifest
 from .layout import row_bytes
 from .manifest import Manifest, ReadOptions
 from .skeleton import arrays_of
 from .storage import open_storage
+from .taps import backbone_spec
 
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
 # Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
 TYPICAL_RATIO = {"float16": 0.42, "int8": 0.23}
+EXTRAS_RATIO = {"float16": 0.06, "int8": 0.04}  # of conv5_4, nearly all zeros
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ class ExtractOptions:
     crops: str = "whole"
     label_source: str = "human"
     drop_unknown_classes: bool = False
+    regions: bool = False
+    vector: bool = False
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The names of the optional arrays."""
+        return tuple(name for name, asked in ((REGIONS, self.regions), (VECTOR, self.vector)) if asked)
 
     @property
     def reading(self) -> ReadOptions:
@@ -66,6 +75,7 @@ class ExtractOptions:
         kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype",
                 "crops", "label_source", "drop_unknown_classes")  # fmt: skip
         values = {name: getattr(self, name) for name in kept}
+        values |= {name: True for name in ("regions", "vector") if getattr(self, name)}
         catalog = str(self.catalog.resolve()) if self.catalog else None
         return values | {"catalog": catalog, "weights": from_anywhere(self.weights), "splits": list(self.splits)}
 
@@ -88,10 +98,6 @@ class Request:
     backbone: Backbone
 
     @property
-    def levels(self) -> tuple[Level, ...]:
-        return tuple(Level(tap.level, tap.channels) for tap in self.backbone.spec.taps)
-
-    @property
     def tables(self) -> dict[str, Rows]:
         """The row table of every split."""
         return {name: split.rows for name, split in self.manifest.splits.items()}
@@ -109,7 +115,7 @@ class Request:
 
     def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
         """The arrays of its store, as skeleton.py writes them."""
-        return arrays_of(self.levels, layout, self.manifest.classes, self.tables)
+        return arrays_of(self.backbone.arrays, layout, self.manifest.classes, self.tables)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
@@ -125,6 +131,7 @@ class Request:
             "crops": self.manifest.crops,
         }
         # said only where it differs from the default, so that a store's digest does not depend on new options
+        config |= {name: asdict(tap) for name, tap in backbone.extras.items()}
         config |= {"precision": backbone.precision} if backbone.precision != "fp32" else {}
         return config | ({"dtype": self.options.dtype} if self.options.dtype != "float16" else {})
 
@@ -133,13 +140,13 @@ def prepare(options: ExtractOptions) -> Request:
     """Read the data set and load the backbone. Raises C3Error when the request cannot be met; nothing is written."""
     catalog = Catalog(options.catalog)
     spec = catalog.dataset(options.dataset)
-    backbone_spec(options.backbone)
+    backbone_spec(options.backbone).extras(options.extras)
     device = resolve_device(options.device)
     storage = open_storage(options.out)
     if storage.exists() and not options.overwrite:
         FeatureCache.open(options.out)  # refuse a path that holds something else before any work
     manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
-    backbone = load_backbone(options.backbone, weights_of(options, catalog), device, options.precision)
+    backbone = load_backbone(options.backbone, weights_of(options, catalog), device, options.precision, options.extras)
     if options.compiled:
         backbone.body.compile()
     request = Request(options, manifest, backbone)
@@ -197,7 +204,7 @@ def _create(request: Request) -> FeatureCache:
             "git_commit": _git_commit(),
             "request": request.options.record(),
         },
-        levels=request.levels,
+        levels=backbone.arrays,
         classes=request.manifest.classes,
         splits=request.tables,
         layout=request.layout(),
@@ -215,8 +222,10 @@ def package_versions() -> dict[str, str]:
 def require_space(request: Request) -> None:
     """Refuse to begin what cannot be finished on this disk."""
     free = open_storage(request.options.out).free_bytes()
-    raw = row_bytes(request.levels) * request.rows
-    expected = raw * TYPICAL_RATIO[request.options.dtype]
+    dtype, arrays = request.options.dtype, request.backbone.arrays
+    raw = row_bytes(arrays) * request.rows
+    levels = row_bytes([array for array in arrays if array.pooled]) * request.rows
+    expected = levels * TYPICAL_RATIO[dtype] + (raw - levels) * EXTRAS_RATIO[dtype]
     if free is not None and expected > free:
         raise C3Error(
             f"{request.options.out}: about {expected / 1e9:,.1f} GB are needed ({request.rows:,} rows, "

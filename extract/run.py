@@ -159,7 +159,7 @@ def _unfinished(cache: FeatureCache, left: int = 0) -> str:
 
 
 def contents(cache: FeatureCache) -> str:
-    """The rows, levels and classes of a store, in one line."""
+    """The rows, arrays and classes of a store, in one line."""
     splits = ", ".join(f"{split} {cache.rows(split):,}" for split in cache.splits)
-    levels = " ".join(f"{level.name}({level.channels})" for level in cache.levels)
-    return f"{splits} rows, {levels}, {len(cache.classes)} classes"
+    arrays = " ".join(f"{array.name}({array.channels})" for array in cache.arrays)
+    return f"{splits} rows, {arrays}, {len(cache.classes)} classes"

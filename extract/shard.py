@@ -19,10 +19,11 @@ import numpy as np
 import torch
 
 from ..errors import C3Error
-from .backbones import INPUT_SIZE, Backbone
+from .backbones import Backbone
 from .cache import FeatureCache, Status
 from .crops import Crop, load_crop
 from .quantise import FLOAT16_MAX
+from .taps import INPUT_SIZE
 
 KEEP_REASONS = 5  # failures described in a report; all of them are in the store's `status`
 BATCHES_AHEAD = 2  # decoded or being decoded while the device computes
@@ -78,11 +79,11 @@ class _Open:
     def __init__(self, task: ShardTask, cache: FeatureCache, claim: ExitStack) -> None:
         count = len(task.paths)
         self.task, self.claim, self.report = task, claim, Report()
-        self.maps = {level.name: np.zeros((count, level.channels, 7, 7), np.float16) for level in cache.levels}
+        self.maps = {array.name: np.zeros((count, *array.cell), np.float16) for array in cache.arrays}
         self.status = np.zeros(count, np.uint8)
 
     def put(self, rows: range, batch: _Fetch | None, failed: list[int]) -> None:
-        """Place the maps of a batch; those of failed rows stay zero."""
+        """Place the features of a batch; those of failed rows stay zero."""
         for name, values in batch.arrays().items() if batch else ():
             if values.dtype == np.float32 != self.maps[name].dtype:  # beyond float16: the store will scale the shard
                 self.maps[name] = self.maps[name].astype(np.float32)
@@ -91,7 +92,7 @@ class _Open:
 
 
 class _Fetch:
-    """Levels on their way from the device: on CUDA the copy runs while the next batch is computed."""
+    """Features on their way from the device: on CUDA the copy runs while the next batch is computed."""
 
     def __init__(self, levels: dict[str, torch.Tensor]) -> None:
         self._levels = levels
@@ -106,15 +107,13 @@ class _Fetch:
         self._halves, self._largest = halves, largest
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Level -> (batch, channels, 7, 7) float16, or float32 where a value is beyond float16."""
+        """Name -> (batch, *cell) float16, or float32 where a value is beyond float16."""
         if self._event:
             self._event.synchronize()
         found = {}
         for (name, half), largest in zip(self._halves.items(), self._largest.tolist(), strict=True):
             if not np.isfinite(largest):
-                raise C3Error(
-                    f"features of level {name} hold NaN or infinity; use other --weights, or --precision fp32"
-                )
+                raise C3Error(f"features of {name} hold NaN or infinity; use other --weights, or --precision fp32")
             fits = largest <= FLOAT16_MAX
             found[name] = (half if fits else self._levels[name].float().cpu()).numpy()
         return found

@@ -13,7 +13,7 @@ import zarr
 
 from ..errors import C3Error
 from . import quantise
-from .layout import GRID, Layout, Level
+from .layout import Layout, Level
 from .maps import LevelMaps
 from .skeleton import ALWAYS_STORE
 from .storage import Storage, remedy
@@ -37,11 +37,13 @@ class ShardStore:
         self.storage = storage
         self.location = storage.location
         self._group = group
-        self._arrays: dict[str, zarr.Array] = {}
+        self._opened: dict[str, zarr.Array] = {}
         self._maps: dict[tuple[str, str], LevelMaps] = {}  # readers, which remember where the chunks of a shard are
         self.attrs: dict[str, Any] = dict(group.attrs)
         self.config: dict[str, Any] = self.attrs["config"]
-        self.levels = tuple(Level(**level) for level in self.attrs["levels"])
+        self.arrays = tuple(Level(**record) for record in self.attrs["levels"])
+        self.levels = tuple(array for array in self.arrays if array.pooled)
+        self.extras = tuple(array for array in self.arrays if not array.pooled)
         self.layout = Layout(**self.attrs["layout"])
 
     @property
@@ -86,12 +88,12 @@ class ShardStore:
         """The value of a shard's flag: 1 when it is written."""
         return int(self._read(split, "done", shard))
 
-    def wide_levels(self, split: str) -> np.ndarray:
-        """(levels,) bool: whether any shard of a level holds values beyond float16."""
+    def wide_arrays(self, split: str) -> np.ndarray:
+        """(arrays,) bool: whether any shard of an array holds values beyond float16."""
         return self._table(split, "wide").astype(bool)
 
     def mend_wide(self, split: str) -> None:
-        """Write `wide_levels` again from the scales of the finished shards."""
+        """Write `wide_arrays` again from the scales of the finished shards."""
         self._maps.clear()
         self.storage.delete_folder(f"{split}/wide/c")
         for shard in self.finished(split):
@@ -103,21 +105,21 @@ class ShardStore:
         return self.storage.claim(sum(self.shards(other) for other in before) + shard)
 
     def write_shard(self, split: str, shard: int, maps: Mapping[str, np.ndarray], status: np.ndarray) -> None:
-        """Write one whole shard: `maps[level]` (rows, channels, 7, 7) float16 or float32, `status` (rows,) uint8.
+        """Write one whole shard: `maps[name]` (rows, *cell) float16 or float32 of every array, `status` (rows,) uint8.
 
         float32 is for values beyond float16. What the shard held before is replaced.
         """
         rows = self.shard_rows(split, shard)
         where = slice(rows.start, rows.stop)
-        for level in self.levels:
-            expected = (len(rows), level.channels, GRID, GRID)
-            found = (maps[level.name].shape, str(maps[level.name].dtype))
+        for array in self.arrays:
+            expected = (len(rows), *array.cell)
+            found = (maps[array.name].shape, str(maps[array.name].dtype))
             if found[0] != expected or found[1] not in ("float16", "float32"):
-                raise ValueError(f"{split}/pyramid/{level.name}: expected {expected} float16, found {found}")
-        encoded = {level.name: quantise.encode(maps[level.name], self.layout.dtype) for level in self.levels}
+                raise ValueError(f"{split}/{array.path}: expected {expected} float16, found {found}")
+        encoded = {array.path: quantise.encode(maps[array.name], self.layout.dtype) for array in self.arrays}
         self.forget_shard(split, shard)
-        for name, (stored, _) in encoded.items():
-            self._array(split, f"pyramid/{name}")[where] = stored
+        for path, (stored, _) in encoded.items():
+            self._array(split, path)[where] = stored
         scale = np.concatenate([scale for _, scale in encoded.values()])
         self._array(split, "scale")[shard] = scale
         self._note_wide(split, scale)
@@ -131,11 +133,11 @@ class ShardStore:
         self._maps.clear()
         self.storage.delete(f"{split}/done/c/{shard}")
         self.storage.delete(f"{split}/status/c/{shard}")
-        for folder in (f"{split}/scale/c", *(f"{split}/pyramid/{level.name}/c" for level in self.levels)):
+        for folder in (f"{split}/scale/c", *(f"{split}/{array.path}/c" for array in self.arrays)):
             self.storage.delete_folder(f"{folder}/{shard}")
 
     def adopt_shard(self, split: str, shard: int, source: ShardStore, source_shard: int) -> None:
-        """Take over a finished shard of a store of the same levels and layout, as files, its flag last."""
+        """Take over a finished shard of a store of the same arrays and layout, as files, its flag last."""
         for key, theirs in zip(self.shard_keys(split, shard), source.shard_keys(split, source_shard), strict=True):
             self.storage.adopt(source.storage, theirs, key)
         self._note_wide(split, self._read(split, "scale", shard))
@@ -143,7 +145,7 @@ class ShardStore:
 
     def shard_keys(self, split: str, shard: int) -> list[str]:
         """The files of a shard but for its flag."""
-        maps = [f"{split}/pyramid/{level.name}/c/{shard}/0/0/0" for level in self.levels]
+        maps = [f"{split}/{array.shard_path(shard)}" for array in self.arrays]
         return [*maps, f"{split}/scale/c/{shard}/0/0", f"{split}/status/c/{shard}"]
 
     def _note_wide(self, split: str, scale: np.ndarray) -> None:
@@ -153,8 +155,8 @@ class ShardStore:
 
     @cached_property
     def _scale_places(self) -> list[slice]:
-        """Where the steps and offsets of each level are among those of a shard."""
-        ends = np.cumsum([level.channels if self.layout.dtype == "int8" else 1 for level in self.levels])
+        """Where the steps and offsets of each array are among those of a shard."""
+        ends = np.cumsum([array.channels if self.layout.dtype == "int8" else 1 for array in self.arrays])
         return [slice(start, end) for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 
     def _table(self, split: str, name: str) -> np.ndarray:
@@ -174,6 +176,6 @@ class ShardStore:
         if split != "classes":
             self.rows(split)
         key = f"{split}/{name}"
-        if key not in self._arrays:
-            self._arrays[key] = self._group[key].with_config(ALWAYS_STORE)
-        return self._arrays[key]
+        if key not in self._opened:
+            self._opened[key] = self._group[key].with_config(ALWAYS_STORE)
+        return self._opened[key]

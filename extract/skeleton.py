@@ -36,7 +36,7 @@ ROOT_KEY, COPY_KEY = "zarr.json", "classes/zarr.json"  # where the attributes ar
 def arrays_of(
     levels: Sequence[Level], layout: Layout, classes: Classes, splits: Mapping[str, Rows]
 ) -> dict[str, dict[str, Any]]:
-    """Path -> arguments of zarr.create_array, for every array of a store."""
+    """Path -> arguments of zarr.create_array, for every array of a store; `levels` are its levels and extras."""
     tables = {
         "classes/name": np.array(classes.names, dtype=np.dtypes.StringDType()),
         "classes/seen": np.asarray(classes.seen, dtype=bool),
@@ -60,7 +60,7 @@ def arrays_of(
             f"{name}/done": {"shape": (shards,), "chunks": (1,), **small},
             f"{name}/wide": {"shape": (len(levels),), "chunks": (1,), **small},
             f"{name}/scale": {"shape": (shards, scales, 2), "chunks": (1, scales, 2), **small, "dtype": "float32"},
-        } | {f"{name}/pyramid/{level.name}": layout.array(level, levels, count) for level in levels}
+        } | {f"{name}/{level.path}": layout.array(level, levels, count) for level in levels}
     return {path: _table(values) for path, values in tables.items()} | arrays
 
 

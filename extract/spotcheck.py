@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from ..errors import C3Error
-from .backbones import INPUT_SIZE
 from .cache import FeatureCache, Status
 from .crops import load_crop
+from .quantise import along_channels
 from .request import ExtractOptions, prepare
+from .taps import INPUT_SIZE
 
 SEED = 0
 # A picture alone and the same picture in a batch differ by float rounding; so do two processors. As a share of the
-# largest value of the row and level.
+# largest value of the row and array.
 TOLERANCE = 2e-3
 
 
@@ -44,11 +45,11 @@ def check_images(path: Path | str, count: int) -> str:
         if crop.pixels is None:
             continue
         pixels = torch.from_numpy(crop.pixels[None].transpose(0, 3, 1, 2).copy())
-        for name, level in request.backbone(pixels.to(request.backbone.mean.device)).items():
+        for name, array in request.backbone(pixels.to(request.backbone.mean.device)).items():
             maps = cache.maps(split, name)
             step = maps.scales[row // cache.layout.shard_rows][:, 0] if cache.layout.dtype == "int8" else np.zeros(1)
-            apart = np.abs(level[0].float().cpu().numpy() - maps[row].astype(np.float32))
-            allowed = step[:, None, None] / 2 + TOLERANCE * float(level.abs().max())
+            apart = np.abs(array[0].float().cpu().numpy() - maps[row].astype(np.float32))
+            allowed = along_channels(step, apart.ndim) / 2 + TOLERANCE * float(array.abs().max())
             largest = max(largest, float((apart / allowed).max()))
             if largest > 1:
                 raise C3Error(f"{where}, differs in {name} by {apart.max():.4g} from what it gives now")

@@ -118,7 +118,7 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
     broken = {}
     for split in cache.splits:
         try:
-            cache.wide_levels(split)
+            cache.wide_arrays(split)
         except C3Error as error:
             broken[split] = _fault(error, cache)
     _tell(cache, list(broken.values()), repair)
@@ -131,7 +131,7 @@ def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
     """Find files that no store of this shape has, as a killed process leaves them; with `repair` delete them."""
     known = {ROOT_KEY, COPY_KEY, LOCK_FILE, *cache.attrs["sealed"]}
     for split in cache.splits:
-        known |= {f"{split}/wide/c/{level}" for level in range(len(cache.levels))}
+        known |= {f"{split}/wide/c/{number}" for number in range(len(cache.arrays))}
         for shard in range(cache.shards(split)):
             known |= {f"{split}/done/c/{shard}", *cache.shard_keys(split, shard)}
     strange = sorted(set(cache.storage.sizes()) - known)
@@ -187,12 +187,12 @@ def _shard_fault(cache: FeatureCache, split: str, shard: int) -> str | None:
         failed = status != Status.OK
         if not np.isin(status, [status for status in Status if status != Status.PENDING]).all():
             return f"its status holds {sorted(set(status.tolist()))}"
-        for level in cache.levels:
-            maps = cache.maps(split, level.name)[rows.start : rows.stop]
+        for array in cache.arrays:
+            maps = cache.maps(split, array.name)[rows.start : rows.stop]
             if maps[failed].any():
-                return f"rows that failed have values in {level.name}"
+                return f"rows that failed have values in {array.name}"
             if not np.isfinite(maps).all():
-                return f"{level.name} holds NaN or infinity"
+                return f"{array.name} holds NaN or infinity"
     except C3Error as error:
         return _fault(error, cache)
     return None

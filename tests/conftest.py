@@ -94,6 +94,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         layout: Layout = Layout(chunk_rows=8, shard_rows=16),
         prefix: str = "",
         seen: str = "cde",
+        extras: tuple[Level, ...] = (),
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
@@ -115,7 +116,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
                 "manifest_sha256": f"{prefix}{rows}",
             },
             provenance={"weights": "random:1", "created": "2026-01-01"},
-            levels=tuple(Level(level, count) for level, count in channels.items()),
+            levels=(*(Level(level, count) for level, count in channels.items()), *extras),
             classes=classes,
             splits=splits,
             layout=layout,
@@ -127,6 +128,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
                     level: (scales[level] * rng.random((count, width, 7, 7))).astype(np.float16)
                     for level, width in channels.items()
                 }
+                maps |= {extra.name: rng.random((count, *extra.cell)).astype(np.float16) for extra in extras}
                 cache.write_shard(split, shard, maps, np.ones(count, np.uint8))
         return cache
 

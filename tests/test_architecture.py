@@ -16,8 +16,8 @@ SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  #
 ORDER = {
     "extract": ["commands", "verify", "run", "cluster", "grow", "plan", "spotcheck", "request", "biam", "fetch", "urls",
                 "download", "check", "datasets", "inspect", "shard", "cropping", "wordvectors", "vectorfiles", "lists",
-                "safepickle", "catalog", "leaks", "manifest", "crops", "backbones", "pyramid", "cache", "shards",
-                "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
+                "safepickle", "catalog", "leaks", "manifest", "crops", "backbones", "pyramid", "taps", "cache",
+                "shards", "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
     "train": ["commands", "sweep", "run", "loop", "schedule", "averaging", "validation", "batches", "registry",

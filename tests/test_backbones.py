@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from c3.errors import C3Error
-from c3.extract.backbones import SPECS, load_backbone, state_hash
+from c3.extract import backbones
+from c3.extract.backbones import Backbone, load_backbone, state_hash
 from c3.extract.pyramid import pool_levels
+from c3.extract.taps import SPECS, BackboneSpec
 from torch import Tensor, nn
 from torchvision import models
 
 PIXELS = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+KNOWN_HASH = "35497d484162dff25a2df95af5b2e9bc47c59d20adaf729dc1f45444cc01375b"  # of `known_values` in squeezenet1_1
+
+
+def known_values(tensor: Tensor) -> Tensor:
+    """Values of the shape of `tensor` that no generator of random numbers decides."""
+    return (torch.arange(tensor.numel()) % 7 - 3).reshape(tensor.shape) / (4 * tensor[0].numel())
 
 
 def last_map(name: str, inputs: Tensor) -> Tensor:
@@ -62,6 +71,86 @@ def test_the_last_tap_of_resnets_equals_the_plain_forward_pass(name: str, tmp_pa
     with torch.inference_mode():
         expected, found = last_map(name, inputs), backbone.taps(PIXELS)[-1]
     torch.testing.assert_close(found / expected.std(), expected / expected.std(), rtol=1e-3, atol=1e-3)
+
+
+def plain_extras(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """`regions` and `global` of a complete network by its own forward pass, caught where the next layer takes them."""
+    takes = {"global": network.fc if hasattr(network, "fc") else network.classifier}
+    if isinstance(network, models.VGG):
+        takes = {"regions": network.features[-1], "global": network.classifier[-1]}  # pool5 and the last layer
+    elif isinstance(network, models.ResNet):
+        takes["regions"] = network.layer4
+    found: dict[str, Tensor] = {}
+
+    def catch(name: str) -> None:
+        takes[name].register_forward_pre_hook(lambda _, arguments: found.update({name: arguments[0].clone()}))
+
+    for name in takes:
+        catch(name)
+    with torch.inference_mode():
+        network(inputs)
+    if found["global"].ndim == 4:
+        found["global"] = found["global"].mean(dim=(2, 3))
+    return found
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_optional_arrays_equal_the_plain_forward_pass(name: str) -> None:
+    torch.manual_seed(3)
+    network = models.get_model(name, weights=None).eval()
+    spec = SPECS[name]
+    asked = ("regions", "global") if spec.regions else ("global",)
+    backbone = Backbone(spec, network, "seed 3", extras=asked)
+    found = backbone(PIXELS)
+    expected = plain_extras(network, (PIXELS.float() / 255 - backbone.mean) / backbone.std)
+    assert [array.name for array in backbone.arrays] == [*(tap.level for tap in spec.taps), *asked] == list(found)
+    assert expected.keys() == set(asked)
+    for array in backbone.arrays:
+        assert found[array.name].shape == (1, *array.cell)
+        if array.name in asked:
+            size = expected[array.name].std()
+            torch.testing.assert_close(found[array.name] / size, expected[array.name] / size, rtol=1e-3, atol=1e-3)
+    if spec.regions:  # the level of the same depth is its maximum over 2 x 2
+        assert found["regions"].shape[2:] == (14, 14)
+        level = "p32" if isinstance(network, models.VGG) else "p16"
+        torch.testing.assert_close(nn.functional.max_pool2d(found["regions"], 2), found[level], rtol=0, atol=0)
+
+
+def test_only_the_layers_of_the_arrays_that_were_asked_for_are_hashed() -> None:
+    plain = load_backbone("resnet18", "random:0")
+    both = load_backbone("resnet18", "random:0", extras=("global", "regions"))
+    assert list(both.extras) == ["regions", "global"]
+    assert both.weights_sha256 == plain.weights_sha256
+    # hashed by the version before the optional arrays
+    state = models.squeezenet1_1(weights=None).state_dict()
+    body = load_backbone("squeezenet1_1", "random:0").body
+    body.load_state_dict({name: known_values(state[name]) for name in body.state_dict()})
+    assert state_hash(body.state_dict()) == KNOWN_HASH
+
+
+def test_arrays_that_a_backbone_cannot_give_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(C3Error, match=r"^--regions needs a map of 14 x 14 cells, and squeezenet1_1 has none"):
+        load_backbone("squeezenet1_1", "nothing.pth", extras=("regions",))
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in models.vgg19(weights=None).state_dict().items()}
+    whole = {name: torch.full((), 0.5).expand(shape) for name, shape in shapes.items()}  # a value a tensor on the disk
+    torch.save(whole, tmp_path / "whole.pth")
+    torch.save({name: whole[name] for name in whole if "features" in name}, tmp_path / "features.pth")
+
+    def build(spec: BackboneSpec) -> nn.Module:
+        with torch.device("meta"):
+            network = models.get_model(spec.name, weights=None)
+        return network.to_empty(device="cpu")
+
+    monkeypatch.setattr(backbones, "_build", build)
+    with pytest.raises(C3Error, match=r"^--global needs vgg19 up to classifier\.4, and .*features\.pth has no "
+                       r"classifier\.0\.weight, classifier\.0\.bias, classifier\.3\.weight, classifier\.3\.bias; "
+                       "use --weights with all layers, or leave out --global$"):  # fmt: skip
+        load_backbone("vgg19", str(tmp_path / "features.pth"), extras=("global",))
+    network = backbones._from_file(SPECS["vgg19"], tmp_path / "whole.pth", ("regions", "global"))
+    assert (network.classifier[3].weight[::512] == 0.5).all()
 
 
 def test_nothing_runs_behind_the_last_tap() -> None:

@@ -234,5 +234,5 @@ def test_features_beyond_float16_are_extracted(options: ExtractOptions, monkeypa
     monkeypatch.setattr(
         Backbone, "forward", lambda self, pixels: {k: v * np.inf for k, v in forward(self, pixels).items()}
     )
-    with pytest.raises(C3Error, match="features of level p4 hold NaN or infinity"):
+    with pytest.raises(C3Error, match="features of p4 hold NaN or infinity"):
         extract(ExtractOptions(**(vars(options) | {"out": options.out.with_name("nan.zarr")})))

@@ -19,8 +19,8 @@ OPTIONS = MLDecoderOptions(width=8, heads=2, hidden=10)
 def small() -> MLDecoder:
     torch.manual_seed(0)
     model = MLDecoder(INPUTS, OPTIONS).double().eval()
-    model.standardise.running_mean.uniform_(-1, 1)
-    model.standardise.running_var.uniform_(0.5, 2)
+    model.regions.standardise.running_mean.uniform_(-1, 1)
+    model.regions.standardise.running_var.uniform_(0.5, 2)
     for norm in (model.layer.norm1, model.layer.norm2, model.layer.norm3):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
@@ -38,7 +38,7 @@ def norm(layer: torch.nn.LayerNorm, x: Tensor) -> Tensor:
 def reference(model: MLDecoder, image: Tensor, vector: Tensor) -> Tensor:
     """The score of one class on one picture (channels, side, side), a head and a cell at a time."""
     layer, (_, side, _) = model.layer, image.shape
-    mean, deviation = model.standardise.running_mean, (model.standardise.running_var + model.standardise.eps).sqrt()
+    mean, deviation = model.regions.standardise.running_mean, (model.regions.standardise.running_var + model.regions.standardise.eps).sqrt()
     tokens = []
     for row in range(side):
         for column in range(side):

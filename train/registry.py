@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import C3Error, unknown_name
 from ..extract.cache import FeatureCache
-from .methods.base import Inputs, Method
+from .methods.base import REGIONS, VECTOR, Inputs, Method
 from .methods.biam import BiAM
 from .methods.bilinear import Kim
 from .methods.c3 import C3
@@ -84,7 +84,9 @@ def method_class(name: str) -> type[Method]:
 def inputs_of(cache: FeatureCache) -> Inputs:
     """What a method is built for on this cache."""
     channels = {level.name: level.channels for level in cache.levels}
-    return Inputs(channels, cache.classes.d_w, int(cache.classes.seen.sum()))
+    extras = {array.name: array.channels for array in cache.extras}
+    classes = int(cache.classes.seen.sum())
+    return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(VECTOR, 0))
 
 
 def class_vectors(cache: FeatureCache, form: str) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ...errors import C3Error
-from .base import REGIONS, Inputs, Method, MethodOptions, inner_products
+from .base import Inputs, Method, MethodOptions, inner_products
+from .regions import Regions, as_cells
 
 QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together where no gradient is needed
 
@@ -81,23 +82,19 @@ class MLDecoder(Method):
 
     def __init__(self, inputs: Inputs, options: MLDecoderOptions) -> None:
         super().__init__(inputs, options)
-        (self.level,) = self.reads(inputs)
-        channels = inputs.shape(self.level)[0]
-        self.standardise = nn.BatchNorm1d(channels, affine=False)
-        self.token = nn.Sequential(nn.Linear(channels, options.width), nn.ReLU())
+        self.regions = Regions(inputs)
+        self.token = nn.Sequential(nn.Linear(self.regions.channels, options.width), nn.ReLU())
         self.question = nn.Sequential(nn.Linear(inputs.d_w, options.width), nn.ReLU())
         self.layer = DecoderLayer(options.width, options.heads, options.hidden, options.dropout)
         self.output = nn.Linear(options.width, 1, bias=False)
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        """The unpooled regions where the store has them, else the deepest level."""
-        return (REGIONS if inputs.regions else inputs.deepest,)
+        return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Tokens (batch, positions, width)."""
-        cells = self.standardise(arrays[self.level].flatten(start_dim=2))
-        return self.token(cells.transpose(1, 2))
+        return self.token(as_cells(self.regions(arrays)))
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """Class scores (batch, classes), before the offset that makes them log-odds.
