@@ -55,6 +55,8 @@ class TagOptions:
         number = isinstance(self.threshold, int | float) and math.isfinite(self.threshold)
         if not (number or self.threshold in (None, "val")):
             raise C3Error(f"threshold: expected a number or val, found {self.threshold!r}")
+        if isinstance(self.vocabulary, str):
+            raise C3Error(f"vocabulary: expected a list of words, found the text {self.vocabulary!r}")
         if self.vectors is not None and self.vocabulary is None:
             raise C3Error("vectors are given without a vocabulary; the run has vectors of its own classes")
 
@@ -190,7 +192,7 @@ class Tagger:
             labels = _labels(scores[place], question)
             if responses:
                 rows = {name: values[place * crops : (place + 1) * crops] for name, values in batch.arrays.items()}
-                labels = [_explained(label, rows, question) for label in labels]
+                labels = _explained(labels, rows, question)
             pixels = tuple(crop.pixels for crop in own) if responses else None
             yield Tagged(str(path), "ok", "", tuple(labels), pixels)
 
@@ -225,7 +227,12 @@ def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
     ]
 
 
-def _explained(label: Label, rows: dict[str, Any], question: _Question) -> Label:
-    one = {name: values[label.crop : label.crop + 1] for name, values in rows.items()}
-    response = question.scorer.responses(one, [question.names.index(label.name)])
-    return replace(label, response=response[0, 0])
+def _explained(labels: list[Label], rows: dict[str, Any], question: _Question) -> list[Label]:
+    """Give labels their responses; rows are the arrays of the crops of one picture. A crop is computed once."""
+    found: dict[int, np.ndarray] = {}
+    for crop in {label.crop for label in labels}:
+        own = [number for number, label in enumerate(labels) if label.crop == crop]
+        classes = [question.names.index(labels[number].name) for number in own]
+        one = {name: values[crop : crop + 1] for name, values in rows.items()}
+        found |= dict(zip(own, question.scorer.responses(one, classes)[0], strict=True))
+    return [replace(label, response=found[number]) for number, label in enumerate(labels)]

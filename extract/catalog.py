@@ -129,7 +129,7 @@ class Catalog:
         return tuple(self._sections["weights"])
 
     @property
-    def vectors_names(self) -> tuple[str, ...]:
+    def vector_names(self) -> tuple[str, ...]:
         return tuple(self._sections["vectors"])
 
     def dataset(self, name: str) -> DatasetSpec:
@@ -202,7 +202,7 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
 
 def vectors_of(vectors: str, catalog: Catalog) -> VectorSpec:
     """The vectors of a catalog name, else of a file, whose suffix tells its kind: npz, pkl, bin (word2vec) or text."""
-    if vectors in catalog.vectors_names:
+    if vectors in catalog.vector_names:
         return catalog.vectors(vectors)
     path = Path(vectors)
     if not path.is_file():

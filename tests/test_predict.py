@@ -414,6 +414,7 @@ def test_run_folders_that_are_not_whole_are_refused(place: Place, run_copy: Path
         ({"threshold": "high"}, "a number or val"),
         ({"threshold": float("nan")}, "a number or val"),
         ({"vectors": "x.txt"}, "without a vocabulary"),
+        ({"vocabulary": "red"}, "expected a list of words"),
     ],
 )
 def test_questions_without_a_sense_are_refused(
