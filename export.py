@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -51,11 +52,17 @@ class Exported(nn.Module):
 
 
 def pooled(tap: Tensor) -> Tensor:
-    """(batch, C, H, W) -> (batch, C, 7, 7): the windows of `pool_levels` one by one, for ONNX has no such operator."""
+    """(batch, C, H, W) -> (batch, C, 7, 7): the maxima of `pool_levels`, whose operator ONNX does not have.
+
+    The windows are gathered; where they differ in length, short ones repeat their last row, which no maximum sees.
+    """
     for axis in (2, 3):
         side = tap.shape[axis]
         edges = [(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)]
-        tap = torch.stack([tap.narrow(axis, start, stop - start).amax(axis) for start, stop in edges], axis)
+        longest = max(stop - start for start, stop in edges)
+        rows = [min(start + step, stop - 1) for start, stop in edges for step in range(longest)]
+        gathered = tap.index_select(axis, torch.tensor(rows, device=tap.device))
+        tap = gathered.unflatten(axis, (GRID, longest)).amax(axis + 1)
     return tap
 
 
@@ -153,8 +160,8 @@ def _replace(out: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(scratch)
         scratch.replace(out)
-    except OSError as error:
-        raise C3Error(f"cannot write {out}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise C3Error(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -26,9 +26,9 @@ def read_classes(run: Run) -> Classes:
     if not path.exists():
         raise C3Error(f"{path} is missing: the run was trained by an older c3, or copied in part; train it again")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             name, seen, vector = archive["name"], archive["seen"], archive["vector"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise C3Error(f"{path} is damaged ({type(error).__name__}); train the run again") from error
     trained = run.record["inputs"]
     expected = (trained["classes"], (len(name), trained["d_w"]))
