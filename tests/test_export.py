@@ -99,7 +99,6 @@ def test_a_method_that_cannot_be_exported_says_so(
         C3Error, match="method fast0tag cannot be exported to ONNX: RuntimeError: no function for aten.odd"
     ) as caught:
         export_onnx(runs["fast0tag"], tmp_path / "model.onnx")
-    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
