@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_features"]
+__all__ = ["Tagger", "__version__", "open_features"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from .extract.cache import FeatureCache
 
         return FeatureCache.open
+    if name == "Tagger":
+        from .tagger import Tagger
+
+        return Tagger
     raise AttributeError(f"module 'c3' has no attribute {name!r}")

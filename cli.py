@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from . import __version__
+from . import __version__, tagging_commands
 from .command_options import device_option
 from .errors import C3Error
 from .evaluate import commands as evaluation
@@ -44,7 +44,7 @@ def main(ctx: click.Context, catalog: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
 
 
-for _command in (*extraction.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS):
+for _command in (*extraction.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tagging_commands.COMMANDS):
     main.add_command(_command)
 
 

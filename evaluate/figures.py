@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .explain import Embedding, Example, Prediction
+from .explain import Embedding, Example
 from .series import TASKS, Cost, Curve, Training
 
 # Okabe and Ito's palette, told apart with any colour vision; the markers tell apart in grey as well.
@@ -115,8 +115,26 @@ def draw_examples(shown: Sequence[Example], title: str) -> Figure:
             row[0].imshow(example.pixels)
         row[0].set_title("\n".join(("true:", *_short((*example.true_unseen, *example.true_seen)))), fontsize=6)
         for axis, predicted in zip(row[1:], (*example.unseen, *example.seen[:2]), strict=False):
-            _overlay(axis, example, predicted)
+            kind = "seen" if predicted.seen else "unseen"
+            title = f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not listed'}"
+            _overlay(axis, example.pixels, predicted.response, title)
     figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_responses(pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """Where the labels of one picture come from: the picture, then a panel a label.
+
+    pixels (224, 224, 3) uint8 and responses (7, 7), one of each a label: labels may come from different crops.
+    """
+    figure = Figure(figsize=(1.5 * (1 + len(titles)), 2.0), layout="constrained")
+    first, *panels = figure.subplots(1, 1 + len(titles), squeeze=False)[0]
+    first.imshow(pixels[0])
+    for axis, own, response, title in zip(panels, pixels, responses, titles, strict=True):
+        _overlay(axis, own, response, title)
+    for axis in (first, *panels):
+        axis.set_axis_off()
     return figure
 
 
@@ -152,9 +170,14 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as png (white ground, 200 dpi) and svg."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(path, facecolor="white", metadata=None if path.suffix == ".png" else {"Date": None})
+        save_as(figure, path)
     return paths
+
+
+def save_as(figure: Figure, path: Path) -> None:
+    """Write a figure as one file, of the kind that its suffix says."""
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(path, facecolor="white", metadata=None if path.suffix == ".png" else {"Date": None})
 
 
 def inline_svg(figure: Figure, label: str) -> str:
@@ -172,15 +195,13 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _overlay(axis: Axes, example: Example, predicted: Prediction) -> None:
+def _overlay(axis: Axes, pixels: np.ndarray | None, response: np.ndarray | None, title: str) -> None:
     box = (0, 224, 224, 0)
-    if example.pixels is not None:
-        grey = example.pixels.mean(axis=2)
-        axis.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=box)
-    if predicted.response is not None:
-        axis.imshow(heat(predicted.response), extent=box, interpolation="bilinear")
-    kind = "seen" if predicted.seen else "unseen"
-    axis.set_title(f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not listed'}", fontsize=6)
+    if pixels is not None:
+        axis.imshow(pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=box)
+    if response is not None:
+        axis.imshow(heat(response), extent=box, interpolation="bilinear")
+    axis.set_title(title, fontsize=6)
 
 
 def _short(names: Sequence[str], most: int = 2) -> list[str]:

@@ -19,12 +19,13 @@ from .measure import Measured, frequency_floor, measure, random_floor
 from .metrics import Ties, random_average_precision
 from .protocol import Protocol
 from .score import Scored
+from .thresholds import write_thresholds
 from .truth import Truth
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was scored (and, for calibration, the validation split of the same store) and how it is to be measured."""
+    """What was scored, the validation split of the same store where it can choose something, and how to measure."""
 
     store: FeatureCache
     split: str
@@ -34,9 +35,14 @@ class Evaluation:
     ties: Ties
     resampling: Resampling
 
+    @property
+    def chooser(self) -> Evidence | None:
+        """The validation split, by which thresholds are chosen; also where it is itself what was scored."""
+        return self.scored.evidence if self.split == "val" else self.validation
+
 
 def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[str, Any]:
-    """Measure under every protocol, write both files into the run folder and return the content of metrics.json."""
+    """Measure under every protocol, write the files into the run folder and return the content of metrics.json."""
     store, truth = evaluation.store, evaluation.scored.evidence.truth
     measured = [measure(evaluation.scored.evidence, protocol, evaluation.ties) for protocol in evaluation.protocols]
     frequency = training_frequency(store)[np.isin(store.classes.names, truth.names)]
@@ -46,6 +52,8 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[s
     }
     suffix = _suffix(run, evaluation)
     _write_per_class(run, suffix, truth, evaluation.protocols[0], measured[0].average_precision)
+    if evaluation.chooser and store.digest == run.record["cache"]["digest"]:
+        write_thresholds(run, evaluation.chooser)
     metrics = {
         "schema": METRICS_SCHEMA,
         "split": evaluation.split,

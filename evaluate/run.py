@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import C3Error
-from ..extract.cache import FeatureCache
+from ..extract.cache import FeatureCache, Status
 from ..train.runs import METRICS, Run, list_runs, open_run, read_metrics
 from .bootstrap import Resampling
 from .compare import differences, table_of
@@ -47,14 +49,14 @@ def evaluate(
     """Measure a finished run on one split of its feature store, or of another store with features of the same kind.
 
     `cache` is where the store is now, or the other store. Writes metrics.json and per_class.csv into the run folder
-    (with a suffix for another split or store) and returns the run with these metrics. Raises C3Error, before anything
-    is written, when the run is not finished, or its store is missing, not complete or of another kind, or has no usable
-    row or no positive label in the split.
+    (with a suffix for another split or store), and thresholds.csv where the run's own store has a labelled validation
+    split; returns the run with these metrics. Raises C3Error, before anything is written, when the run is not finished,
+    or its store is missing, not complete or of another kind, or has no usable row or no positive label in the split.
     """
     require_ties(options.ties)
     started = time.monotonic()
     run = open_run(run_path)
-    _require_finished(run)
+    run.require_finished()
     store = open_store(run, cache)
     _warn_of_trained_classes(run, store)
     protocols = protocols_for(store.config["dataset"], options.protocols)
@@ -110,7 +112,7 @@ def compare(
     """
     runs = open_run(first), open_run(second)
     for run in runs:
-        _require_finished(run)
+        run.require_finished()
     if runs[0].dataset != runs[1].dataset and cache is None:
         raise C3Error(
             f"{runs[0].path} is a run on {runs[0].dataset}, {runs[1].path} on {runs[1].dataset}; compare runs of one "
@@ -155,11 +157,6 @@ def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Ru
     return runs, problems
 
 
-def _require_finished(run: Run) -> None:
-    if not run.finished:
-        raise C3Error(f"{run.path} is not finished (status {run.record['status']}); finish it with c3 train first")
-
-
 def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
     """Another store may call a class unseen that the run was trained on: its score is then no zero-shot score."""
     own = run.record["cache"]["path"]
@@ -192,13 +189,13 @@ def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
 def _validation(
     run: Run, store: FeatureCache, split: str, protocols: Sequence[Protocol], device: str
 ) -> Evidence | None:
-    """The evidence by which calibrated GZSL chooses its offset: the validation split, when test is measured."""
-    if split != "test" or "val" not in store.splits or store.classes.seen.all() or not store.classes.seen.any():
+    """The evidence by which thresholds and the offset of calibrated GZSL are chosen, when test is measured.
+
+    None where the validation split has no usable image with a label of a seen class.
+    """
+    if split != "test" or "val" not in store.splits:
         return None
-    if not run.zero_shot:
+    labels = store.labels("val").take(np.flatnonzero(store.status("val") == Status.OK))
+    if not store.classes.seen[labels.indices[labels.value > 0]].any():
         return None
-    labels = store.labels("val")
-    positive = labels.indices[labels.value > 0]
-    if not store.classes.seen[positive].any() or store.classes.seen[positive].all():
-        return None  # it cannot speak of both kinds of classes
     return score(run, store, "val", protocols, device).evidence

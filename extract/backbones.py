@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,18 @@ class Backbone(nn.Module):
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """(batch, 3, H, W) uint8 -> array name -> (batch, *cell) of the precision, contiguous; see `arrays`."""
+        return {name: values.contiguous() for name, values in self.features(pixels).items()}
+
+    def features(
+        self, pixels: Tensor, pool: Callable[[Sequence[Tensor]], list[Tensor]] = pool_levels
+    ) -> dict[str, Tensor]:
+        """The same, as they leave the network and `pool`, with gradients where somebody wants them."""
         nodes = self._nodes(pixels)
-        levels = pool_levels([nodes[tap.node] for tap in self.spec.taps])
+        levels = pool([nodes[tap.node] for tap in self.spec.taps])
         found = {tap.level: level for tap, level in zip(self.spec.taps, levels, strict=True)}
         for name, tap in self.extras.items():
             found[name] = nodes[tap.node] if tap.stride else pool_vector(nodes[tap.node])
-        return {name: values.contiguous() for name, values in found.items()}
+        return found
 
 
 def _cut(network: nn.Module, taps: Iterable[Tap]) -> nn.Module:

@@ -14,6 +14,7 @@ from ..errors import C3Error, unknown_name
 
 LABELLINGS = ("complete", "verified")
 LOOKUPS = ("words", "names")
+KIND_OF_SUFFIX = {".npz": "npz", ".pkl": "pickle", ".bin": "word2vec"}  # of a vectors file that no catalog declares
 DATASET_KEYS = {"kind", "root", "labels", "vectors", "title", "source", "files", "counts"}
 
 
@@ -127,6 +128,10 @@ class Catalog:
     def weights(self) -> tuple[str, ...]:
         return tuple(self._sections["weights"])
 
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        return tuple(self._sections["vectors"])
+
     def dataset(self, name: str) -> DatasetSpec:
         """The named data set; an unknown name lists the known ones."""
         entry = self._entry("datasets", "data set", name)
@@ -183,6 +188,26 @@ class Catalog:
         if not isinstance(entry.values.get("path"), str):
             raise C3Error(f"{entry.name} in {entry.file}: the setting 'path' is missing (a file name)")
         return entry.base / entry.values["path"]
+
+
+def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
+    """Turn a catalog name into its file; other forms (`imagenet`, `random:SEED`, a file) stay as they are."""
+    if weights not in catalog.weights:
+        return weights
+    weight = catalog.weight(weights)
+    if weight.backbone != backbone:
+        raise C3Error(f"weights {weight.name} are of {weight.backbone}, not of backbone {backbone}; use others")
+    return str(weight.path)
+
+
+def vectors_of(vectors: str, catalog: Catalog) -> VectorSpec:
+    """The vectors of a catalog name, else of a file, whose suffix tells its kind: npz, pkl, bin (word2vec) or text."""
+    if vectors in catalog.vector_names:
+        return catalog.vectors(vectors)
+    path = Path(vectors)
+    if not path.is_file():
+        raise C3Error(f"--vectors {vectors!r}: no such file, and no such name in the catalog's section `vectors`")
+    return VectorSpec(path.name, KIND_OF_SUFFIX.get(path.suffix.lower(), "text"), path)
 
 
 def _file(entry: Entry, values: dict[str, Any]) -> FileSpec:

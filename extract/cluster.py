@@ -20,8 +20,8 @@ import torch
 from ..errors import C3Error
 from .backbones import load_backbone
 from .cache import FeatureCache
-from .catalog import Catalog
-from .request import Request, from_anywhere, package_versions, weights_of
+from .catalog import Catalog, weights_of
+from .request import Request, from_anywhere, package_versions
 from .shard import Report, ShardTask, ShardWorker
 from .storage import open_storage
 
@@ -55,7 +55,7 @@ class WorkerSetup:
         return cls(
             location=open_storage(options.out).address,
             backbone=options.backbone,
-            weights=from_anywhere(weights_of(options, Catalog(options.catalog))),
+            weights=from_anywhere(weights_of(options.backbone, options.weights, Catalog(options.catalog))),
             weights_sha256=request.backbone.weights_sha256,
             precision=options.precision,
             extras=options.extras,

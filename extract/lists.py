@@ -34,6 +34,11 @@ def class_list(path: Path) -> list[str]:
     return _unique(path, numbered_lines(path))
 
 
+def word_list(path: Path) -> list[str]:
+    """The words of a user, one a line; blank lines and lines that begin with # are left out, repeats stay."""
+    return [line for _, line in numbered_lines(path) if not line.startswith("#")]
+
+
 def image_list(path: Path) -> list[str]:
     """Relative image paths, one a line, with slashes for backslashes; repeated ones and escapes are refused."""
     lines = numbered_lines(path)

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..devices import resolve_device
 from ..errors import C3Error
-from .backbones import Backbone, load_backbone
+from .backbones import Backbone, backbone_spec, load_backbone
 from .cache import REGIONS, VECTOR, FeatureCache, Layout, Rows
-from .catalog import Catalog
+from .catalog import Catalog, weights_of
 from .datasets import read_manifest
 from .layout import row_bytes
 from .manifest import Manifest, ReadOptions
@@ -146,24 +146,13 @@ def prepare(options: ExtractOptions) -> Request:
     if storage.exists() and not options.overwrite:
         FeatureCache.open(options.out)  # refuse a path that holds something else before any work
     manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
-    backbone = load_backbone(options.backbone, weights_of(options, catalog), device, options.precision, options.extras)
+    weights = weights_of(options.backbone, options.weights, catalog)
+    backbone = load_backbone(options.backbone, weights, device, options.precision, options.extras)
     if options.compiled:
         backbone.body.compile()
     request = Request(options, manifest, backbone)
     request.layout()  # refuses rows of chunks and shards that do not fit
     return request
-
-
-def weights_of(options: ExtractOptions, catalog: Catalog) -> str:
-    """Turn a catalog name into its file; other forms stay as they are."""
-    if options.weights not in catalog.weights:
-        return options.weights
-    weight = catalog.weight(options.weights)
-    if weight.backbone != options.backbone:
-        raise C3Error(
-            f"weights {weight.name} are of {weight.backbone}, not {options.backbone}; use --backbone {weight.backbone}"
-        )
-    return str(weight.path)
 
 
 def from_anywhere(weights: str) -> str:

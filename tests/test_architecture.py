@@ -15,19 +15,20 @@ SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  #
 # Inside a folder a file imports only files that stand further down in its list.
 ORDER = {
     "extract": ["commands", "verify", "run", "cluster", "grow", "plan", "spotcheck", "request", "biam", "fetch", "urls",
-                "download", "check", "datasets", "inspect", "shard", "cropping", "wordvectors", "vectorfiles", "lists",
-                "safepickle", "catalog", "leaks", "manifest", "crops", "backbones", "pyramid", "taps", "cache",
-                "shards", "skeleton", "maps", "reader", "quantise", "layout", "rows", "storage"],
+                "download", "check", "datasets", "inspect", "shard", "pictures", "cropping", "vocabulary",
+                "wordvectors", "vectorfiles", "lists", "safepickle", "catalog", "leaks", "manifest", "crops",
+                "backbones", "pyramid", "taps", "cache", "shards", "skeleton", "maps", "reader", "quantise", "layout",
+                "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
     "train": ["commands", "sweep", "run", "loop", "schedule", "averaging", "validation", "batches", "registry",
-              "recipes", "methods", "objectives", "encoder", "attention", "losses", "runs"],
+              "recipes", "methods", "objectives", "encoder", "attention", "losses", "classes", "runs"],
     "train/methods": ["__init__", "cnn_rnn", "wsabie", "warp", "logistic", "c3_plus", "c3_ablations", "c3_released",
                       "c3", "ml_decoder", "biam", "lesa_apc", "lesa", "bilinear", "fast0tag", "labelem", "conse",
                       "regions", "pooling", "base"],
     "evaluate": ["commands", "pages", "page", "figures", "explain", "series", "run", "tables", "notes", "groups",
-                 "published", "render", "record", "compare", "calibrate", "bootstrap", "measure", "score", "protocol",
-                 "evidence", "truth", "metrics"],
+                 "published", "render", "record", "compare", "calibrate", "thresholds", "bootstrap", "measure", "score",
+                 "protocol", "evidence", "truth", "metrics"],
 }  # fmt: skip
 
 # What a command may call: the front doors, and the tools that are complete in one file.
@@ -106,10 +107,21 @@ def test_evaluate_imports_only_the_contracts_and_the_registry() -> None:
 def test_the_command_line_imports_only_commands_and_front_doors() -> None:
     folders = ("extract", "train", "evaluate")
     doors = [f"{folder}.{door}" for folder in folders for door in ("commands", "run")]
-    assert violations("cli", ("__init__", *doors)) == []
+    assert violations("cli", ("__init__", "tagging_commands", *doors)) == []
     commands = {f"{folder}.commands" for folder in folders}
     wrong = [line for folder in folders for line in violations(folder, DOORS) if line.split()[0] in commands]
     assert wrong == []
+
+
+def test_tagging_stands_above_the_folders_and_uses_named_parts_of_them() -> None:
+    trained = ("train.runs", "train.classes", "train.registry", "train.methods.base")
+    features = ("extract.backbones", "extract.cache", "extract.catalog", "extract.cropping", "extract.pictures")
+    assert violations("tagging_commands", ("tagger", "tags", "export", "extract.lists", "extract.pictures")) == []
+    assert violations("export", ("tagger", *trained, *features)) == []
+    assert violations("tagger", ("tags", "evaluate.thresholds", "extract.vocabulary", *trained, *features)) == []
+    assert violations("tags", ("evaluate.figures",)) == []
+    users = [name for name in modules() for target in imports(name, modules()[name]) if target in ("tagger", "export")]
+    assert set(users) <= {"__init__", "tagging_commands", "export"}
 
 
 @pytest.mark.parametrize("folder", ORDER)
@@ -152,7 +164,8 @@ def test_only_the_cluster_and_inspection_may_import_dask() -> None:
 @pytest.mark.parametrize(
     "module",
     ["evaluate.tables", "evaluate.figures", "evaluate.page", "evaluate.pages", "evaluate.series", "evaluate.render",
-     "evaluate.published", "evaluate.metrics", "evaluate.protocol", "evaluate.run", "extract.cache", "train.runs"],
+     "evaluate.published", "evaluate.metrics", "evaluate.protocol", "evaluate.run", "extract.cache", "train.runs",
+     "evaluate.thresholds", "train.classes", "tags", "tagging_commands"],
 )  # fmt: skip
 def test_torch_is_not_loaded_by(module: str) -> None:
     code = f"import sys, c3.{module}; sys.exit('torch' in sys.modules)"

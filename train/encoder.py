@@ -43,7 +43,7 @@ class PyramidProjection(nn.Module):
         self.register_buffer("shuffle", torch.randperm(groups * d_w))
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
-        batch = len(levels[self.levels[0]])
+        batch = levels[self.levels[0]].shape[0]  # len() would fix it when the model is exported
         rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
         joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
         shuffled = self.project(joined)[:, self.shuffle]

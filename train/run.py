@@ -21,6 +21,7 @@ from ..devices import resolve_device
 from ..errors import C3Error, unknown_name
 from ..extract.cache import FeatureCache
 from .batches import BatchStream
+from .classes import write_classes
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
@@ -122,18 +123,24 @@ def _train(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Jo
     LOG.info("%s on %s: %s", path.name, job.device, recipe.source)
     timings = fit(job)
     save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS)
+    write_classes(path, cache.classes)
     write_json(path / RECORD, record | {"status": "finished", "timings": timings})
     return open_run(path)
 
 
 def _describe(cache: FeatureCache) -> dict[str, Any]:
+    """Where the features came from: with it the same features can be computed from other pictures."""
+    provenance = cache.attrs["provenance"]
     return {
         "path": cache.storage.address,
         "digest": cache.digest,
         "dataset": cache.config["dataset"],
         "backbone": cache.config["backbone"],
-        "weights": cache.attrs["provenance"]["weights"],
+        "weights": provenance["weights"],
+        "weights_asked": provenance.get("request", {}).get("weights", provenance["weights"]),
         "weights_sha256": cache.config["weights_sha256"],
+        "precision": cache.config.get("precision", "fp32"),
+        "crops": cache.config.get("crops", "whole"),
         "labelling": cache.labelling,
         "splits": cache.attrs["splits"],
     }

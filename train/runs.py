@@ -16,6 +16,7 @@ from ..errors import C3Error
 SCHEMA = 2  # of run.json
 METRICS_SCHEMA = 2  # of metrics.json, which is measured again more cheaply than a model is trained
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
+CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.record["status"] == "finished"
+
+    def require_finished(self) -> None:
+        """Refuse a run that is not whole."""
+        if not self.finished:
+            raise C3Error(
+                f"{self.path} is not finished (status {self.record['status']}); finish it with c3 train first"
+            )
 
 
 def open_run(path: str | Path) -> Run:

@@ -1,0 +1,449 @@
+"""Tagging: the scores of the store, anybody's words, bad pictures, thresholds, overlays, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from c3 import Tagger
+from c3.cli import main
+from c3.errors import C3Error
+from c3.evaluate.run import evaluate
+from c3.evaluate.thresholds import best_threshold, read_thresholds
+from c3.extract.cache import Classes, FeatureCache
+from c3.extract.catalog import Catalog
+from c3.extract.cropping import POLICIES
+from c3.extract.pictures import find_pictures
+from c3.extract.run import ExtractOptions, extract
+from c3.extract.vocabulary import find_vocabulary
+from c3.tags import Label, Tagged, csv_lines, table
+from c3.train import registry
+from c3.train.classes import read_classes
+from c3.train.methods.fast0tag import Fast0Tag
+from c3.train.registry import restore
+from c3.train.run import TrainOptions, train
+from c3.train.runs import open_run, write_json
+from click.testing import CliRunner, Result
+from PIL import Image
+
+QUICK = {"epochs": 1, "batch_size": 4, "lr": 1e-3}
+SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store of twelve drawn pictures, an evaluated run of each method, the pictures, and their catalog."""
+
+    store: Path
+    runs: dict[str, Path]
+    images: Path
+    catalog: Path
+    vectors: Path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Place:
+    root = tmp_path_factory.mktemp("tagging")
+    tiny = draw_table(root / "tiny", 12)
+    store = root / "f.zarr"
+    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, tiny / "catalog.yaml", device="cpu"))
+    runs = {}
+    for method, size in SIZES.items():
+        run = train(TrainOptions(store, method, root / "runs", QUICK | size, device="cpu"))
+        runs[method] = evaluate(run.path, device="cpu").path
+    return Place(store, runs, tiny / "images", tiny / "catalog.yaml", tiny / "vectors.txt")
+
+
+@pytest.fixture(scope="module")
+def tagger(place: Place) -> Tagger:
+    return Tagger.load(place.runs["c3"], device="cpu")
+
+
+@pytest.fixture
+def run_copy(place: Place, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
+
+
+def c3(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def scores_of_store(place: Place, method: str) -> np.ndarray:
+    """(test rows, classes) as c3 evaluate scores them."""
+    cache = FeatureCache.open(place.store)
+    scorer = restore(open_run(place.runs[method]), cache, torch.device("cpu"))
+    return scorer({name: cache.read("test", name, 0, cache.rows("test")) for name in scorer.arrays})
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_the_scores_of_the_stores_own_pictures_are_those_of_evaluation(place: Place, method: str) -> None:
+    cache = FeatureCache.open(place.store)
+    expected = scores_of_store(place, method)
+    paths = [place.images / name for name in cache.image_ids("test").tolist()]
+    found = Tagger.load(place.runs[method], device="cpu").tag(paths, top=len(cache.classes), batch_size=2)
+    for row, tagged in enumerate(found):
+        own = {label.name: label.score for label in tagged.labels}
+        np.testing.assert_allclose([own[name] for name in cache.classes.names], expected[row], rtol=5e-3, atol=2e-3)
+        assert [label.score for label in tagged.labels] == sorted(own.values(), reverse=True)
+    kinds = {label.name: label.kind for label in found[0].labels}
+    assert kinds == {"blue": "seen", "red": "seen", "dark red": "unseen"}
+
+
+def test_a_run_needs_no_store(place: Place, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FeatureCache, "open", lambda *_: pytest.fail("the store was opened"))
+    assert Tagger.load(place.runs["c3"], device="cpu").tag(place.images)[0].ok
+
+
+def test_batches_and_order_do_not_change_a_score(place: Place, tagger: Tagger) -> None:
+    paths = find_pictures([place.images])
+    alone, together = (tagger.tag(paths, batch_size=size) for size in (1, 5))
+    for one, other in zip(alone, together, strict=True):
+        assert one.image == other.image
+        np.testing.assert_allclose(*([label.score for label in t.labels] for t in (one, other)), rtol=1e-4, atol=1e-5)
+
+
+def test_any_word_with_a_vector_can_be_asked_for(place: Place, tagger: Tagger, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("# colours\n\nred\n dark red \nGreen\nnight-blue\n")
+    shown = c3("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words,
+               "--vectors", place.vectors, "--json", "--device", "cpu")  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    (line,) = map(json.loads, shown.stdout.splitlines())
+    assert {label["label"]: label["kind"] for label in line["labels"]} == {
+        "red": "seen", "dark red": "unseen", "Green": "new", "night-blue": "new",
+    }  # fmt: skip
+    assert "night-blue (night)" in shown.stderr  # a word of it has no vector
+    scores = {label["label"]: label["score"] for label in line["labels"]}
+    own = {label.name: label.score for label in tagger.tag(place.images / "00.png", top=9)[0].labels}
+    assert scores["red"] == pytest.approx(own["red"], rel=1e-5)
+    assert scores["dark red"] == pytest.approx(own["dark red"], rel=1e-5)
+
+
+def test_vectors_are_normalised_as_the_run_says_and_may_be_an_array(place: Place, tagger: Tagger) -> None:
+    picture = [place.images / "01.png"]
+    vectors = np.array([[3, 0, 0, 0], [0, 0, 0, 0.5]])
+    (long,) = tagger.tag(picture, vocabulary=["x", "y"], vectors=vectors)
+    (unit,) = tagger.tag(picture, vocabulary=["x", "y"], vectors=vectors / [[3], [0.5]])
+    assert {label.name: label.score for label in long.labels} == pytest.approx(
+        {label.name: label.score for label in unit.labels}, rel=1e-5
+    )
+    assert tagger.tag(picture, vocabulary=["red"])[0].labels[0].kind == "seen"  # a class brings its own vector
+
+
+def test_a_bad_picture_loses_nothing_else(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(place.images / f"0{number}.png", folder / "deep" / f"{number}.PNG")
+    (folder / "a.jpg").write_bytes(b"")
+    (folder / "b.jpg").write_bytes((place.images / "00.png").read_bytes()[:200])
+    (folder / ".c.png").write_bytes(b"hidden files are left out")
+    (folder / "notes.txt").write_text("no picture")
+    command = (
+        "predict",
+        folder,
+        tmp_path / "gone.png",
+        "--run",
+        place.runs["c3"],
+        "--device",
+        "cpu",
+        "--batch-size",
+        2,
+    )
+    shown = c3(*command, "--json")
+    assert shown.exit_code == 3
+    lines = list(map(json.loads, shown.stdout.splitlines()))
+    assert [(Path(line["image"]).name, line["status"]) for line in lines] == [
+        ("a.jpg", "empty"), ("b.jpg", "unreadable"), ("0.PNG", "ok"), ("1.PNG", "ok"), ("2.PNG", "ok"),
+        ("gone.png", "missing"),
+    ]  # fmt: skip
+    assert set(lines[2]) == {"schema", "image", "status", "reason", "labels"}
+    assert set(lines[2]["labels"][0]) == {"label", "kind", "score", "threshold"}
+    assert all(bool(line["labels"]) == (line["status"] == "ok") and bool(line["reason"]) == (not line["labels"])
+               for line in lines)  # fmt: skip
+    assert "a.jpg: empty, the file is empty" in shown.stderr
+    rows = list(csv.DictReader(io.StringIO(c3(*command, "--csv", "--top", 1).stdout)))
+    assert [(row["status"], row["rank"]) for row in rows] == [
+        ("empty", ""), ("unreadable", ""), ("ok", "1"), ("ok", "1"), ("ok", "1"), ("missing", "")
+    ]  # fmt: skip
+    assert [float(row["score"]) for row in rows[2:5]] == [line["labels"][0]["score"] for line in lines[2:5]]
+    text = c3(*command).stdout
+    assert text.splitlines()[0].split() == ["image", "label", "kind", "score"]
+    assert "(unreadable)" in text and "deep/2.PNG" in text.replace("\n", "")
+
+
+def test_pictures_are_found_in_files_folders_and_globs(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "deep/c.webp", "deep/d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
+    assert names == ["a.JPG", "b.png", "deep/c.webp"]
+    a, b, c, d = (tmp_path / name for name in ("a.JPG", "b.png", "deep/c.webp", "deep/d.txt"))
+    assert find_pictures([b, tmp_path]) == [b, a, c]
+    assert find_pictures([f"{tmp_path}/**/*.webp", d]) == [c, d]  # what is named is taken, whatever its suffix
+    (tmp_path / "none").mkdir()
+    for places in ([f"{tmp_path}/*.gif"], [b, tmp_path / "none"], []):
+        with pytest.raises(C3Error, match="no pictures"):
+            find_pictures(places)
+
+
+def test_a_picture_scores_the_maximum_over_the_crops_of_its_store(place: Place, run_copy: Path) -> None:
+    record = json.loads((run_copy / "run.json").read_text())
+    record["cache"]["crops"] = "five"
+    write_json(run_copy / "run.json", record)
+    (found,) = Tagger.load(run_copy, device="cpu").tag(place.images / "03.png", top=3, responses=True)
+    tagger = Tagger.load(place.runs["c3"], device="cpu")
+    alone = []
+    for box in POLICIES["five"]:
+        tagger._boxes = (box,)
+        alone.append({label.name: label.score for label in tagger.tag(place.images / "03.png")[0].labels})
+    assert len(found.pixels) == 5
+    for label in found.labels:
+        scores = [one[label.name] for one in alone]
+        assert label.score == pytest.approx(max(scores), rel=1e-4, abs=1e-5)
+        assert scores[label.crop] == pytest.approx(max(scores), rel=1e-4, abs=1e-5)
+
+
+def test_responses_sum_to_the_scores_and_are_drawn(place: Place, tmp_path: Path) -> None:
+    (found,) = Tagger.load(place.runs["c3"], device="cpu").tag(place.images / "02.png", responses=True)
+    for label in found.labels:
+        assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
+    drawn = c3(
+        "predict", place.images / "0[01].png", "--run", place.runs["c3"], "--overlay", tmp_path / "o", "--device", "cpu"
+    )
+    assert drawn.exit_code == 0, drawn.output
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0000-00.png", "0001-01.png"]
+    with Image.open(tmp_path / "o/0000-00.png") as image:
+        assert image.width > 2 * image.height
+    refused = c3(
+        "predict", place.images, "--run", place.runs["fast0tag"], "--overlay", tmp_path / "n", "--device", "cpu"
+    )
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "fast0tag does not know where" in refused.stderr
+    assert not (tmp_path / "n").exists()
+
+
+def slow_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    best = (-1.0, 0.0)
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        yes = [score >= threshold for score in scores.tolist()]
+        hits = sum(1 for said, true in zip(yes, positive.tolist(), strict=True) if said and true)
+        f1 = 2 * hits / (sum(yes) + int(positive.sum()))
+        if f1 > best[0]:
+            best = (f1, threshold)
+    return best[1], best[0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_threshold_is_the_best_of_all_of_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, 12) / 4 if seed % 2 else rng.normal(size=12)  # with and without ties
+    positive = rng.random(12) < 0.4
+    positive[seed % 12] = True
+    assert best_threshold(positive, scores) == pytest.approx(slow_threshold(positive, scores))
+
+
+def test_a_class_without_a_positive_has_no_threshold_of_its_own() -> None:
+    assert np.isnan(best_threshold(np.zeros(3, bool), np.arange(3.0))).all()
+
+
+def test_thresholds_are_chosen_on_val_for_seen_classes(place: Place, tagger: Tagger) -> None:
+    cache = FeatureCache.open(place.store)
+    scorer = restore(open_run(place.runs["c3"]), cache, torch.device("cpu"))
+    scores = scorer({name: cache.read("val", name, 0, cache.rows("val")) for name in scorer.arrays})
+    labels = cache.labels("val").dense(len(cache.classes), cache.absent_label)
+    with (place.runs["c3"] / "thresholds.csv").open() as file:
+        lines = {line["class"]: line for line in csv.DictReader(file)}
+    expected = {}
+    for c, name in enumerate(cache.classes.names):
+        if cache.classes.seen[c]:
+            expected[name] = slow_threshold(labels[:, c] > 0, scores[:, c])[0]
+            assert lines[name]["source"] == "val"
+            assert float(lines[name]["threshold"]) == pytest.approx(expected[name])
+    median = np.median(list(expected.values()))
+    assert lines["dark red"]["source"] == "median"  # though val has labels of it
+    assert float(lines["dark red"]["threshold"]) == pytest.approx(median)
+    assert read_thresholds(open_run(place.runs["c3"])).take(["a stranger's word"]) == pytest.approx(median)
+    everything = tagger.tag(place.images, top=3)
+    for tagged, whole in zip(tagger.tag(place.images, threshold="val"), everything, strict=True):
+        kept = {label.name for label in whole.labels if label.score >= expected.get(label.name, median)}
+        assert {label.name for label in tagged.labels} == kept
+        assert all(label.threshold == pytest.approx(expected.get(label.name, median)) for label in tagged.labels)
+
+
+def test_a_number_as_threshold_gives_all_that_reach_it(place: Place, tagger: Tagger) -> None:
+    whole = tagger.tag(place.images, top=3)
+    middle = float(np.median([label.score for tagged in whole for label in tagged.labels]))
+    for tagged, before in zip(tagger.tag(place.images, threshold=middle), whole, strict=True):
+        assert [label.name for label in tagged.labels] == [
+            label.name for label in before.labels if label.score >= middle
+        ]
+    assert all(not tagged.labels and tagged.ok for tagged in tagger.tag(place.images, threshold=1e9))
+
+
+def test_thresholds_that_are_not_there_or_damaged_are_refused(place: Place, run_copy: Path) -> None:
+    tagger = Tagger.load(run_copy, device="cpu")
+    (run_copy / "thresholds.csv").write_text("class,threshold\nred,x\n")
+    with pytest.raises(C3Error, match=r"damaged.*c3 evaluate --run"):
+        tagger.tag(place.images, threshold="val")
+    (run_copy / "thresholds.csv").unlink()
+    with pytest.raises(C3Error, match="chosen on the validation split by c3 evaluate"):
+        tagger.tag(place.images, threshold="val")
+
+
+def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(Fast0Tag):
+        zero_shot = False
+
+    monkeypatch.setitem(registry.METHODS, "fast0tag", Closed)
+    tagger = Tagger.load(place.runs["fast0tag"], device="cpu")
+    (found,) = tagger.tag(place.images / "00.png", top=9)
+    assert {label.name for label in found.labels} == {"red", "blue"}
+    with pytest.raises(C3Error, match="can only tag with the 2 classes that it was trained on"):
+        tagger.tag(place.images, vocabulary=["red"])
+
+
+def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Place, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("red\nxyzzy\ngreen\nred\nplugh\n")
+    command = ("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words, "--device", "cpu",
+               "--vectors", place.vectors)  # fmt: skip
+    refused = c3(*command)
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "1 repeated: red; 2 without a vector" in refused.stderr and "xyzzy, plugh" in refused.stderr
+    kept = c3(*command, "--drop-unknown", "--csv")
+    assert kept.exit_code == 0, kept.output
+    assert {row["label"] for row in csv.DictReader(io.StringIO(kept.stdout))} == {"red", "green"}
+    assert "left out of the vocabulary, 2 without a vector" in kept.stderr
+
+
+def test_other_vectors_are_refused(place: Place, tagger: Tagger, tmp_path: Path) -> None:
+    def file(name: str, *lines: str) -> Path:
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return tmp_path / name
+
+    picture = [place.images / "00.png"]
+    wide = file("wide.txt", "sea 1 2 3 4 5", "sky 1 2 3 4 6")
+    with pytest.raises(C3Error, match=r"trained on word vectors of 4 numbers, .*wide.txt has 5"):
+        tagger.tag(picture, vocabulary=["sea"], vectors=wide)
+    other = file("other.txt", "red 0 0 1 0", "blue 1 0 0 0", "dark 0 1 0 0", "sea 1 1 0 0")
+    with pytest.raises(C3Error, match="of 3 of its classes that the file names, 0 have the same vector"):
+        tagger.tag(picture, vocabulary=["sea"], vectors=other)
+    new = file("new.vec", "1 4", "sea 1 1 0 0")  # names no class: nothing to compare
+    assert tagger.tag(picture, vocabulary=["sea"], vectors=new)[0].labels[0].kind == "new"
+    for vectors, said in (("absent.txt", "no such file, and no such name"), (np.eye(3), r"expected \(1, d_w\)"),
+                          (np.full((1, 4), np.nan), "finite")):  # fmt: skip
+        with pytest.raises(C3Error, match=said):
+            tagger.tag(picture, vocabulary=["sea"], vectors=vectors)
+    named = Tagger.load(place.runs["c3"], catalog=place.catalog, device="cpu")
+    assert named.tag(picture, vocabulary=["green"], vectors="words")[0].labels[0].name == "green"
+    np.savez(tmp_path / "new.npz", name=np.array(["sea"]), vector=np.ones((1, 4), np.float32))
+    assert tagger.tag(picture, vocabulary=["sea"], vectors=tmp_path / "new.npz")[0].labels
+
+
+def test_an_empty_vocabulary_is_refused() -> None:
+    classes = Classes(("a",), np.array([True]), np.ones((1, 2), np.float32))
+    for words, said in (([], "is empty"), (["b"], "1 without a vector in the run's own classes")):
+        with pytest.raises(C3Error, match=said):
+            find_vocabulary(words, None, classes, Catalog(), drop_unknown=True)
+
+
+def test_weights_of_another_hash_are_refused_with_both(place: Place) -> None:
+    expected = open_run(place.runs["c3"]).record["cache"]["weights_sha256"]
+    with pytest.raises(C3Error, match=f"expected sha256 {expected}, found (?!{expected})[0-9a-f]{{64}}"):
+        Tagger.load(place.runs["c3"], weights="random:1", device="cpu")
+
+
+def test_weights_that_are_not_here_say_how_to_name_them(place: Place, run_copy: Path) -> None:
+    record = json.loads((run_copy / "run.json").read_text())
+    record["cache"]["weights_asked"] = "my-vgg"
+    write_json(run_copy / "run.json", record)
+    with pytest.raises(C3Error, match=r"squeezenet1_1 with weights 'my-vgg', .*--weights FILE"):
+        Tagger.load(run_copy, device="cpu")
+    assert Tagger.load(run_copy, weights="random:0", device="cpu").tag(place.images / "00.png")[0].ok
+
+
+def test_run_folders_that_are_not_whole_are_refused(place: Place, run_copy: Path, tmp_path: Path) -> None:
+    def refused(said: str) -> None:
+        shown = c3("predict", place.images, "--run", run_copy, "--device", "cpu")
+        assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
+        assert said in shown.stderr
+
+    witness = tmp_path / "unpickled"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (witness,)
+
+    weights = (run_copy / "weights.safetensors").read_bytes()
+    torch.save({"x": Trap()}, run_copy / "weights.safetensors")
+    refused("weights.safetensors is missing or damaged")
+    (run_copy / "weights.safetensors").write_bytes(weights)
+    classes = (run_copy / "classes.npz").read_bytes()
+    np.savez(run_copy / "classes.npz", name=np.array([Trap()]), seen=np.ones(1, bool), vector=np.ones((1, 4)))
+    refused("classes.npz is damaged")
+    assert not witness.exists()
+    whole = read_classes(open_run(place.runs["c3"]))
+    np.savez(run_copy / "classes.npz", name=np.array(whole.names), seen=whole.seen, vector=whole.vectors[:, :3])
+    refused("does not belong to run")
+    (run_copy / "classes.npz").write_bytes(classes[:50])
+    refused("classes.npz is damaged")
+    (run_copy / "classes.npz").unlink()
+    refused("classes.npz is missing")
+    record = json.loads((run_copy / "run.json").read_text())
+    write_json(run_copy / "run.json", record | {"status": "training"})
+    refused("is not finished")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"top": 0}, "top: expected at least 1"),
+        ({"threshold": "high"}, "a number or val"),
+        ({"threshold": float("nan")}, "a number or val"),
+        ({"vectors": "x.txt"}, "without a vocabulary"),
+        ({"vocabulary": "red"}, "expected a list of words"),
+    ],
+)
+def test_questions_without_a_sense_are_refused(
+    place: Place, tagger: Tagger, asked: dict[str, object], said: str
+) -> None:
+    with pytest.raises(C3Error, match=said):
+        tagger.tag(place.images, **asked)
+
+
+def test_the_command_refuses_in_one_line(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    for arguments, said in (
+        ((tmp_path, "--run", place.runs["c3"]), "no pictures at"),
+        ((place.images, "--run", tmp_path), "not a run folder"),
+        ((place.images, "--run", place.runs["c3"], "--threshold", "x"), "a number or val"),
+        ((place.images, "--run", place.runs["c3"], "--vocabulary", tmp_path / "empty.txt"), "vocabulary is empty"),
+    ):
+        shown = c3("predict", *arguments, "--device", "cpu")
+        assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
+        assert said in shown.stderr
+
+
+def test_names_of_any_bytes_can_be_printed() -> None:
+    bad = Tagged("a\udcff.jpg", "ok", labels=(Label("sea, sky", "new", 1.0),))
+    csv_lines(bad).encode()
+    assert "sea, sky" in table([bad, replace(bad, labels=())])
+    assert next(csv.reader([csv_lines(bad)]))[3] == "sea, sky"
+
+
+def test_importing_c3_loads_neither_torch_nor_zarr() -> None:
+    code = "import sys, c3; assert 'Tagger' in c3.__all__; sys.exit(bool({'torch', 'zarr'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
