@@ -13,7 +13,7 @@ from typing import Any
 
 from ..devices import resolve_device
 from ..errors import C3Error
-from .backbones import Backbone, backbone_spec, load_backbone
+from .backbones import Backbone, load_backbone
 from .cache import REGIONS, VECTOR, FeatureCache, Layout, Rows
 from .catalog import Catalog, weights_of
 from .datasets import read_manifest
