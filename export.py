@@ -101,6 +101,8 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise C3Error(f"ONNX needs the package {package}, which is not installed: pip install 'c3-mlzsl[onnx]'")
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # they report every rewrite of the graph
+        logging.getLogger(name).setLevel(logging.WARNING)
     parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
     run, model = parts.run, parts.model.eval()
     module = Exported(parts.backbone, model, run.record["config"]["vectors"]).eval()

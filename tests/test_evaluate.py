@@ -222,7 +222,8 @@ def test_another_split_is_written_beside_and_leaves_the_test_metrics(workplace):
 def test_the_files_of_another_split_carry_its_name(workplace, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "VAL", [([0, 2], []), ([1], [3])])
     run = evaluate(workplace.run(workplace.store()), split="val")
-    assert sorted(path.name for path in run.path.iterdir()) == ["metrics-val.json", "per_class-val.csv", "run.json"]
+    written = ["metrics-val.json", "per_class-val.csv", "run.json", "thresholds.csv"]
+    assert sorted(path.name for path in run.path.iterdir()) == written
     assert run.metrics["split"] == "val"
     assert open_run(run.path).metrics is None
 
