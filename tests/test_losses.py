@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from c3.errors import C3Error
-from c3.train.losses import ASL_CLIP, ASL_GAMMA, c3_loss, group_spread, has_pair, image_weight, mean_over, ranknet
+from c3.train.losses import (
+    ASL_CLIP,
+    ASL_GAMMA,
+    across,
+    c3_loss,
+    group_spread,
+    has_pair,
+    image_weight,
+    mean_over,
+    ranknet,
+)
 from c3.train.objectives import LOGITS, OBJECTIVES, Objective
 from torch import Tensor
 
@@ -121,6 +131,13 @@ def test_a_loss_equals_loops_over_its_pairs_or_labels(scores: Tensor, name: str)
     expected = [BY_HAND[name](scores[i], LABELS[i]) for i in range(5)]
     assert OBJECTIVES[name](scores, LABELS).tolist() == pytest.approx(expected, rel=1e-12)
     assert sum(value > 0 for value in expected) >= 2
+
+
+def test_across_is_ranknet_of_the_images_by_a_class(scores: Tensor) -> None:
+    scores = scores.detach()
+    expected = [ranknet_by_hand(scores[:, c], LABELS[:, c]) for c in range(5)]
+    assert across(scores, LABELS).tolist() == pytest.approx(expected, rel=1e-12)
+    assert sum(value > 0 for value in expected) >= 4
 
 
 def test_image_weight_equals_equation_10(vectors: Tensor) -> None:
