@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 C3 := $(VENV)/bin/c3
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-table1 test lint clean
 
 demo: $(VENV)/ready
 	$(C3) demo
+
+# every method of Table 1, one seed each
+demo-table1: $(VENV)/ready
+	$(C3) demo --method table1 --seeds 1
 
 test: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -53,19 +53,20 @@ for _command in (*extraction.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS,
     "--out", default="c3-demo", show_default=True, type=click.Path(path_type=Path), help="Folder for store and runs."
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
+@click.option("--method", "methods", multiple=True, default=("fast0tag", "c3"), show_default=True, metavar="NAME",
+              help="A method or all of a table: --method table1.")  # fmt: skip
 @device_option
-def demo(out: Path, seeds: int, device: str) -> None:
+def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
     """The whole idea in minutes, offline: draw pictures, extract, train C3 and a baseline, print the table."""
     from .evaluate.run import evaluate as score
     from .evaluate.run import report as make_report
     from .extract.run import ExtractOptions
     from .extract.run import extract as run_extract
-    from .train.run import TrainOptions
-    from .train.run import train as run_train
+    from .train.run import TrainOptions, train_each
 
     store, runs = out / "features.zarr", out / "runs"
     click.echo(run_extract(ExtractOptions("demo", DEMO_BACKBONE, DEMO_WEIGHTS, store, device=device)))
-    for method in ("fast0tag", "c3"):
-        for seed in range(seeds):
-            score(run_train(TrainOptions(store, method, runs, {"seed": seed}, device=device)).path, device=device)
+    for method in methods:
+        for run in train_each(TrainOptions(store, method, runs, device=device), range(seeds)):
+            score(run.path, device=device)
     click.echo(make_report((1,), runs))

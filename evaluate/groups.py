@@ -67,7 +67,8 @@ class Group:
         """Where the row comes from: runs, seeds, store, backbone and weights."""
         cache = self.runs[0].record["cache"]
         runs, seeds = ", ".join(run.id for run in self.runs), ", ".join(str(run.seed) for run in self.runs)
-        features = f"features {cache['digest']} ({cache['backbone']}, weights {cache['weights']})"
+        reads = ", ".join(self.runs[0].record["reads"])
+        features = f"{reads} of features {cache['digest']} ({cache['backbone']}, weights {cache['weights']})"
         return f"runs {runs}; seeds {seeds}; {features}"
 
 

@@ -25,7 +25,7 @@ def test_conse_averages_the_vectors_of_its_most_probable_classes(inputs: Inputs)
     scores = model.scores(model(arrays), other)
     for image in range(2):
         x = picture(model, arrays, image)
-        weight, bias = model.classifier.weight, model.classifier.bias
+        weight, bias = model.combination.classifier.weight, model.combination.classifier.bias
         logits = [scale * (dot(x, weight[c]) + bias[c].item()) + offset for c in range(SEEN)]
         p = [1 / (1 + math.exp(-value)) for value in logits]
         best = sorted(range(SEEN), key=lambda c: -p[c])[:3]
@@ -59,7 +59,7 @@ def test_conse_trains_its_logits_on_the_labels_of_their_own_class() -> None:
     loss = batch_loss(model, arrays, labels, trained)["loss"]
     assert loss.item() == pytest.approx(sum(expected) / 2, rel=1e-9)
     loss.backward()
-    assert (model.classifier.weight.grad.abs().sum(dim=1) > 0).tolist() == (labels != 0).any(dim=0).tolist()
+    assert (model.combination.classifier.weight.grad.abs().sum(dim=1) > 0).tolist() == (labels != 0).any(dim=0).tolist()
 
 
 @BOTH

@@ -38,8 +38,8 @@ def norm(layer: torch.nn.LayerNorm, x: Tensor) -> Tensor:
 def reference(model: MLDecoder, image: Tensor, vector: Tensor) -> Tensor:
     """The score of one class on one picture (channels, side, side), a head and a cell at a time."""
     layer, (_, side, _) = model.layer, image.shape
-    norm = model.regions.standardise
-    mean, deviation = norm.running_mean, (norm.running_var + norm.eps).sqrt()
+    own = model.regions.standardise
+    mean, deviation = own.running_mean, (own.running_var + own.eps).sqrt()
     tokens = []
     for row in range(side):
         for column in range(side):

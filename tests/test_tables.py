@@ -69,6 +69,7 @@ class RunFolders:
         (self.root / name).mkdir()
         store = {"path": "gone.zarr", "dataset": dataset, "digest": digest, "backbone": backbone, "weights": weights}
         record = {"id": name, "method": method, "status": status, "created": f"2026-01-{self.count:02d}"}
+        record["reads"] = ["p8", "p16", "p32"]
         record["zero_shot"] = method not in ("logistic", "warp", "wsabie", "cnn-rnn")
         write_json(self.root / name / "run.json", record | {"config": settings, "cache": store})
         if level is not None:

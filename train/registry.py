@@ -55,6 +55,8 @@ METHODS: dict[str, type[Method]] = {
     "cnn-rnn": CNNRNN,
 }
 
+EXTRACT_OPTIONS = {REGIONS: "--regions", VECTOR: "--global"}  # that make the arrays which a store may lack
+
 # Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
 GROUPS: dict[str, tuple[str, ...]] = {
     "table1": (
@@ -159,7 +161,9 @@ def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str)
     needed = {name: trained.shape(name) for name in method_class(run.method).reads(trained)}
     if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
         there = {name: offered[name] for name in lacking if name in offered} or "no such array"
-        raise C3Error(f"run {run.id} was trained on {lacking}, {where} has {there}; use features of its kind")
+        options = " ".join(option for name, option in EXTRACT_OPTIONS.items() if name in lacking)
+        remedy = f"extract them with: c3 extract {options}" if options else "use features of its kind"
+        raise C3Error(f"run {run.id} was trained on {lacking}, {where} has {there}; {remedy}")
 
 
 def require_width(run: Run, d_w: int, where: object) -> None:

@@ -1,4 +1,4 @@
-"""C3+, ours: groups of channels with a word-vector head each, and a ranking for each of the two questions asked."""
+"""C3+, ours: groups of channels with a word-vector head each, their neighbours, and a ranking for each question asked."""
 
 from __future__ import annotations
 
@@ -7,118 +7,121 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import normalize
 
+from ...errors import C3Error
 from ..attention import GroupAttention, linear
-from ..encoder import POSITIONS, SIDE
 from ..losses import across, has_pair, mean_over
-from .base import Inputs, Method, MethodOptions, inner_products
+from ..objectives import Objective
+from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from .conse import ConvexCombination
+from .pooling import pooled
 
 RATE = 10.0  # how much faster the calibration moves than the rest: a step of Adam is the same for every weight
+MOMENTUM = 0.1  # of the running spreads, as in batch norm
 
 
 @dataclass(frozen=True)
 class C3PlusOptions(MethodOptions):
-    """`objective` ranks the classes of an image; the ranking of images by a class is always the same."""
+    """`objective` ranks the classes of an image. `neighbours` is the weight of the second opinion, `top` its classes."""
+
+    neighbours: float = 0.5
+    top: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, top=1)
+        if not 0 <= self.neighbours < float("inf"):
+            raise C3Error(f"setting neighbours: expected 0 or more, found {self.neighbours}")
 
 
 class C3Plus(Method):
-    """`c3-plus`: the channels of every level, by mean and by maximum, are groups with a word-vector head each.
+    """`c3-plus`: two opinions about every class, and two rankings that train them and their calibration apart.
 
-    X_j = W_j z_j + b_j for the pooled, standardised channels z_j of group j. Group Attention mixes them behind a gate
-    that starts closed: e = sum over j of (X + gate (Q K^T) X)_j, Q and K of X with unit rows, and r_c = e v_c.
+    z are the pooled channels of all levels, standardised, then of norm sqrt(width) for every picture. Mean and maximum
+    of every level are a group: X_j = W_j z_j + b_j. Group Attention mixes the groups behind a gate that starts closed:
+    e = sum over j of (X + gate (Q K^T) X)_j, Q and K of X with unit rows. The first opinion is r_c = e v_c.
+
+    The second is cos(f, v_c): f averages the word vectors of what a classifier of z sees among the trained classes, as
+    in CONSE. m_c = r_c / spread + neighbours cos(f, v_c) / spread, each over its running deviation between pictures.
 
     mAP asks how a class ranks the images, F1@K how an image ranks the classes. A ranking of the images in the batch by
-    r_c trains everything but the calibration; a ranking of the classes by s_c = exp(a v_c + a_0) r_c + b v_c + b_0
-    trains a and b alone. These cannot change the order of the images for any class: neither ranking pays for the other.
+    r_c trains the groups; a ranking of the classes by s_c = exp(a v_c + a_0) m_c + b v_c + b_0 trains a and b alone.
+    These cannot change the order of the images for any class: neither ranking pays for the other.
     """
 
     Options = C3PlusOptions
+    asks_all = True  # the classifier has an output for every trained class
 
     def __init__(self, inputs: Inputs, options: C3PlusOptions) -> None:
         super().__init__(inputs, options)
         self.widths = [count for count in inputs.channels.values() for _ in ("mean", "maximum")]
-        self.standardise = nn.BatchNorm1d(sum(self.widths), affine=False)  # levels differ a thousandfold in scale
-        self.heads = nn.ModuleList(nn.Linear(width, inputs.d_w) for width in self.widths)
+        width, d_w = sum(self.widths), inputs.d_w
+        self.standardise = nn.BatchNorm1d(width, affine=False)  # levels differ a thousandfold in scale
+        self.heads = nn.ModuleList(nn.Linear(count, d_w) for count in self.widths)
         for head in self.heads:
-            nn.init.uniform_(head.weight, -(sum(self.widths) ** -0.5), sum(self.widths) ** -0.5)  # e is their sum
+            nn.init.uniform_(head.weight, -(width**-0.5), width**-0.5)  # e is the sum of all
             nn.init.zeros_(head.bias)
-        self.group_attention = GroupAttention(inputs.d_w, linear)
+        self.group_attention = GroupAttention(d_w, linear)
         for projection in (self.group_attention.query, self.group_attention.key):
             nn.init.eye_(projection.weight)
         self.gate = nn.Parameter(torch.zeros(()))
-        self.calibration = nn.Linear(inputs.d_w, 2)
+        self.combination, self.presence = ConvexCombination(width, inputs, options.top), Objective("bce")
+        self.register_buffer("spread", torch.ones(2))
+        self.calibration = nn.Linear(d_w, 2)
         nn.init.zeros_(self.calibration.weight)
         nn.init.zeros_(self.calibration.bias)
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """e (batch, d_w)."""
-        groups = self.group_vectors(arrays)
-        return (self.shares_of_groups(groups)[:, None] @ groups).squeeze(1)
+    def prepare(self, vectors: Tensor) -> None:
+        """Keep the vectors of the trained classes, of which the second opinion is made."""
+        self.combination.trained.copy_(vectors)
 
-    def group_vectors(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """X (batch, g, d_w), a group for the mean and one for the maximum of every level, shallow to deep."""
-        pooled = self.standardise(torch.cat([part for maps in self._flat(arrays) for part in _pooled(maps)], dim=1))
-        parts = pooled.split(self.widths, dim=1)
-        return torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], dim=1)
+    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """e (batch, d_w) and the classifier's logits (batch, trained classes)."""
+        pooled_channels = self.standardise(pooled(arrays[name] for name in self.inputs.channels))
+        z = normalize(pooled_channels, dim=1) * sum(self.widths) ** 0.5
+        parts = z.split(self.widths, dim=1)
+        groups = torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], dim=1)
+        relations = self.group_attention.relations(normalize(groups, dim=2))
+        return (groups + self.gate * (relations @ groups)).sum(dim=1), self.combination.classifier(z)
 
-    def shares_of_groups(self, groups: Tensor) -> Tensor:
-        """(batch, g) how much of every group is in e: 1 + gate times its column of Q K^T."""
-        return 1 + self.gate * self.group_attention.relations(normalize(groups, dim=2)).sum(dim=1)
+    def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+        return self.calibrated(self.mixed(self.opinions(embedding, vectors)), vectors)
 
-    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        return self.calibrated(inner_products(embedding, vectors), vectors)
+    def training_scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+        """r (batch, classes)."""
+        return inner_products(embedding[0], vectors)
 
-    def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        """r (batch, classes), before the calibration."""
-        return inner_products(embedding, vectors)
+    def opinions(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+        """r_c and cos(f, v_c): (2, batch, classes)."""
+        e, logits = embedding
+        f = self.combination(self.presence.log_odds(logits).sigmoid())
+        cosines = inner_products(normalize(f, dim=1), normalize(vectors, dim=1))
+        return torch.stack([inner_products(e, vectors), cosines])
 
-    def calibrated(self, raw: Tensor, vectors: Tensor) -> Tensor:
-        """s_c = exp(a v_c + a_0) r_c + b v_c + b_0."""
-        scale, offset = self.factors(vectors)
-        return scale * raw + offset
+    def mixed(self, opinions: Tensor) -> Tensor:
+        """m (batch, classes)."""
+        first, second = opinions / self.spread[:, None, None]
+        return first + self.options.neighbours * second
 
-    def factors(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """(classes,) factor and (classes,) offset of every class."""
+    def calibrated(self, mixed: Tensor, vectors: Tensor) -> Tensor:
+        """s_c = exp(a v_c + a_0) m_c + b v_c + b_0."""
         with torch.autocast(vectors.device.type, enabled=False):
             log_scale, offset = (RATE * self.calibration(vectors)).unbind(dim=1)
-        return log_scale.exp(), offset
+        return log_scale.exp() * mixed + offset
 
-    def loss(self, embedding: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        """`images`, the ranking of the images by a class, and `classes`, that of the classes by the final score."""
-        images = mean_over(across(scores, labels), has_pair(labels.T))
-        ranked = self.objective(self.calibrated(scores.detach(), vectors), labels)
-        classes = mean_over(ranked, self.objective.usable(labels))
-        return {"loss": images + classes, "images": images.detach(), "classes": classes.detach()}
-
-    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
-        """The exact share of every position in the score of every class.
-
-        A score is a sum over channels of a mean over the positions or of a maximum at one of them. What has no place
-        (standardisation, biases, calibration) is spread evenly.
-        """
-        groups = self.group_vectors(arrays)
-        of_group = self.shares_of_groups(groups)
-        scale, offset = self.factors(vectors)
-        shares = offset.expand(len(groups), -1)[..., None] / POSITIONS
-        deviation = (self.standardise.running_var + self.standardise.eps).sqrt().split(self.widths)
-        centre = self.standardise.running_mean.split(self.widths)
-        placed = [part for maps in self._flat(arrays) for part in _placed(maps)]
-        for j, (head, maps) in enumerate(zip(self.heads, placed, strict=True)):
-            cells = (maps - centre[j][:, None] / POSITIONS) / deviation[j][:, None]  # (batch, channels, positions)
-            found = (vectors @ head.weight) @ cells + ((vectors @ head.bias) / POSITIONS)[:, None]
-            shares = shares + of_group[:, j, None, None] * scale[:, None] * found
-        return shares.unflatten(2, (SIDE, SIDE))
-
-    def _flat(self, arrays: Mapping[str, Tensor]) -> list[Tensor]:
-        return [arrays[name].flatten(start_dim=2) for name in self.inputs.channels]
-
-
-def _pooled(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and maximum over the positions of (batch, channels, positions)."""
-    return maps.mean(dim=2), maps.amax(dim=2)
-
-
-def _placed(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Where mean and maximum come from: (batch, channels, positions) each, whose sums over positions they are."""
-    return maps / POSITIONS, maps * one_hot(maps.argmax(dim=2), POSITIONS)
+    def loss(
+        self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
+    ) -> dict[str, Tensor]:
+        """`images` ranks the images by a class, `presence` trains the classifier, `classes` ranks by the final score."""
+        with torch.no_grad():
+            opinions = self.opinions(embedding, vectors)
+            if self.training:
+                self.spread.lerp_(opinions.std(dim=1).mean(dim=1), MOMENTUM)
+        ranked = self.objective(self.calibrated(self.mixed(opinions), vectors), labels)
+        parts = {
+            "images": mean_over(across(scores, labels), has_pair(labels.T)),
+            "presence": mean_over(self.presence(embedding[1], labels), self.presence.usable(labels)),
+            "classes": mean_over(ranked, self.objective.usable(labels)),
+        }
+        return {"loss": sum(parts.values())} | {name: part.detach() for name, part in parts.items()}

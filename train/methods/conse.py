@@ -25,6 +25,21 @@ class ConseOptions(MethodOptions):
         require_at_least(self, top=1)
 
 
+class ConvexCombination(nn.Module):
+    """A classifier of x over the trained classes, and f = sum p_c v_c / sum p_c over its `top` most probable ones."""
+
+    def __init__(self, width: int, inputs: Inputs, top: int) -> None:
+        super().__init__()
+        self.top = min(top, inputs.classes)
+        self.classifier = nn.Linear(width, inputs.classes)
+        self.register_buffer("trained", torch.zeros(inputs.classes, inputs.d_w))
+
+    def forward(self, probability: Tensor) -> Tensor:
+        """probability (batch, trained classes) -> f (batch, d_w)."""
+        largest, which = probability.topk(self.top, dim=1)
+        return (largest.unsqueeze(1) @ self.trained[which]).squeeze(1) / largest.sum(dim=1, keepdim=True)
+
+
 class Conse(Method):
     """`conse`: p = sigmoid(A x + b) over the trained classes; f(x) = sum p_c v_c / sum p_c over the T largest p_c.
 
@@ -37,8 +52,7 @@ class Conse(Method):
     def __init__(self, inputs: Inputs, options: ConseOptions) -> None:
         super().__init__(inputs, options)
         self.picture = PictureVector(inputs)
-        self.classifier = nn.Linear(self.picture.width, inputs.classes)
-        self.register_buffer("trained", torch.zeros(inputs.classes, inputs.d_w))
+        self.combination = ConvexCombination(self.picture.width, inputs, options.top)
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
@@ -46,22 +60,16 @@ class Conse(Method):
 
     def prepare(self, vectors: Tensor) -> None:
         """Keep the vectors of the trained classes: every f(x) is made of them."""
-        self.trained.copy_(vectors)
+        self.combination.trained.copy_(vectors)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Logits (batch, trained classes)."""
-        return self.classifier(self.picture(arrays))
+        return self.combination.classifier(self.picture(arrays))
 
     def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """The logits themselves."""
         return embedding
 
-    def convex_combination(self, logits: Tensor) -> Tensor:
-        """f(x) (batch, d_w) of logits (batch, trained classes)."""
-        probability = self.objective.log_odds(logits).sigmoid()
-        top, which = probability.topk(min(self.options.top, probability.shape[1]), dim=1)
-        return (top.unsqueeze(1) @ self.trained[which]).squeeze(1) / top.sum(dim=1, keepdim=True)
-
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        combined = self.convex_combination(embedding)
+        combined = self.combination(self.objective.log_odds(embedding).sigmoid())
         return inner_products(normalize(combined, dim=1), normalize(vectors, dim=1))
