@@ -1,4 +1,4 @@
-"""The benchmarks of the store, the losses and the methods run through: a quick run of each, whose figures mean nothing."""
+"""The benchmarks of store, losses and methods run through: a quick run of each, whose figures mean nothing."""
 
 from __future__ import annotations
 
