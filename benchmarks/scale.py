@@ -25,6 +25,7 @@ from c3.extract.inspect import describe
 from c3.extract.manifest import Manifest, Split
 from c3.extract.run import tasks_of
 from c3.extract.shard import Report, ShardTask
+from memory import peak, resident
 
 LEVELS = (Level("p8", 256), Level("p16", 512), Level("p32", 512))
 SEEN, UNSEEN = 7186, 400  # Open Images
@@ -108,18 +109,6 @@ STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]
     "build tasks": (lambda rows, path: (manifest_of(rows), path), lambda both: pending_tasks(*both)),
     "dask scheduler": (lambda rows, path: pending_tasks(manifest_of(rows), path), schedule),
 }
-
-
-def peak() -> float:
-    """The most memory that this process ever had, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def resident() -> float:
-    """The memory that this process has now, MiB; the peak is forgotten."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return peak()
 
 
 def child(step: str, rows: int, path: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Every benchmark of the store runs through: a quick run of each, whose figures mean nothing."""
+"""The benchmarks of store, losses and methods run through: a quick run of each, whose figures mean nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def test_codecs(make_cache: Callable[..., FeatureCache]) -> None:
     table = run("codecs.py", str(make_cache(16).path), "--quick")
     assert "| float16 | auto | 16 |" in table
     assert "| int8 | auto | 16 |" in table
+
+
+def test_losses() -> None:
+    """The dense form gives the value of `hinge`, or the run fails; it is not measured where it does not fit."""
+    table = run("losses.py", "--quick")
+    assert "| complete | 128 | 128 | dense hinge |" in table
+    assert "| complete | 256 | 256 | dense hinge |" not in table
+    assert "- complete, 256 classes: 0.005 GiB; not measured" in table
+    assert table.count("| across |") == 3
+
+
+def test_methods() -> None:
+    table = run("methods.py", "--quick", "--methods", "c3", "cnn-rnn")
+    assert [line.split(" |")[0] for line in table.splitlines()[4:]] == ["| c3", "| cnn-rnn"]
 
 
 def test_scale() -> None:
