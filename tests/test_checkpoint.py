@@ -24,9 +24,9 @@ from c3.train.state import Keeper
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-# children are forked from a server that has imported everything once
+# children are forked from a server that has imported everything once; an optimiser would import torch._dynamo
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["c3.train.run", "c3.extract.run"])
+FORKS.set_forkserver_preload(["c3.train.run", "torch._dynamo"])
 KILLS = 20
 Make = Callable[..., FeatureCache]
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "hidden1": 16, "hidden2": 8}  # with dropout: random numbers count

@@ -30,8 +30,10 @@ METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table
 )
 @device_option
 @click.option("--residency", default="auto", show_default=True, help="Where the arrays are: stream, ram or device.")
-@click.option("--checkpoint-minutes", default=5.0, show_default=True, help="How often an unfinished run is saved.")
-@click.option("--checkpoint-steps", default=0, help="Save it every so many steps as well.")
+@click.option(
+    "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0), help="Save a run so often."
+)
+@click.option("--checkpoint-steps", default=0, type=click.IntRange(min=0), help="Save it every so many steps as well.")
 @click.option("--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too.")
 @click.option("--overwrite", is_flag=True, help="Train again from the start, whatever the run folder holds.")
 @click.pass_obj
@@ -60,8 +62,9 @@ def train(
             raise C3Error(f"--set {setting!r}: expected NAME=VALUE")
         overrides[name] = value
     options = TrainOptions(
-        cache, method, runs, overrides, catalog, device, overwrite, residency, checkpoint_minutes, checkpoint_steps,
-        tensorboard,
+        cache, method, runs, overrides, catalog, device, overwrite,
+        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
+        tensorboard=tensorboard,
     )  # fmt: skip
     done = []
     for run in train_each(options, seeds):

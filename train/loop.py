@@ -93,9 +93,9 @@ def fit(job: Job) -> dict[str, float]:
     with progress("train", todo, "images") as bar, stop_requests() as stop:
         while at.epoch < options.epochs and not _exhausted(state, options):
             batches = stream.epoch(at.epoch, at.batch)
-            started = time.perf_counter()
+            started = asked = time.perf_counter()
             while batch := _next(batches, job.keeper, state):
-                waited = time.perf_counter() - started
+                waited = time.perf_counter() - asked
                 step = at.epoch * steps + at.batch
                 parts = _step(job, state.optimiser, batch, vectors, learning_rate(options, step, steps))
                 if not math.isfinite(parts["loss"]):
@@ -117,6 +117,7 @@ def fit(job: Job) -> dict[str, float]:
                         f"{job.folder} keeps the training up to step {step + 1}; the same command continues"
                     )
                 job.keeper.step(state)
+                asked = time.perf_counter()
             _end_epoch(job, state, vectors)
     state.require_finite()
     if state.best or state.average:

@@ -102,32 +102,22 @@ class ResidentPools:
 
     def __init__(self, arrays: ChunkedArrays, rows: np.ndarray, device: torch.device, pool_rows: int) -> None:
         self._arrays, self._device, self._chunks = arrays, device, arrays.chunks_of(rows)
-        at_a_time = max(pool_rows // arrays.chunk_rows, 1)
-        parts = [self._chunks[start : start + at_a_time] for start in range(0, len(self._chunks), at_a_time)]
-        on_host = device.type == "cpu"
-        scratch = arrays.room(len(self._chunks) if on_host else at_a_time)
+        size, at_a_time = arrays.chunk_rows, max(pool_rows // arrays.chunk_rows, 1)
+        scratch = arrays.room(min(at_a_time, len(self._chunks)))
         self._memory = {
-            name: torch.from_numpy(values)
-            if on_host
-            else torch.empty(
-                (len(self._chunks) * arrays.chunk_rows, *values.shape[1:]),
-                dtype=torch.from_numpy(values).dtype,
-                device=device,
+            name: torch.empty(
+                (len(self._chunks) * size, *values.shape[1:]), dtype=torch.from_numpy(values).dtype, device=device
             )
             for name, values in scratch.items()
         }
-        start = 0
-        with progress("load", len(self._chunks) * arrays.chunk_rows, "rows") as bar:
-            for chunks in parts:
-                stop = start + len(chunks) * arrays.chunk_rows
-                if on_host:
-                    arrays.read(chunks, {name: values[start:stop] for name, values in scratch.items()})
-                else:
-                    arrays.read(chunks, scratch)
-                    for name, values in scratch.items():
-                        self._memory[name][start:stop] = torch.from_numpy(values[: stop - start])
-                bar.advance(stop - start)
-                start = stop
+        with progress("load", len(self._chunks) * size, "rows") as bar:
+            for first in range(0, len(self._chunks), at_a_time):
+                chunks = self._chunks[first : first + at_a_time]
+                arrays.read(chunks, scratch)
+                held = slice(first * size, (first + len(chunks)) * size)
+                for name, values in scratch.items():
+                    self._memory[name][held] = torch.from_numpy(values[: len(chunks) * size])
+                bar.advance(len(chunks) * size)
 
     def of(self, order: Sequence[np.ndarray]) -> Iterator[Pool]:
         """One pool for the whole order."""

@@ -86,8 +86,6 @@ def _train(options: TrainOptions) -> Run:
     device = resolve_device(options.device)
     if options.tensorboard:
         require_tensorboard()
-    if options.checkpoint_minutes <= 0 or options.checkpoint_steps < 0:
-        raise C3Error(f"--checkpoint-minutes: expected a positive number, found {options.checkpoint_minutes:g}")
     cache = FeatureCache.open(options.cache)
     cache.require_complete()
     recipe = resolve_recipe(options.method, kind.Options, cache.config["dataset"], options.settings, options.catalog)
