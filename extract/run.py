@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
 from ..errors import C3Error
 from ..progress import progress
+from ..signals import terminated_like_interrupted
 from .cache import FeatureCache, Status
 from .cluster import Cluster, WorkerSetup
 from .grow import UNKNOWN, append
@@ -55,7 +54,7 @@ def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine:
     weights = request.backbone.weights_id
     LOG.info("%s with %s (%s) on %s -> %s", request.manifest.dataset, options.backbone, weights, where, options.out)
     report = Report()
-    with progress("extract", sum(len(task.paths) for task in tasks), "images") as bar, _terminated_like_interrupted():
+    with progress("extract", sum(len(task.paths) for task in tasks), "images") as bar, terminated_like_interrupted():
         try:
             for done in _reports(request, cache, tasks, engine, bar.advance):
                 report.add(done)
@@ -133,19 +132,6 @@ def part_of(tasks: list[ShardTask], part: tuple[int, int] | None) -> list[ShardT
         return tasks
     number, parts = part
     return [task for task in tasks if task.shard % parts == number - 1]
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, which batch systems send before they kill, ends work as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _complete(cache: FeatureCache) -> bool:

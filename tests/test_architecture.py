@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ("errors", "progress", "devices", "catalog_file", "command_options")  # leaves that every part may use
+# leaves that every part may use
+SHARED = ("errors", "progress", "signals", "devices", "catalog_file", "command_options")
 
 # Inside a folder a file imports only files that stand further down in its list.
 ORDER = {
@@ -21,8 +22,9 @@ ORDER = {
                 "rows", "storage"],
     "extract/datasets": ["__init__", "demo", "scenes", "table", "nuswide", "nuswide_labels", "bits", "openimages",
                          "openimages_classes", "openimages_csv", "coco", "boxes"],
-    "train": ["commands", "sweep", "run", "loop", "schedule", "averaging", "validation", "batches", "registry",
-              "recipes", "methods", "objectives", "encoder", "attention", "losses", "classes", "runs"],
+    "train": ["commands", "sweep", "run", "loop", "state", "checkpoint", "board", "schedule", "averaging", "validation",
+              "batches", "pools", "residency", "registry", "recipes", "methods", "objectives", "encoder", "attention",
+              "losses", "classes", "runs"],
     "train/methods": ["__init__", "cnn_rnn", "wsabie", "warp", "logistic", "c3_plus", "c3_ablations", "c3_released",
                       "c3", "ml_decoder", "biam", "lesa_apc", "lesa", "bilinear", "fast0tag", "labelem", "conse",
                       "regions", "pooling", "base"],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,3 +167,35 @@ def test_compiled_training_compiles_the_model(
     cache = make_cache()
     assert weights(trained(cache, tmp_path, compile="true")).keys() == weights(trained(cache, tmp_path)).keys()
     assert len(compiled) == 1
+
+
+def test_tensorboard_gets_every_column_of_the_log(
+    make_cache: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache()
+    asked = TrainOptions(cache.path, "fast0tag", tmp_path, QUICK, device="cpu", tensorboard=True)
+    monkeypatch.setattr("c3.train.board.find_spec", lambda name: None)
+    with pytest.raises(C3Error, match="--tensorboard needs the package tensorboard: pip install tensorboard"):
+        train(asked)
+    assert list(tmp_path.glob("fast0tag-*")) == []
+    scalars: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            scalars.append(("purge", 0.0, purge_step))
+
+        def add_scalar(self, *scalar: object) -> None:
+            scalars.append(scalar)
+
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("c3.train.board.find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    first, second = log(train(asked))
+    for line, epoch in ((first, 1), (second, 2)):
+        found = {name: value for name, value, step in scalars if step == epoch and name != "purge"}
+        assert found == pytest.approx({name: value for name, value in line.items() if name != "epoch"})

@@ -1,10 +1,11 @@
-"""FeatureCache -> a stream of shuffled batches, one pool of chunks at a time: a store larger than memory trains."""
+"""FeatureCache -> a stream of shuffled batches, in an order that is a pure function of store, seed and epoch."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, SparseLabels, Status
+from .pools import ChunkedArrays, Pool, ResidentPools, StreamedPools
+from .residency import Place
 
 POOL_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twice while the next pool is read
+AHEAD = 2  # batches that are prepared while one is trained on
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ def batch_sizes(rows: int, batch_size: int) -> list[int]:
 
 
 class BatchStream:
-    """Batches of the rows of a split that can be trained on: readable images with a positive label of a seen class."""
+    """Batches of the rows of a split that can be trained on: readable images with a positive label of a seen class.
+
+    Their order depends on store, seed and epoch alone, never on `place`, which says where the arrays are meanwhile.
+    """
 
     def __init__(
         self,
@@ -61,11 +68,11 @@ class BatchStream:
         batch_size: int,
         seed: int,
         pool_rows: int = POOL_ROWS,
+        place: Place = Place(),
     ) -> None:
         self.cache, self.split, self.arrays = cache, split, tuple(arrays)
         self.batch_size, self.seed, self.pool_rows = batch_size, seed, pool_rows
-        self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
-        self._spare: list[dict[str, np.ndarray]] = []
+        self._device = place.device
         self._seen = np.flatnonzero(cache.classes.seen)
         self._labels = cache.labels(split)
         self.rows = np.flatnonzero((cache.status(split) == Status.OK) & self._has_seen_positive(self._labels))
@@ -74,62 +81,58 @@ class BatchStream:
                 f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
                 "seen class; training needs at least 2"
             )
+        chunked = ChunkedArrays(cache, split, self.arrays)
+        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))))
+        if residency == "stream":
+            self._pools: StreamedPools | ResidentPools = StreamedPools(chunked, pool_rows)
+        else:
+            where = place.device if residency == "device" else torch.device("cpu")
+            self._pools = ResidentPools(chunked, self.rows, where, pool_rows)
 
     @property
-    def steps(self) -> int:
-        """The number of batches of an epoch."""
-        return len(batch_sizes(len(self.rows), self.batch_size))
+    def sizes(self) -> list[int]:
+        """The number of rows of every batch of an epoch."""
+        return batch_sizes(len(self.rows), self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Every row once, in the order of `epoch_pools`, the last batch smaller. The next pool is read meanwhile."""
-        pools = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
-        sizes = iter(batch_sizes(len(self.rows), self.batch_size))
-        wanted, parts = next(sizes), []
-        with ExitStack() as memory, ThreadPoolExecutor(max_workers=1) as reader:  # the reader ends first
-            buffers = [memory.enter_context(self._memory()) for _ in pools[:2]]
-            ahead = reader.submit(self._read, pools[0], buffers[0])
-            for number, rows in enumerate(pools):
-                place = ahead.result()
-                if number + 1 < len(pools):
-                    ahead = reader.submit(self._read, pools[number + 1], buffers[(number + 1) % 2])
-                start = 0
-                while start < len(rows):
-                    cut = slice(start, start + wanted)
-                    parts.append(self._gather(rows[cut], place[cut], buffers[number % 2]))
-                    start, wanted = cut.stop, wanted - len(parts[-1].rows)
-                    if not wanted:
-                        yield _joined(parts)
-                        wanted, parts = next(sizes, 0), []
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Every row once, in the order of `epoch_pools`, the last batch smaller; without the first `skip` batches.
 
-    def _read(self, rows: np.ndarray, buffers: dict[str, np.ndarray]) -> Tensor:
-        """Decode the chunks that hold `rows` into buffers, in threads; gives where in them each row is."""
-        size = self.cache.layout.chunk_rows
-        chunks = np.unique(rows // size)
-        for name, values in buffers.items():
-            self.cache.maps(self.split, name).read_chunks(chunks.tolist(), values, self._decoders)
-        # the chunks follow each other; only the last of a split is short
-        return torch.from_numpy(np.searchsorted(chunks, rows // size) * size + rows % size)
+        A thread prepares the next batches meanwhile.
+        """
+        return _ahead(self._batches(epoch, skip))
 
-    def _gather(self, rows: np.ndarray, place: Tensor, buffers: dict[str, np.ndarray]) -> Batch:
-        """A batch of its own memory, so that the buffers can take the next pool."""
-        arrays = {name: torch.from_numpy(values).index_select(0, place) for name, values in buffers.items()}
-        return Batch(arrays, self._dense(rows), rows)
+    def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        order = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
+        ends = np.cumsum(self.sizes).tolist()[skip:]  # of the batches, in the order of the epoch
+        begin = sum(self.sizes[:skip])
+        order, parts = _from(order, begin), []
+        with closing(self._pools.of(order)) as pools:
+            for pool in pools:
+                end, first = begin + len(pool.rows), begin
+                while begin < end:
+                    stop = min(ends[0], end)
+                    parts.append(self._gather(pool, slice(begin - first, stop - first)))
+                    begin = stop
+                    if stop == ends[0]:  # else its rest is in the next pool
+                        yield self._placed(_joined(parts))
+                        parts, ends = [], ends[1:]
 
-    @contextmanager
-    def _memory(self) -> Iterator[dict[str, np.ndarray]]:
-        """Room for one pool of every array, used again: fresh memory costs as much as decoding into it."""
-        size = self.cache.layout.chunk_rows
-        count = max(self.pool_rows // size, 1) * size
-        count = min(count, -(-self.cache.rows(self.split) // size) * size)
-        if self._spare:
-            buffers = self._spare.pop()
-        else:
-            maps = {name: self.cache.maps(self.split, name) for name in self.arrays}
-            buffers = {name: np.empty((count, *array.shape[1:]), array.dtype) for name, array in maps.items()}
-        try:
-            yield buffers
-        finally:
-            self._spare.append(buffers)
+    def _gather(self, pool: Pool, cut: slice) -> Batch:
+        """A batch of its own memory, so that the pool's can take another."""
+        rows, places = pool.rows[cut], pool.places[cut]
+        return Batch(
+            {name: values.index_select(0, places) for name, values in pool.arrays.items()}, self._dense(rows), rows
+        )
+
+    def _placed(self, batch: Batch) -> Batch:
+        """The batch on the device; copies to a CUDA device start from pinned memory and overlap with its work."""
+        if self._device.type == "cpu":
+            return batch
+
+        def there(values: Tensor) -> Tensor:
+            return values.pin_memory().to(self._device, non_blocking=True) if values.device.type == "cpu" else values
+
+        return Batch({name: there(values) for name, values in batch.arrays.items()}, there(batch.labels), batch.rows)
 
     def _dense(self, rows: np.ndarray) -> Tensor:
         dense = self._labels.take(rows).dense(len(self.cache.classes), self.cache.absent_label)
@@ -138,6 +141,24 @@ class BatchStream:
     def _has_seen_positive(self, labels: SparseLabels) -> np.ndarray:
         hit = (labels.value > 0) & self.cache.classes.seen[labels.indices]
         return np.bincount(labels.row[hit], minlength=len(labels)) > 0
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches (or the same error in their place), prepared by a thread while the ones before are used."""
+    with closing(batches), ThreadPoolExecutor(1, "batches") as worker:
+        waiting = deque(worker.submit(next, batches, None) for _ in range(AHEAD))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, batches, None))
+            yield batch
+
+
+def _from(order: list[np.ndarray], row: int) -> list[np.ndarray]:
+    """The pools of an epoch from its row number `row` on."""
+    kept = []
+    for pool in order:
+        kept += [pool[row:]] if row < len(pool) else []
+        row = max(row - len(pool), 0)
+    return kept
 
 
 def _joined(parts: list[Batch]) -> Batch:

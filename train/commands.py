@@ -29,7 +29,13 @@ METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of the loop or the method."
 )
 @device_option
-@click.option("--overwrite", is_flag=True, help="Train again although the run is finished.")
+@click.option("--residency", default="auto", show_default=True, help="Where the arrays are: stream, ram or device.")
+@click.option(
+    "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0), help="Save a run so often."
+)
+@click.option("--checkpoint-steps", default=0, type=click.IntRange(min=0), help="Save it every so many steps as well.")
+@click.option("--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too.")
+@click.option("--overwrite", is_flag=True, help="Train again from the start, whatever the run folder holds.")
 @click.pass_obj
 def train(
     catalog: Path | None,
@@ -40,6 +46,10 @@ def train(
     settings: tuple[str, ...],
     device: str,
     overwrite: bool,
+    residency: str,
+    checkpoint_minutes: float,
+    checkpoint_steps: int,
+    tensorboard: bool,
     **named: Any,
 ) -> None:
     """Train a method on a store. Settings not given come from the recipe of the data set in the catalog."""
@@ -51,8 +61,13 @@ def train(
         if not equals:
             raise C3Error(f"--set {setting!r}: expected NAME=VALUE")
         overrides[name] = value
+    options = TrainOptions(
+        cache, method, runs, overrides, catalog, device, overwrite,
+        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
+        tensorboard=tensorboard,
+    )  # fmt: skip
     done = []
-    for run in train_each(TrainOptions(cache, method, runs, overrides, catalog, device, overwrite), seeds):
+    for run in train_each(options, seeds):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
     click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,19 @@ from torch.optim import Optimizer
 
 from ..errors import C3Error
 from ..progress import progress
-from .averaging import Average, copied
+from ..signals import stop_requests
+from .averaging import copied
 from .batches import Batch, BatchStream
+from .board import write_scalars
 from .methods.base import Method
 from .recipes import LoopOptions
+from .runs import LOG as LOG_FILE
 from .runs import write_csv
 from .schedule import learning_rate
+from .state import Keeper, TrainingState
 from .validation import Validation
+
+LOG = logging.getLogger("c3")
 
 
 def batch_loss(
@@ -47,7 +54,7 @@ def _widened(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained and on what; `log` is the file that gets a line an epoch.
+    """What is trained and on what; `folder` gets the log, and TensorBoard scalars if `board`.
 
     vectors (trained classes, d_w) float32. `validation` is there where the options have patience.
     """
@@ -57,86 +64,86 @@ class Job:
     vectors: Tensor
     options: LoopOptions
     device: torch.device
-    log: Path
+    folder: Path
+    keeper: Keeper
     validation: Validation | None = None
+    board: bool = False
 
 
 def fit(job: Job) -> dict[str, float]:
-    """Train the model of a job in place on the seen classes; write a line an epoch to its log; return timings.
+    """Train the model of a job in place on the seen classes, from its checkpoint if there is one; return timings.
 
     Adam with coupled weight decay. The weights at the end are those after the last step, or their average, or those of
-    the epoch with the best validation score, as the options say. A loss that is not finite stops the training with the
-    step and the rows of the batch.
+    the epoch with the best validation score, as the options say.
+
+    SIGINT and SIGTERM finish the step, save and raise KeyboardInterrupt. A batch that the store cannot give is a
+    C3Error after everything before it is saved. A loss that is not finite is one with the step and the rows of the
+    batch, and leaves the last checkpoint as it is.
     """
     model, stream, options = job.model, job.stream, job.options
     model.to(job.device).train()
     vectors = job.vectors.to(job.device)
+    state = TrainingState(model, options, job.device)
+    if job.keeper.restore(state):
+        LOG.info("going on after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
     if options.compile:
         model.compile()
-    optimiser = torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    average = Average(model, options.ema) if options.ema else None
-    best, best_epoch, best_state = -1.0, 0, None
-    lines: list[dict[str, float]] = []
-    seconds = waited = 0.0
-    with progress("train", options.epochs * len(stream.rows), "images") as bar:
-        for epoch in range(options.epochs):
-            totals: dict[str, float] = {}
-            epoch_started, epoch_waited = time.perf_counter(), 0.0
-            batches, number = stream.epoch(epoch), 0
-            while True:
-                asked = time.perf_counter()
-                if (batch := next(batches, None)) is None:
-                    break
-                epoch_waited += time.perf_counter() - asked
-                step = epoch * stream.steps + number
-                lr = learning_rate(options, step, stream.steps)
-                parts = _step(job, optimiser, batch, vectors, lr)
+    at, steps = state.at, len(stream.sizes)
+    todo = (options.epochs - at.epoch) * len(stream.rows) - sum(stream.sizes[: at.batch])
+    with progress("train", todo, "images") as bar, stop_requests() as stop:
+        while at.epoch < options.epochs and not _exhausted(state, options):
+            batches = stream.epoch(at.epoch, at.batch)
+            started = asked = time.perf_counter()
+            while batch := _next(batches, job.keeper, state):
+                waited = time.perf_counter() - asked
+                step = at.epoch * steps + at.batch
+                parts = _step(job, state.optimiser, batch, vectors, learning_rate(options, step, steps))
                 if not math.isfinite(parts["loss"]):
                     rows = ", ".join(map(str, sorted(batch.rows.tolist())))
                     raise C3Error(
-                        f"the loss is {parts['loss']} at step {step} of epoch {epoch} "
+                        f"the loss is {parts['loss']} at step {step} of epoch {at.epoch} "
                         f"(rows {rows} of {stream.split}); lower --lr, or look at the features of these rows"
                     )
-                if average:
-                    average.update(model, step)
-                number += 1
-                share = len(batch.rows) / len(stream.rows)
-                for name, value in parts.items():
-                    totals[name] = totals.get(name, 0.0) + value * share
-                wait = epoch_waited / (time.perf_counter() - epoch_started)
-                note = f"epoch {epoch + 1}/{options.epochs}, loss {parts['loss']:.4f}, waited {wait:.0%}"
+                if state.average:
+                    state.average.update(model, step)
+                ended = time.perf_counter()
+                at.add(parts, len(batch.rows) / len(stream.rows), ended - started, waited)
+                started = ended
+                note = f"epoch {at.epoch + 1}/{options.epochs}, loss {parts['loss']:.4f}, waited {at.wait_share:.0%}"
                 bar.advance(len(batch.rows), note=note)
-            epoch_seconds = time.perf_counter() - epoch_started
-            seconds, waited = seconds + epoch_seconds, waited + epoch_waited
-            line = {"epoch": epoch + 1, "step": step + 1, "lr": lr, **totals}
-            line |= {
-                "rows_per_s": round(len(stream.rows) / epoch_seconds, 1),
-                "wait_share": round(epoch_waited / epoch_seconds, 4),
-            }
-            if job.validation:
-                with average.applied(model) if average else nullcontext():
-                    line["val_mAP"] = score = job.validation.score(model, vectors)
-                    if score > best:
-                        best, best_epoch, best_state = score, epoch, copied(model)
-            lines.append(line)
-            write_csv(job.log, lines)
-            if job.validation and epoch - best_epoch >= options.patience:
-                break
-    if best_state or average:
-        model.load_state_dict(best_state or average.state)
+                if stop.is_set():
+                    job.keeper.save(state)
+                    raise KeyboardInterrupt(
+                        f"{job.folder} keeps the training up to step {step + 1}; the same command continues"
+                    )
+                job.keeper.step(state)
+                asked = time.perf_counter()
+            _end_epoch(job, state, vectors)
+    state.require_finite()
+    if state.best or state.average:
+        model.load_state_dict(state.best or state.average.state)
     return {
-        "seconds": seconds,
-        "wait_share": waited / seconds,
-        "rows_per_s": len(lines) * len(stream.rows) / seconds,
+        "seconds": at.seconds,
+        "wait_share": at.waited / at.seconds,
+        "rows_per_s": len(at.lines) * len(stream.rows) / at.seconds,
     }
+
+
+def _next(batches: Iterator[Batch], keeper: Keeper, state: TrainingState) -> Batch | None:
+    """The next batch, None after the last. What is trained so far is saved before a damaged store ends the training."""
+    try:
+        return next(batches, None)
+    except C3Error:
+        keeper.save(state)
+        raise
 
 
 def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: float) -> dict[str, float]:
     """One step of the optimiser; gives the loss and its parts. Without a finite loss the weights stay as they are."""
     for group in optimiser.param_groups:
         group["lr"] = lr
-    arrays = {name: values.to(job.device, non_blocking=True).float() for name, values in batch.arrays.items()}
-    parts = batch_loss(job.model, arrays, batch.labels.to(job.device), vectors, job.options.precision)
+    arrays = {name: values.float() for name, values in batch.arrays.items()}
+    parts = batch_loss(job.model, arrays, batch.labels, vectors, job.options.precision)
     values = {name: value.item() for name, value in parts.items()}
     if math.isfinite(values["loss"]):
         optimiser.zero_grad(set_to_none=True)
@@ -146,3 +153,26 @@ def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: flo
         optimiser.step()
         job.model.after_step()
     return values
+
+
+def _end_epoch(job: Job, state: TrainingState, vectors: Tensor) -> None:
+    """Write the line of the epoch, with its validation score, and move to the next."""
+    at, steps = state.at, len(job.stream.sizes)
+    step = (at.epoch + 1) * steps
+    line = {"epoch": at.epoch + 1, "step": step, "lr": learning_rate(job.options, step - 1, steps), **at.totals}
+    line["rows_per_s"] = round(len(job.stream.rows) / at.epoch_seconds, 1)
+    line["wait_share"] = round(at.wait_share, 4)
+    if job.validation:
+        with state.average.applied(job.model) if state.average else nullcontext():
+            line["val_mAP"] = score = job.validation.score(job.model, vectors)
+            if score > at.best:
+                at.best, at.best_epoch, state.best = score, at.epoch, copied(job.model)
+    at.next_epoch(line)
+    write_csv(job.folder / LOG_FILE, at.lines)
+    if job.board:
+        write_scalars(job.folder / "tensorboard", line)
+
+
+def _exhausted(state: TrainingState, options: LoopOptions) -> bool:
+    """Whether the last `patience` epochs were no better than one before them."""
+    return bool(options.patience) and state.at.epoch - state.at.best_epoch > options.patience

@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..devices import resolve_device
 from ..errors import C3Error, unknown_name
 from ..extract.cache import FeatureCache
+from ..signals import terminated_like_interrupted
 from .batches import BatchStream
+from .board import require_tensorboard
 from .classes import write_classes
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
-from .runs import LOG as LOG_FILE
-from .runs import RECORD, WEIGHTS, Run, open_run, write_json
+from .residency import Place
+from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_bytes, write_json
+from .state import Keeper
 from .validation import Validation
 
 LOG = logging.getLogger("c3")
@@ -34,7 +37,11 @@ LOG = logging.getLogger("c3")
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `c3 train` was asked for. `settings` override the recipe by name."""
+    """What `c3 train` was asked for. `settings` override the recipe by name.
+
+    Only method, settings and store decide the weights. `residency` is where the arrays are meanwhile (residency.py);
+    a checkpoint is written every so many minutes, and every so many steps where that is not 0.
+    """
 
     cache: Path | str
     method: str = "c3"
@@ -43,6 +50,10 @@ class TrainOptions:
     catalog: Path | None = None
     device: str = "auto"
     overwrite: bool = False
+    residency: str = "auto"
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int = 0
+    tensorboard: bool = False
 
 
 def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
@@ -65,43 +76,71 @@ def train(options: TrainOptions) -> Run:
     """Train one method on a complete cache and return its run folder.
 
     The folder's name is a function of method, data set, settings and cache: the same request finds its finished run and
-    does nothing; an unfinished one is trained again from the start. Raises C3Error before anything is written.
+    does nothing; an unfinished one goes on from its checkpoint. Raises C3Error before anything is written.
     """
+    with terminated_like_interrupted():
+        return _train(options)
+
+
+def _train(options: TrainOptions) -> Run:
     kind = method_class(options.method)
     device = resolve_device(options.device)
+    if options.tensorboard:
+        require_tensorboard()
     cache = FeatureCache.open(options.cache)
     cache.require_complete()
     recipe = resolve_recipe(options.method, kind.Options, cache.config["dataset"], options.settings, options.catalog)
-    config = recipe.as_dict()
+    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
+    path = options.runs / f"{options.method}-{cache.config['dataset']}-s{recipe.loop.seed}-{_short(identity)}"
+    found = open_run(path) if (path / RECORD).exists() and not options.overwrite else None
+    if found and found.finished:
+        LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
+        (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
+        return found
     torch.manual_seed(recipe.loop.seed)
     model = kind(inputs_of(cache), recipe.method)
     vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
     model.prepare(vectors)
     reads = model.reads(model.inputs)
-    stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed)
+    stream = BatchStream(
+        cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=Place(options.residency, device)
+    )
     validation = Validation(cache, reads) if recipe.loop.patience else None
+    _open_folder(path, found)
+    keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
+    job = Job(model, stream, vectors, recipe.loop, device, path, keeper, validation, options.tensorboard)
+    record = _record(path, options.method, recipe, cache, job)
+    if found:
+        record["created"] = found.record["created"]
+    write_json(path / RECORD, record)
+    LOG.info("%s on %s: %s", path.name, device, recipe.source)
+    timings = fit(job)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(path / WEIGHTS, save(weights), durable=True)
+    write_classes(path, cache.classes)
+    write_json(path / RECORD, record | {"status": "finished", "timings": timings})
+    keeper.path.unlink(missing_ok=True)
+    return open_run(path)
 
-    identity = json.dumps([options.method, config, cache.digest], sort_keys=True)
-    short = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    path = options.runs / f"{options.method}-{cache.config['dataset']}-s{recipe.loop.seed}-{short}"
-    if (path / RECORD).exists() and not options.overwrite:
-        run = open_run(path)
-        if run.finished:
-            LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
-            return run
-        LOG.info("%s was not finished; training it again from the start", path)
-    job = Job(model, stream, vectors, recipe.loop, device, path / LOG_FILE, validation)
-    return _train(path, options.method, recipe, cache, job)
 
-
-def _train(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> Run:
+def _open_folder(path: Path, unfinished: Run | None) -> None:
+    """A folder for the run: as it is where there is a checkpoint to go on from, else new."""
     try:
+        if unfinished and (path / CHECKPOINT).exists():
+            for scratch in path.glob(".*.new"):  # of a process that was killed while it wrote
+                scratch.unlink()
+            return
+        if unfinished:
+            LOG.info("%s was not finished and has no checkpoint; training it again from the start", path)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     except OSError as error:
         raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
+
+
+def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> dict[str, Any]:
     model = job.model
-    record = {
+    return {
         "id": path.name,
         "method": method,
         "status": "training",
@@ -119,13 +158,10 @@ def _train(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Jo
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
     }
-    write_json(path / RECORD, record)
-    LOG.info("%s on %s: %s", path.name, job.device, recipe.source)
-    timings = fit(job)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path / WEIGHTS)
-    write_classes(path, cache.classes)
-    write_json(path / RECORD, record | {"status": "finished", "timings": timings})
-    return open_run(path)
+
+
+def _short(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _describe(cache: FeatureCache) -> dict[str, Any]:

@@ -17,6 +17,7 @@ SCHEMA = 2  # of run.json
 METRICS_SCHEMA = 2  # of metrics.json, which is measured again more cheaply than a model is trained
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
+CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,27 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole: temporary file, then rename."""
+    """Replace a text file whole: see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> None:
+    """Replace a file whole: temporary file, then rename; `durable` waits in between until the disk has it.
+
+    Raises C3Error when it cannot be written, a full disk mostly; the file is then what it was.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        kept = ", it is as it was before" if path.exists() else ""
+        raise C3Error(f"{path} cannot be written ({error.strerror}){kept}; the same command continues") from error
 
 
 def write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

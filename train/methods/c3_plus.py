@@ -1,4 +1,4 @@
-"""C3+, ours: groups of channels with a word-vector head each, their neighbours, and a ranking for each question asked."""
+"""C3+, ours: groups of channels with a word-vector head each, a second opinion, and a ranking for each question."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOMENTUM = 0.1  # of the running spreads, as in batch norm
 
 @dataclass(frozen=True)
 class C3PlusOptions(MethodOptions):
-    """`objective` ranks the classes of an image. `neighbours` is the weight of the second opinion, `top` its classes."""
+    """`objective` ranks the classes of an image; `neighbours` weighs the second opinion, made of `top` classes."""
 
     neighbours: float = 0.5
     top: int = 10
@@ -113,7 +113,7 @@ class C3Plus(Method):
     def loss(
         self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
     ) -> dict[str, Tensor]:
-        """`images` ranks the images by a class, `presence` trains the classifier, `classes` ranks by the final score."""
+        """`images` ranks images by a class, `presence` trains the classifier, `classes` ranks by the final score."""
         with torch.no_grad():
             opinions = self.opinions(embedding, vectors)
             if self.training:

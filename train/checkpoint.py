@@ -1,0 +1,72 @@
+"""The file that an unfinished training goes on from: tensors and plain numbers, never a pickle.
+
+A safetensors file whose header holds json and a sha256 over that json and all tensors. It is replaced whole: written
+beside, flushed to the disk, renamed. A kill or a full disk at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..errors import C3Error
+from .runs import write_bytes
+
+SCHEMA = 1
+
+
+def write_checkpoint(
+    path: Path, identity: Mapping[str, Any], numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Replace a checkpoint. `identity` says what is trained, `numbers` are plain json. C3Error on a full disk."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = json.dumps({"schema": SCHEMA, "identity": identity, "numbers": numbers})
+    write_bytes(path, save(tensors, {"content": content, "sha256": _digest(content, tensors)}), durable=True)
+
+
+def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The numbers and the tensors (on the CPU) of a checkpoint of the same training.
+
+    Raises C3Error when it is damaged, or belongs to another method, store or settings.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        content = json.loads(header["content"])
+        if header["sha256"] != _digest(header["content"], tensors):
+            raise ValueError("its checksum does not match")
+        schema, found = content["schema"], content["identity"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise C3Error(
+            f"{path} is damaged ({error}) and cannot be continued; --overwrite trains the run again from the start"
+        ) from error
+    if schema != SCHEMA:
+        raise C3Error(f"{path} has schema {schema}, this c3 reads {SCHEMA}; --overwrite trains the run again")
+    if found != json.loads(json.dumps(identity)):
+        raise C3Error(f"{path} is of another training ({_differences(found, identity)}); --overwrite trains it again")
+    return content["numbers"], tensors
+
+
+def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name}: checkpoint {found.get(name)!r}, request {wanted.get(name)!r}"
+        for name in found | dict(wanted)
+        if found.get(name) != wanted.get(name)
+    )
