@@ -32,7 +32,7 @@ def model(vectors: Tensor) -> C3Plus:
             parameter.uniform_(-0.05, 0.05)
         model.standardise.running_mean.uniform_(-1, 1)
         model.standardise.running_var.uniform_(0.5, 2)
-        model.spread.copy_(torch.tensor([1.5, 0.2]))
+        model.spread.copy_(torch.tensor([1.5, 0.25]))
     return model
 
 
@@ -76,7 +76,7 @@ def by_hand(model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, image: in
     scores = []
     for vector in vectors:
         cosine = (f @ vector) / (f.norm() * vector.norm())
-        mixed = (e @ vector) / 1.5 + 0.5 * cosine / 0.2
+        mixed = (e @ vector) / 1.5 + 0.5 * cosine / 0.25
         log_scale, offset = RATE * (model.calibration.weight @ vector + model.calibration.bias)
         scores.append(float(log_scale.exp() * mixed + offset))
     return scores

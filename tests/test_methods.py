@@ -100,9 +100,12 @@ def test_scoring_one_image_equals_scoring_it_in_a_batch(name: str) -> None:
     torch.testing.assert_close(alone, whole[2:3], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "c3-plus"])  # see tests/test_c3_plus.py
 def test_gradients_agree_with_finite_differences(name: str) -> None:
-    """In float64, along a random direction of all parameters at once."""
+    """In float64, along a random direction of all parameters at once.
+
+    Not for a loss whose parts each move their own weights: its gradient is no derivative of the sum.
+    """
     model, vectors = build(name, SMALL)
     model, vectors = model.double().eval(), vectors.double()
     arrays = {key: values.double() for key, values in arrays_like(SMALL, 6).items()}
