@@ -14,7 +14,7 @@ demo-table1: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check --fix .
