@@ -87,7 +87,7 @@ class Workplace:
         cache = {"path": str(self.store_path), "dataset": "demo", "digest": digest or store.digest}
         cache |= {"backbone": "vgg19", "weights": "random:0", "labelling": store.labelling}
         record = {"id": self.run_path.name, "method": "c3", "status": status, "created": "2026-01-01"}
-        record["zero_shot"] = True
+        record |= {"zero_shot": True, "reads": ["p8"]}
         write_json(self.run_path / "run.json", record | {"config": {"seed": 0}, "cache": cache})
         return self.run_path
 

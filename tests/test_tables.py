@@ -302,7 +302,7 @@ def test_json_has_everything(runs):
 def test_notes_name_runs_seeds_store_weights_and_protocol(runs):
     name = runs.add(weights="random:0", seed=4)
     notes = "\n".join(runs.table().notes)
-    assert f"runs {name}; seeds 4; features 0123456789abcdef (vgg19, weights random:0)" in notes
+    assert f"runs {name}; seeds 4; p8, p16, p32 of features 0123456789abcdef (vgg19, weights random:0)" in notes
     assert "95 % interval of mAP over images (1,000 resamples, mean over runs): ZSL 18.0 to 23.0." in notes
     assert "seeded random weights (random:0)" in notes
     assert "Protocol nuswide: every test image counts" in notes
