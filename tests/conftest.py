@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from c3.extract.cache import FeatureCache, Layout, Level
 from c3.extract.request import ExtractOptions
 from c3.extract.rows import Classes, Rows, SparseLabels
 from PIL import Image
+from small_disk import SmallDisk
 
 WORDS = {"red": (1, 0, 0, 0), "blue": (0, 1, 0, 0), "dark": (0, 0, 1, 0), "green": (0, 0, 0, 1)}
 PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "dark red": (90, 10, 10)}
@@ -53,6 +55,18 @@ def finished(
     options = small_extraction(tmp_path_factory.mktemp("finished"), 48)
     extract(options)
     return options
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Five megabytes. Skips where mounting is not allowed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield SmallDisk(disk)
+    subprocess.run(["umount", "--lazy", disk], check=True)  # this process keeps the store's lock file open
 
 
 def _draw_table(root: Path, count: int) -> Path:

@@ -8,10 +8,24 @@ import torch
 from c3.train.methods.base import VECTOR, Inputs, Method
 from c3.train.registry import METHODS
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 LEVELS = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)
 EVERYTHING = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7, regions=3, vector=10)
 SEEN = 7
+
+
+class Largest(TorchDispatchMode):
+    """Entries of the largest tensor that is made while it is active: `size`."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        found = func(*args, **(kwargs or {}))
+        for value in found if isinstance(found, tuple | list) else [found]:
+            if isinstance(value, Tensor):
+                self.size = max(self.size, value.numel())
+        return found
 
 
 def build(name: str, inputs: Inputs, **settings: object) -> tuple[Method, dict[str, Tensor], Tensor, Tensor]:

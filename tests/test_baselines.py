@@ -10,8 +10,7 @@ from c3.errors import C3Error
 from c3.train.loop import batch_loss
 from c3.train.methods.base import REGIONS, VECTOR, Inputs, Method
 from c3.train.registry import GROUPS, METHODS
-from method_reference import EVERYTHING, LEVELS, SEEN, build, cells, dot, picture, softmax
-from torch import Tensor
+from method_reference import EVERYTHING, LEVELS, SEEN, Largest, build, cells, dot, picture, softmax
 from torch.nn.functional import relu
 
 REGION_METHODS = ("kim", "lesa-apc", "lesa", "biam")
@@ -86,16 +85,6 @@ def test_bilinear_attention_attends_for_every_class(inputs: Inputs) -> None:
 
 
 def test_bilinear_attention_never_builds_a_feature_for_every_class() -> None:
-    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
-        size = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            found = func(*args, **(kwargs or {}))
-            for value in found if isinstance(found, tuple | list) else [found]:
-                if isinstance(value, Tensor):
-                    self.size = max(self.size, value.numel())
-            return found
-
     inputs = Inputs({"p32": 64}, 6, 100)
     model = METHODS["kim"](inputs, METHODS["kim"].Options(hidden=8))
     arrays = {"p32": torch.rand(2, 64, 7, 7)}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...errors import C3Error
 from ..losses import mean_over
-from .base import Inputs, Method, inner_products
-from .pooling import PictureVector
+from .base import Inputs, inner_products
+from .pooling import PictureMethod
 
 FLOOR = -100.0  # log-probabilities below it count as it; labels that no beam named start here and go down
 
@@ -34,7 +34,7 @@ class CNNRNNOptions:
                 raise C3Error(f"setting {name}: expected at least 1, found {value}")
 
 
-class CNNRNN(Method):
+class CNNRNN(PictureMethod):
     """`cnn-rnn`: p(next label | labels so far, x) = softmax(E relu(P_o o + P_x x)), o of an LSTM over the labels.
 
     E (trained classes + 1, label_width) embeds a label where it goes in and scores it where it comes out; its last row
@@ -48,16 +48,11 @@ class CNNRNN(Method):
     def __init__(self, inputs: Inputs, options: CNNRNNOptions) -> None:
         super().__init__(inputs, options)
         width, self.bound = options.label_width, inputs.classes
-        self.picture = PictureVector(inputs)
         self.from_picture = nn.Linear(self.picture.width, width)
         self.from_labels = nn.Linear(options.hidden, width, bias=False)
         self.lstm = nn.LSTMCell(width, options.hidden)
         self.labels = nn.Parameter(torch.randn(inputs.classes + 1, width) * width**-0.5)
         self.register_buffer("frequency", torch.zeros(inputs.classes, dtype=torch.int64))
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """P_x x (batch, label_width)."""

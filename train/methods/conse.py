@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
-from .pooling import PictureVector
+from .base import Inputs, MethodOptions, inner_products, require_at_least
+from .pooling import PictureMethod
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ConvexCombination(nn.Module):
         return (largest.unsqueeze(1) @ self.trained[which]).squeeze(1) / largest.sum(dim=1, keepdim=True)
 
 
-class Conse(Method):
+class Conse(PictureMethod):
     """`conse`: p = sigmoid(A x + b) over the trained classes; f(x) = sum p_c v_c / sum p_c over the T largest p_c.
 
     The score of any class is cos(f(x), v_c). Only the classifier is trained, on its logits.
@@ -51,12 +51,7 @@ class Conse(Method):
 
     def __init__(self, inputs: Inputs, options: ConseOptions) -> None:
         super().__init__(inputs, options)
-        self.picture = PictureVector(inputs)
         self.combination = ConvexCombination(self.picture.width, inputs, options.top)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def prepare(self, vectors: Tensor) -> None:
         """Keep the vectors of the trained classes: every f(x) is made of them."""

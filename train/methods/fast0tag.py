@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Inputs, Method, MethodOptions, inner_products
-from .pooling import PictureVector
+from .base import Inputs, MethodOptions, inner_products
+from .pooling import PictureMethod
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,13 @@ class Fast0TagOptions(MethodOptions):
     dropout: float = 0.3
 
 
-class Fast0Tag(Method):
+class Fast0Tag(PictureMethod):
     """`fast0tag`: f(x) by three layers, score f(x) v_c, RankNet with 1 / (|P| |N|)."""
 
     Options = Fast0TagOptions
 
     def __init__(self, inputs: Inputs, options: Fast0TagOptions) -> None:
         super().__init__(inputs, options)
-        self.picture = PictureVector(inputs)
         self.network = nn.Sequential(
             nn.Linear(self.picture.width, options.hidden1),
             nn.ReLU(),
@@ -36,10 +35,6 @@ class Fast0Tag(Method):
             nn.Dropout(options.dropout),
             nn.Linear(options.hidden2, inputs.d_w),
         )
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """f(x) (batch, d_w)."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Inputs, Method, MethodOptions, inner_products
-from .pooling import PictureVector
+from .base import Inputs, MethodOptions, inner_products
+from .pooling import PictureMethod
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,14 @@ class LabelEMOptions(MethodOptions):
     objective: str = "hinge"
 
 
-class LabelEM(Method):
+class LabelEM(PictureMethod):
     """`labelem`: score x^T W v_c."""
 
     Options = LabelEMOptions
 
     def __init__(self, inputs: Inputs, options: LabelEMOptions) -> None:
         super().__init__(inputs, options)
-        self.picture = PictureVector(inputs)
         self.compatibility = nn.Linear(self.picture.width, inputs.d_w, bias=False)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """x^T W (batch, d_w)."""

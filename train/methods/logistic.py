@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Inputs, Method, MethodOptions, inner_products
-from .pooling import PictureVector
+from .base import Inputs, MethodOptions, inner_products
+from .pooling import PictureMethod
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class LogisticOptions(MethodOptions):
     objective: str = "bce"
 
 
-class Logistic(Method):
+class Logistic(PictureMethod):
     """`logistic`: s = W x + b. It knows the classes it was trained on and no others.
 
     The offset of the objective starts at the log-odds of a rare label, and b holds what a class has beside it.
@@ -29,12 +29,7 @@ class Logistic(Method):
 
     def __init__(self, inputs: Inputs, options: LogisticOptions) -> None:
         super().__init__(inputs, options)
-        self.picture = PictureVector(inputs)
         self.linear = nn.Linear(self.picture.width, inputs.classes)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """The scores (batch, trained classes) themselves."""

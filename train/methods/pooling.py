@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import VECTOR, Inputs
+from .base import VECTOR, Inputs, Method
 
 
 class PictureVector(nn.Module):
@@ -29,6 +30,18 @@ class PictureVector(nn.Module):
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         return self.standardise(arrays[VECTOR] if VECTOR in self.names else pooled(arrays[name] for name in self.names))
+
+
+class PictureMethod(Method):
+    """A method that knows a picture by its vector alone: `self.picture` makes it."""
+
+    def __init__(self, inputs: Inputs, options: Any) -> None:
+        super().__init__(inputs, options)
+        self.picture = PictureVector(inputs)
+
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        return PictureVector.reads(inputs)
 
 
 def pooled(maps: Iterable[Tensor]) -> Tensor:

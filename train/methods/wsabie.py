@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import C3Error
-from .base import Inputs, Method, MethodOptions, inner_products
-from .pooling import PictureVector
+from .base import Inputs, MethodOptions, inner_products
+from .pooling import PictureMethod
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class WsabieOptions(MethodOptions):
             raise C3Error(f"setting max_norm: expected a positive number, found {self.max_norm}")
 
 
-class Wsabie(Method):
+class Wsabie(PictureMethod):
     """`wsabie`: s_c = (V x) . e_c with a learnt e_c for every trained class, |e_c| <= C and |V_i| <= C.
 
     V_i is the column of V that one entry of x is multiplied with. The projection follows every step.
@@ -40,14 +40,9 @@ class Wsabie(Method):
 
     def __init__(self, inputs: Inputs, options: WsabieOptions) -> None:
         super().__init__(inputs, options)
-        self.picture = PictureVector(inputs)
         self.project = nn.Linear(self.picture.width, options.d, bias=False)
         self.classes = nn.Parameter(torch.randn(inputs.classes, options.d) * options.d**-0.5)
         self.after_step()
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """V x (batch, d)."""
