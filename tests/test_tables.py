@@ -279,6 +279,14 @@ def test_multi_label_learning_shows_the_classes_that_were_trained_on(runs):
     assert table.frame.loc[("WARP", "MLL"), ("F1@3", "published")] == 54.4
 
 
+def test_a_method_that_knows_only_its_own_classes_has_no_row_where_unseen_ones_are_asked_for(runs):
+    runs.add("logistic", 90.0)
+    runs.add("c3", 20.0)
+    table = runs.table(1)
+    assert "Logistic" not in table.frame.index.get_level_values("Method")
+    assert not any("logistic" in note for note in table.notes)
+
+
 def test_the_leak_free_score_stands_below_zsl(runs):
     runs.add(leak_free=17.5)
     table = runs.table()
