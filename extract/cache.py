@@ -177,11 +177,13 @@ class FeatureCache(ShardStore):
         return LevelMaps(ChunkReader(files), scales)
 
 
-def differing_settings(store: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> both values in words, for every setting of two configs that differs."""
+def differing_settings(
+    store: Mapping[str, Any], request: Mapping[str, Any], holder: str = "store"
+) -> dict[str, str]:
+    """Name -> both values in words, for every setting that differs between what a `holder` has and a request."""
     request = json.loads(json.dumps(dict(request)))
     return {
-        key: f"{key}: store {store.get(key)!r}, request {request.get(key)!r}"
+        key: f"{key}: {holder} {store.get(key)!r}, request {request.get(key)!r}"
         for key in request | dict(store)
         if request.get(key) != store.get(key)
     }

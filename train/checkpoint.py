@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import C3Error
+from ..extract.cache import differing_settings
 from .runs import write_bytes
 
 SCHEMA = 1
@@ -51,8 +52,8 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, 
         ) from error
     if schema != SCHEMA:
         raise C3Error(f"{path} has schema {schema}, this c3 reads {SCHEMA}; --overwrite trains the run again")
-    if found != json.loads(json.dumps(identity)):
-        raise C3Error(f"{path} is of another training ({_differences(found, identity)}); --overwrite trains it again")
+    if differing := differing_settings(found, identity, "checkpoint"):
+        raise C3Error(f"{path} is of another training ({', '.join(differing.values())}); --overwrite trains it again")
     return content["numbers"], tensors
 
 
@@ -62,11 +63,3 @@ def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name}: checkpoint {found.get(name)!r}, request {wanted.get(name)!r}"
-        for name in found | dict(wanted)
-        if found.get(name) != wanted.get(name)
-    )

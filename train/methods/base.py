@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import C3Error
+from ...extract.cache import REGIONS, VECTOR
 from ..encoder import SIDE
 from ..losses import mean_over
 from ..objectives import Objective, require_objective
 
 REGION_SIDE = 14  # cells along the edge of `regions`
-REGIONS, VECTOR = "regions", "global"  # the arrays of a store beside its pyramid levels
 
 Embedding = Tensor | tuple[Tensor, ...]
 

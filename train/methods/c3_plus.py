@@ -94,10 +94,12 @@ class C3Plus(Method):
 
     def opinions(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
         """r_c and cos(f, v_c): (2, batch, classes)."""
-        e, logits = embedding
-        f = self.combination(self.presence.log_odds(logits).sigmoid())
-        cosines = inner_products(normalize(f, dim=1), normalize(vectors, dim=1))
-        return torch.stack([inner_products(e, vectors), cosines])
+        return torch.stack([self.training_scores(embedding, vectors), self.second_opinion(embedding, vectors)])
+
+    def second_opinion(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+        """cos(f, v_c) (batch, classes)."""
+        f = self.combination(self.presence.log_odds(embedding[1]).sigmoid())
+        return inner_products(normalize(f, dim=1), normalize(vectors, dim=1))
 
     def mixed(self, opinions: Tensor) -> Tensor:
         """m (batch, classes)."""
@@ -115,7 +117,7 @@ class C3Plus(Method):
     ) -> dict[str, Tensor]:
         """`images` ranks images by a class, `presence` trains the classifier, `classes` ranks by the final score."""
         with torch.no_grad():
-            opinions = self.opinions(embedding, vectors)
+            opinions = torch.stack([scores, self.second_opinion(embedding, vectors)])
             if self.training:
                 self.spread.lerp_(opinions.std(dim=1).mean(dim=1), MOMENTUM)
         ranked = self.objective(self.calibrated(self.mixed(opinions), vectors), labels)
