@@ -19,6 +19,7 @@ from c3.train.encoder import (
 from c3.train.methods.base import Inputs
 from c3.train.methods.c3 import C3, C3Options
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BATCH, GROUPS, D_W = 2, 3, 4
 
@@ -49,6 +50,22 @@ def test_channel_attention_equals_equations_1_to_3(groups: Tensor) -> None:
                 for source in range(D_W):
                     expected += value[source] * (math.exp(products[source]) / total)  # eq. 2
                 torch.testing.assert_close(out[image, group, :, target], expected)
+
+
+@pytest.mark.parametrize("make", [ChannelAttention, DenseChannelAttention])
+def test_the_relation_of_channels_is_never_held_in_memory(make: Callable[..., torch.nn.Module]) -> None:
+    cells = torch.randn(BATCH, GROUPS, 49, D_W)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # refuses what this kernel cannot take
+        assert make(GROUPS, D_W)(cells).shape == cells.shape
+
+
+def test_gradients_find_their_way_back_through_the_shuffle() -> None:
+    torch.manual_seed(0)
+    pyramid = PyramidProjection({"p8": 5, "p16": 4, "p32": 3}, GROUPS, D_W).double().eval()
+    level = torch.rand(1, 3, 7, 7, dtype=torch.float64, requires_grad=True)
+    others = {"p8": torch.rand(1, 5, 7, 7).double(), "p16": torch.rand(1, 4, 7, 7).double()}
+    with torch.enable_grad():
+        assert torch.autograd.gradcheck(lambda value: pyramid(others | {"p32": value})[0, :, 10], level)
 
 
 def test_groups_have_their_own_weights(groups: Tensor) -> None:

@@ -7,6 +7,7 @@ then one matrix product over all cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,22 @@ class PyramidProjection(nn.Module):
         batch = levels[self.levels[0]].shape[0]  # len() would fix it when the model is exported
         rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
         joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
-        shuffled = self.project(joined)[:, self.shuffle]
+        shuffled = _Permuted.apply(self.project(joined), self.shuffle)
         return shuffled.view(batch, POSITIONS, self.groups, self.d_w).transpose(1, 2)
+
+
+class _Permuted(torch.autograd.Function):
+    """rows (n, channels) in the order of a permutation. Indexing would scatter the gradient; this gathers it too."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return rows.index_select(1, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        return gradient.index_select(1, order.argsort()), None
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -56,7 +71,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Channels are the sequence and positions the features of a standard attention, so that the relation R, (d_w, d_w) for
     every image and group, is never held in memory.
     """
-    q, k, v = (part.transpose(-1, -2) for part in (query, key, value))
+    # contiguous: the fused kernels take no other, and what torch falls back to holds all of R
+    q, k, v = (part.transpose(-1, -2).contiguous() for part in (query, key, value))
     return scaled_dot_product_attention(q, k, v, scale=1.0).transpose(-1, -2)
 
 
