@@ -82,7 +82,11 @@ def ours(**layout: str) -> System:
         cache = FeatureCache.open(folder / "features.zarr")
         stream = BatchStream(cache, "train", [level.name for level in cache.levels], BATCH, seed)
         for epoch in range(2):
-            yield (([*batch.arrays.values()], batch.labels) for batch in stream.epoch(epoch))
+            # a head takes no int8: its line pays for the decoding too
+            yield (
+                ([*(batch.features() if batch.scales else batch.arrays).values()], batch.labels)
+                for batch in stream.epoch(epoch)
+            )
 
     return System(write, epochs)
 

@@ -45,7 +45,7 @@ class LevelMaps:
         self._reader, self.scales = reader, scales
         self._size, self._rows = files.layout.chunk_rows, files.rows
         self._chunks_per_shard = files.layout.shard_rows // self._size
-        self._stored = np.dtype(files.layout.dtype)
+        self.stored_dtype = np.dtype(files.layout.dtype)
         self.dtype = np.dtype("float32" if scales.wide else "float16")
         self.shape = (files.rows, *files.level.cell)
         self.ndim = len(self.shape)
@@ -57,20 +57,33 @@ class LevelMaps:
     def read_chunk(self, chunk: int, out: np.ndarray) -> None:
         """Decode one chunk into `out`, C-contiguous (rows of the chunk, *cell) of `self.dtype`."""
         scale = self.scales[chunk // self._chunks_per_shard]
-        plain = self._stored == self.dtype and scale[0, 0] == 1
-        stored = out if plain else np.empty(out.shape, self._stored)
+        stored = out if self.plain else np.empty(out.shape, self.stored_dtype)
         self._reader.read(chunk, stored)
-        if not plain:
+        if not self.plain:
             decode(stored, scale, out)
 
-    def read_chunks(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
-        """Decode chunks one after the other into `out`, (sum of their rows, *cell), in the pool's threads.
+    @property
+    def plain(self) -> bool:
+        """Whether stored values are the values themselves, in every shard."""
+        return self.stored_dtype == np.float16 and not self.scales.wide
+
+    def scale_of(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, n, 2) float32 step and offset of row numbers; n is 1, or the channels of int8 (quantise.py)."""
+        return np.stack([self.scales[shard] for shard in (rows // (self._size * self._chunks_per_shard)).tolist()])
+
+    def read_stored(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
+        """Read chunks one after the other into `out`, (sum of their rows, *cell) of `stored_dtype`, in the pool's
+        threads: values as the store holds them.
 
         A short chunk (the last of a split) is followed directly by the next one.
         """
         ends = np.cumsum([len(self._reader.rows_of(chunk)) for chunk in chunks])
         places = [out[end - len(self._reader.rows_of(chunk)) : end] for chunk, end in zip(chunks, ends, strict=True)]
-        list((pool.map if pool else map)(self.read_chunk, chunks, places))
+        list((pool.map if pool else map)(self._read_stored, chunks, places))
+
+    def _read_stored(self, chunk: int, out: np.ndarray) -> None:
+        self.scales[chunk // self._chunks_per_shard]  # a lost one is found before its values are used
+        self._reader.read(chunk, out)
 
     def __getitem__(self, index: int | slice | np.ndarray | list[int] | tuple[object, ...]) -> np.ndarray:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())

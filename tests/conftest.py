@@ -109,6 +109,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         prefix: str = "",
         seen: str = "cde",
         extras: tuple[Level, ...] = (),
+        factor: float = 1.0,
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
         channels = levels or {"p8": 5, "p16": 4, "p32": 3}
@@ -139,7 +140,9 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
             for shard in range(cache.shards(split)):
                 count = len(cache.shard_rows(split, shard))
                 maps = {
-                    level: (scales[level] * rng.random((count, width, 7, 7))).astype(np.float16)
+                    level: (factor * scales[level] * rng.random((count, width, 7, 7))).astype(
+                        np.float16 if factor == 1 else np.float32  # float16 ends at 65,504
+                    )
                     for level, width in channels.items()
                 }
                 maps |= {extra.name: rng.random((count, *extra.cell)).astype(np.float16) for extra in extras}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Status
+from c3.extract.cache import FeatureCache, Layout, Status
 from c3.train.batches import BatchStream, epoch_pools
+from c3.train.residency import Place
 
 Make = Callable[..., FeatureCache]
 
@@ -67,6 +68,24 @@ def test_batches_keep_their_maps_while_pools_and_other_epochs_go_on(make_cache: 
     next(stream.epoch(2))  # given up after one batch
     kept += stream.epoch(3)
     assert all(torch.equal(batch.arrays["p16"], truth[batch.rows]) for batch in kept)
+
+
+@pytest.mark.parametrize("residency", ["stream", "ram"])
+@pytest.mark.parametrize(("dtype", "factor"), [("float16", 1.0), ("float16", 100.0), ("int8", 1.0), ("int8", 100.0)])
+def test_batches_hold_what_is_stored_and_give_what_the_store_means(
+    make_cache: Make, dtype: str, factor: float, residency: str
+) -> None:
+    cache = make_cache(rows=50, layout=Layout(8, 16, dtype), factor=factor)
+    assert cache.maps("train", "p8").dtype == (np.float16 if factor == 1 else np.float32)
+    truth = {level: torch.from_numpy(cache.read("train", level, 0, 50)).float() for level in ("p8", "p32")}
+    stream = BatchStream(cache, "train", ["p8", "p32"], 7, seed=0, pool_rows=32, place=Place(residency))
+    for batch in stream.epoch(0):
+        assert {str(values.dtype) for values in batch.arrays.values()} == {f"torch.{dtype}"}
+        for level, values in batch.features().items():
+            assert values.dtype == torch.float32
+            # the reader rounds decoded int8 to float16, this does not
+            rounding = 2**-11 if dtype == "int8" and cache.maps("train", level).dtype == np.float16 else 0
+            torch.testing.assert_close(values, truth[level][batch.rows], rtol=rounding, atol=0)
 
 
 def test_absent_labels_are_unknown_where_labels_are_verified(make_cache: Make) -> None:

@@ -52,3 +52,11 @@ def test_store(make_cache: Callable[..., FeatureCache]) -> None:
     table = run("store.py", str(make_cache(40).path), "--quick", "--only", "c3", "HDF5 in chunks")
     assert "| c3 |" in table
     assert "| HDF5 in chunks |" in table
+
+
+def test_training(make_cache: Callable[..., FeatureCache]) -> None:
+    """Every way to feed a head but the one that needs pictures."""
+    pytest.importorskip("h5py")
+    table = run("training.py", str(make_cache(40).path), "--quick", "--methods", "c3-plus")
+    ways = [line.split(" |")[0] for line in table.splitlines() if line.startswith("| ")]
+    assert ways == [f"| {way}" for way in ("way", "bare", "ram", "stream", "ram int8", "stream int8", "DataLoader, h5")]

@@ -47,7 +47,7 @@ def test_rows_come_in_any_order_and_by_any_index(make_cache: Make) -> None:
     with pytest.raises(IndexError):
         maps[37]
     into = np.empty((5 + 8, 4, 7, 7), np.float16)
-    maps.read_chunks([4, 1], into)
+    maps.read_stored([4, 1], into)
     np.testing.assert_array_equal(into, np.concatenate([whole[32:37], whole[8:16]]))
 
 

@@ -142,8 +142,7 @@ def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: flo
     """One step of the optimiser; gives the loss and its parts. Without a finite loss the weights stay as they are."""
     for group in optimiser.param_groups:
         group["lr"] = lr
-    arrays = {name: values.float() for name, values in batch.arrays.items()}
-    parts = batch_loss(job.model, arrays, batch.labels, vectors, job.options.precision)
+    parts = batch_loss(job.model, batch.features(), batch.labels, vectors, job.options.precision)
     values = {name: value.item() for name, value in parts.items()}
     if math.isfinite(values["loss"]):
         optimiser.zero_grad(set_to_none=True)

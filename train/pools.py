@@ -25,7 +25,7 @@ class Pool:
 
 
 class ChunkedArrays:
-    """Some arrays of a split, decoded chunk by chunk in threads into memory of the caller."""
+    """Some arrays of a split as they are stored, decompressed chunk by chunk in threads into memory of the caller."""
 
     def __init__(self, cache: FeatureCache, split: str, names: Sequence[str]) -> None:
         self.maps = {name: cache.maps(split, name) for name in names}
@@ -35,13 +35,13 @@ class ChunkedArrays:
     def room(self, chunks: int) -> dict[str, np.ndarray]:
         """Memory for so many chunks of every array."""
         return {
-            name: np.empty((chunks * self.chunk_rows, *array.shape[1:]), array.dtype)
+            name: np.empty((chunks * self.chunk_rows, *array.shape[1:]), array.stored_dtype)
             for name, array in self.maps.items()
         }
 
     def bytes_of(self, chunks: int) -> int:
         """The bytes of that memory."""
-        row = sum(int(np.prod(array.shape[1:])) * array.dtype.itemsize for array in self.maps.values())
+        row = sum(int(np.prod(array.shape[1:])) * array.stored_dtype.itemsize for array in self.maps.values())
         return row * chunks * self.chunk_rows
 
     def chunks_of(self, rows: np.ndarray) -> np.ndarray:
@@ -49,9 +49,13 @@ class ChunkedArrays:
         return np.unique(rows // self.chunk_rows)
 
     def read(self, chunks: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        """Decode chunks one after the other into the front of `memory`."""
+        """Read chunks one after the other into the front of `memory`."""
         for name, values in memory.items():
-            self.maps[name].read_chunks(chunks.tolist(), values, self._decoders)
+            self.maps[name].read_stored(chunks.tolist(), values, self._decoders)
+
+    def scales(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Name -> (rows, n, 2) float32 step and offset, for arrays whose stored values are not the values."""
+        return {name: torch.from_numpy(array.scale_of(rows)) for name, array in self.maps.items() if not array.plain}
 
     def places(self, rows: np.ndarray, chunks: np.ndarray) -> Tensor:
         """Where the rows are in memory that holds these chunks (sorted): only the last of a split is short."""

@@ -1,0 +1,259 @@
+"""How much of the bare step is left when data has to come from somewhere? python benchmarks/training.py STORE
+
+STORE is a complete feature store; the first --rows rows of its train split are copied to the stores and the h5 file
+that are compared. Every way feeds the same head, from the same start, in the same process; rounds go over all ways in
+turn and the table has medians of rows a second.
+
+    bare            the step alone on batches that are in memory, without the loop around it
+    ram             c3 train, --residency ram
+    stream          c3 train, --residency stream, from the lossless store
+    ram int8, stream int8: the same from an int8 store
+    DataLoader, h5  the loop of c3 train fed by torch's DataLoader with two workers over one h5 file in the layout of
+                    BiAM: a gzip data set an image, float32 (needs h5py)
+    end to end      --images N: the loop fed by decoding N pictures of the store's data set and running its backbone in
+                    every epoch, as whoever keeps no features does
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from c3.devices import resolve_device
+from c3.extract.cache import FeatureCache, Layout, Rows
+from c3.extract.pictures import read_pictures
+from c3.extract.request import ExtractOptions, Request, prepare
+from c3.train.batches import Batch, BatchStream, batch_sizes
+from c3.train.loop import Job, batch_loss, fit
+from c3.train.recipes import LoopOptions
+from c3.train.registry import class_vectors, inputs_of, method_class
+from c3.train.residency import Place
+from c3.train.state import Keeper, TrainingState
+from store_systems import Source, write_hdf5_images
+
+WORKERS = 2  # of the DataLoader
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What `fit` asks of a stream, over any function that gives the batches of an epoch."""
+
+    rows: np.ndarray
+    batch_size: int
+    batches: Callable[[int], Iterator[Batch]]
+    split: str = "train"
+
+    @property
+    def sizes(self) -> list[int]:
+        return batch_sizes(len(self.rows), self.batch_size)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        return self.batches(epoch)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every way has in common."""
+
+    cache: FeatureCache
+    method: str
+    options: LoopOptions
+    device: torch.device
+    folder: Path
+
+    def job(self, stream: Any) -> Job:
+        """A new head, always the same, on a stream."""
+        torch.manual_seed(SEED)
+        kind = method_class(self.method)
+        model = kind(inputs_of(self.cache), kind.Options())
+        vectors = class_vectors(self.cache, "l2")[torch.from_numpy(self.cache.classes.seen)]
+        model.prepare(vectors)
+        keeper = Keeper(self.folder / "checkpoint.safetensors", {}, minutes=1e9)
+        return Job(model, stream, vectors, self.options, self.device, self.folder, keeper)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        return method_class(self.method).reads(inputs_of(self.cache))
+
+    def stream(self, cache: FeatureCache, residency: str) -> BatchStream:
+        return BatchStream(
+            cache, "train", self.arrays, self.options.batch_size, SEED, place=Place(residency, self.device)
+        )
+
+
+def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> FeatureCache:
+    """A store of the first rows of train, with the same classes and labels."""
+    table = cache.table("train")
+    first = np.arange(min(rows, len(table.image_id)))
+    layout = replace(cache.layout, dtype=dtype, codec="auto")
+    copy = FeatureCache.create(
+        folder / f"{dtype}.zarr",
+        config=dict(cache.config) | {"copy": dtype},
+        provenance={},
+        levels=cache.arrays,
+        classes=cache.classes,
+        splits={"train": Rows(table.image_id[first], table.crop[first], table.labels.take(first))},
+        layout=Layout(**vars(layout)),
+    )
+    for shard in range(copy.shards("train")):
+        held = copy.shard_rows("train", shard)
+        maps = {array.name: cache.read("train", array.name, held.start, held.stop) for array in cache.arrays}
+        copy.write_shard("train", shard, maps, cache.status("train")[held.start : held.stop])
+    return copy
+
+
+def bare(setup: Setup, batches: list[Batch], epochs: int) -> dict[str, float]:
+    """The step of the loop and nothing else."""
+    job = setup.job(None)
+    model = job.model.to(setup.device).train()
+    optimiser, vectors = TrainingState(model, setup.options, setup.device).optimiser, job.vectors.to(setup.device)
+    started, rows = time.perf_counter(), 0
+    for _ in range(epochs):
+        for batch in batches:
+            loss = batch_loss(model, batch.features(), batch.labels, vectors, setup.options.precision)["loss"]
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            model.after_step()
+            rows += len(batch.rows)
+            loss.item()
+    return {"rows_per_s": rows / (time.perf_counter() - started), "wait_share": 0.0}
+
+
+class ImagesInH5(torch.utils.data.Dataset):
+    """One image an item, by name, as BiAM's file has them."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        self.path, self.rows, self.file = path, rows, None
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray, int]:
+        import h5py
+
+        self.file = self.file or h5py.File(self.path)  # a file of its own in every worker
+        return self.file[f"{row}-features"][()], self.file[f"{row}-labels"][()], row
+
+
+def from_h5(setup: Setup, cache: FeatureCache, rows: np.ndarray) -> Feed:
+    """The DataLoader over the rows as BiAM's file has them."""
+    source = Source(
+        np.concatenate([cache.maps("train", level.name)[rows] for level in cache.levels], axis=1),
+        cache.labels("train").take(rows).dense(len(cache.classes), cache.absent_label)[:, cache.classes.seen],
+        tuple(cache.levels),
+    )
+    write_hdf5_images(source, setup.folder)
+    loader = torch.utils.data.DataLoader(
+        ImagesInH5(setup.folder / "images.h5", len(rows)), setup.options.batch_size, shuffle=True, num_workers=WORKERS
+    )
+    widths = [level.channels for level in cache.levels]
+
+    def epoch(number: int) -> Iterator[Batch]:
+        for maps, labels, row in loader:
+            parts = dict(zip([level.name for level in cache.levels], maps.split(widths, dim=1), strict=True))
+            arrays = {name: parts[name].to(setup.device) for name in setup.arrays}
+            yield Batch(arrays, labels.to(setup.device), row.numpy())
+
+    return Feed(rows, setup.options.batch_size, epoch)
+
+
+def from_pictures(setup: Setup, request: Request, rows: np.ndarray) -> Feed:
+    """Decoded and computed again in every epoch; the backbone is not trained."""
+    table, root = request.manifest.splits["train"], request.manifest.root
+    labels = table.rows.labels.dense(len(setup.cache.classes), setup.cache.absent_label)[:, setup.cache.classes.seen]
+
+    def epoch(number: int) -> Iterator[Batch]:
+        order = np.random.default_rng([SEED, number]).permutation(rows)
+        paths = [root / table.path[row] for row in order]
+        done = 0
+        for batch in read_pictures(request.backbone, paths, [[0, 0, 1, 1]], setup.options.batch_size):
+            taken = order[done : done + len(batch.paths)]
+            done += len(taken)
+            arrays = {name: batch.arrays[name].clone() for name in setup.arrays}  # the backbone's are inference tensors
+            yield Batch(arrays, torch.from_numpy(labels[taken]).to(setup.device), taken)
+
+    return Feed(rows, setup.options.batch_size, epoch)
+
+
+def measure(asked: argparse.Namespace, setup: Setup, images: Request | None) -> dict[str, list[dict[str, float]]]:
+    """Way -> what every round gave."""
+    stores = {dtype: copy_of(setup.cache, setup.folder, asked.rows, dtype) for dtype in ("float16", "int8")}
+    streams: dict[str, Any] = {
+        "ram": setup.stream(stores["float16"], "ram"),
+        "stream": setup.stream(stores["float16"], "stream"),
+        "ram int8": setup.stream(stores["int8"], "ram"),
+        "stream int8": setup.stream(stores["int8"], "stream"),
+    }
+    batches, rows = list(streams["ram"].epoch(0)), streams["ram"].rows
+    streams["DataLoader, h5"] = from_h5(setup, stores["float16"], rows)
+    if images:
+        streams["end to end"] = from_pictures(setup, images, rows[: asked.images])
+    rate = bare(setup, batches[:4], 1)["rows_per_s"]  # and what is done once, is done
+    epochs = max(1, round(asked.seconds * rate / len(rows)))
+    found: dict[str, list[dict[str, float]]] = {"bare": [], **{name: [] for name in streams}}
+    for _ in range(asked.rounds):
+        found["bare"].append(bare(setup, batches, epochs))
+        for name, stream in streams.items():
+            once = name == "end to end"
+            job = setup.job(stream)
+            found[name].append(fit(replace(job, options=replace(setup.options, epochs=1 if once else epochs))))
+    return found
+
+
+def table(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """A line a way: rows a second, its ratio to the bare step, and the share of the time spent waiting."""
+    yield "| way | rows/s | of bare | waiting | rounds |"
+    yield "|---|---:|---:|---:|---|"
+    base = median(result["rows_per_s"] for result in found["bare"])
+    for name, results in found.items():
+        rates = [result["rows_per_s"] for result in results]
+        wait = median(result["wait_share"] for result in results)
+        rounds = ", ".join(f"{rate:,.1f}" for rate in rates)
+        yield f"| {name} | {median(rates):,.1f} | {median(rates) / base:.3f} | {wait:.1%} | {rounds} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--methods", nargs="+", default=["c3", "fast0tag", "c3-plus"])
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--seconds", type=float, default=15.0, help="Of every way in every round.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--images", type=int, default=0, help="Pictures of the way end to end; 0 leaves it out.")
+    parser.add_argument("--quick", action="store_true", help="Seconds instead of minutes; the figures mean nothing.")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.rows, asked.seconds, asked.rounds = 32, 0.01, 1
+    logging.getLogger("c3").setLevel(logging.WARNING)
+    cache, device = FeatureCache.open(asked.store), resolve_device(asked.device)
+    images = None
+    if asked.images:
+        images = prepare(replace(ExtractOptions.from_record(cache.attrs["provenance"]["request"], asked.store),
+                                 device=str(device)))  # fmt: skip
+    load = os.getloadavg()[0]
+    for method in asked.methods:
+        with tempfile.TemporaryDirectory() as folder:
+            options = LoopOptions(precision=asked.precision, seed=SEED)
+            found = measure(asked, Setup(cache, method, options, device, Path(folder)), images)
+        what = f"{method}, {asked.precision}, {asked.rows} rows, batch {options.batch_size}"
+        where = f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
+        print("", f"{what}; {where}, load {load:.1f}", "", *table(found), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
