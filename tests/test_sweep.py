@@ -12,7 +12,7 @@ from c3.errors import C3Error
 from c3.extract.cache import FeatureCache
 from c3.train.run import TrainOptions
 from c3.train.runs import Run, list_runs
-from c3.train.sweep import sweep
+from c3.train.sweep import combinations, sweep
 from click.testing import CliRunner, Result
 
 
@@ -47,7 +47,7 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
 
 def test_a_combination_that_fails_is_named_and_the_rest_goes_on(make_cache, tmp_path):
     base = TrainOptions(make_cache().path, "c3", tmp_path / "runs", {"epochs": 1, "batch_size": 8}, device="cpu")
-    done = sweep(base, {"groups": (1, 0, 2)}, lambda run: run)
+    done = sweep(base, combinations({"groups": (1, 0, 2)}), lambda run: run)
     assert [run.record["config"]["groups"] for run in done.runs] == [1, 2]
     assert done.failures == (({"groups": 0}, "setting groups: expected at least 1, found 0"),)
     assert done.first_failure() == "groups 0: setting groups: expected at least 1, found 0"
@@ -60,7 +60,7 @@ def test_a_mistake_in_the_request_stops_the_sweep(make_cache, tmp_path):
         raise AssertionError("nothing was to be trained")
 
     with pytest.raises(C3Error, match="Did you mean 'groups'"):
-        sweep(base, {"group": (1, 2)}, never)
+        sweep(base, combinations({"group": (1, 2)}), never)
 
 
 def test_failures_end_with_exit_code_2_after_the_table(grid):
