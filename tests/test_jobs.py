@@ -85,7 +85,8 @@ def test_processes_give_the_weights_of_one_and_never_read_the_arrays(
 
     monkeypatch.setattr(sweeping, "_load", load_and_take_away)
     assert_same_weights(sweep(options(cache, tmp_path / "two"), seeds(3), as_it_is, jobs=2), expected)
-    assert "2 processes, threads in each: 1; they share 0.00 GB of arrays, which are read once" in caplog.text
+    assert "the processes share 0.00 GB of arrays, which are read once" in caplog.text
+    assert "2 processes, threads in each: 1" in caplog.text
     assert f"3 of 3: {expected.runs[2].id} on cpu: recipe" in caplog.text
     assert "residency" not in "".join(line for line in caplog.text.splitlines() if " of 3: " in line)
 
@@ -113,7 +114,7 @@ def test_arrays_that_do_not_fit_are_streamed_and_this_is_said(
     monkeypatch.setattr(residency, "free_memory", lambda: 1000)
     assert_same_weights(sweep(options(cache, tmp_path / "two"), seeds(2), as_it_is, jobs=2), expected)
     assert "residency stream: the arrays are 0.00 GB" in caplog.text
-    assert "each reads the arrays in every epoch" in caplog.text
+    assert "every process reads the arrays itself, in every epoch" in caplog.text
 
 
 def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(

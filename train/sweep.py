@@ -100,52 +100,68 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     resolve_device(base.device)
     cache = FeatureCache.open(base.cache)
     cache.require_complete()
-    found: dict[int, Run | C3Error] = {}
+    done = _Done(asked)
     with terminated_like_interrupted(), HeldArrays() as held:
         requests = [replace(base, settings={**base.settings, **settings}, held=held) for settings in asked]
-        todo = _folders(requests, cache, found)
+        todo = _folders(requests, cache, done)
         jobs, numbers, task = min(jobs, len(todo)), list(todo.values()), partial(_train_one, measure=measure)
         if jobs > 1:
+            if not all(map(_finished, todo)):
+                residency = _load(base, cache, held)
+                requests = [replace(request, residency=residency) for request in requests]
             threads = max(torch.get_num_threads() // jobs, 1)
-            residency = "stream" if all(map(_finished, todo)) else _load(base, cache, held)
-            LOG.info("%d processes, threads in each: %d; %s", jobs, threads, _reading(held))
-            requests = [replace(request, residency=residency) for request in requests]
+            LOG.info("%d processes, threads in each: %d", jobs, threads)
             task = partial(_train_beside_others, measure=measure, threads=threads)
         modules = ("c3.train.run", "torch._dynamo", measure.__module__)  # the first optimiser imports torch._dynamo
         try:
             with closing(outcomes(task, [requests[number] for number in numbers], jobs, modules)) as ended:
                 for place, result in ended:
-                    _note(found, numbers[place], result if isinstance(result, C3Error) else open_run(result))
-                    if not isinstance(result, C3Error):
+                    if isinstance(result, C3Error):
+                        done.fail(numbers[place], result)
+                    else:
+                        done.runs[numbers[place]] = open_run(result)
                         LOG.info("%d of %d is done: %s", place + 1, len(todo), result)
         except KeyboardInterrupt as stop:
-            done = f"{len(found)} of {len(asked)} are done; the same command goes on with the others"
-            raise KeyboardInterrupt(str(stop) or done) from None
-    return Swept(
-        tuple(found[number] for number in sorted(found) if isinstance(found[number], Run)),
-        tuple((asked[number], str(found[number])) for number in sorted(found) if isinstance(found[number], C3Error)),
-    )
+            said = f"{len(done.runs)} of {len(todo)} are done; the same command goes on with the others"
+            raise KeyboardInterrupt(str(stop) or said) from None
+    return done.swept()
 
 
-def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, found: dict[int, Run | C3Error]) -> dict[Path, int]:
+class _Done:
+    """What became of the combinations so far, by their number."""
+
+    def __init__(self, asked: Sequence[Settings]) -> None:
+        self.asked = asked
+        self.runs: dict[int, Run] = {}
+        self.failures: dict[int, str] = {}
+
+    def fail(self, number: int, error: C3Error) -> None:
+        """Note a failure; what stops the first one is nearly always a mistake in the request, and stops all."""
+        if number == 0:
+            raise error
+        LOG.warning("failed: %s: %s", in_words(self.asked[number]), error)
+        self.failures[number] = str(error)
+
+    def swept(self) -> Swept:
+        """All of it, in the order asked for."""
+        return Swept(
+            tuple(run for _, run in sorted(self.runs.items())),
+            tuple((self.asked[number], reason) for number, reason in sorted(self.failures.items())),
+        )
+
+
+def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, done: _Done) -> dict[Path, int]:
     """Run folder -> the number of the request; settings that come twice have one folder, impossible ones none."""
     folders: dict[Path, int] = {}
     for number, request in enumerate(requests):
         try:
             _, _, path = planned(request, cache)
-            if folders.setdefault(path, number) != number:
-                LOG.info("%s is asked for twice and trained once", path)
         except C3Error as error:
-            _note(found, number, error)
+            done.fail(number, error)
+            continue
+        if folders.setdefault(path, number) != number:
+            LOG.info("%s is asked for twice and trained once", path)
     return folders
-
-
-def _note(found: dict[int, Run | C3Error], number: int, result: Run | C3Error) -> None:
-    if isinstance(result, C3Error):
-        if number == 0:
-            raise result  # what stops the first one is nearly always a mistake in the request
-        LOG.warning("failed: %s", result)
-    found[number] = result
 
 
 def _finished(folder: Path) -> bool:
@@ -158,13 +174,11 @@ def _load(base: TrainOptions, cache: FeatureCache, held: HeldArrays) -> str:
         raise C3Error("--residency device: processes share the memory of the machine; use --residency ram, or --jobs 1")
     reads = method_class(base.method).reads(inputs_of(cache))
     BatchStream(cache, "train", reads, batch_size=2, seed=0, place=Place(base.residency, held=held))
-    return "ram" if held.size else "stream"
-
-
-def _reading(held: HeldArrays) -> str:
-    if held.size:
-        return f"they share {held.size / 1e9:.2f} GB of arrays, which are read once"
-    return "each reads the arrays in every epoch"
+    if not held.size:
+        LOG.info("every process reads the arrays itself, in every epoch")
+        return "stream"
+    LOG.info("the processes share %.2f GB of arrays, which are read once", held.size / 1e9)
+    return "ram"
 
 
 def _train_one(request: TrainOptions, slot: int, measure: Callable[[Run], Run]) -> Path:
