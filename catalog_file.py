@@ -41,15 +41,20 @@ def read_catalog(user_file: str | Path | None = None) -> dict[str, dict[str, Ent
     return catalog
 
 
-def _read(path: Path, base: Path) -> dict[str, dict[str, Entry]]:
+def read_yaml(path: Path, kind: str) -> Any:
+    """The content of a YAML file of the user's; `kind` says in errors what it is."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise C3Error(f"catalog {path} cannot be read: {error.strerror}") from error
+        raise C3Error(f"{kind} {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise C3Error(f"catalog {path}{where} is not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        raise C3Error(f"{kind} {path}{where} is not valid YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _read(path: Path, base: Path) -> dict[str, dict[str, Entry]]:
+    content = read_yaml(path, "catalog")
     if not isinstance(content, dict) or content.get("version") != VERSION:
         found = content.get("version") if isinstance(content, dict) else type(content).__name__
         raise C3Error(f"catalog {path}: expected `version: {VERSION}` at the top, found {found}")

@@ -20,3 +20,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise C3Error(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return device
+
+
+def nth_device(name: str, number: int) -> str:
+    """The device of one of several processes: where `name` leaves open which CUDA device, they are dealt in turn."""
+    count = torch.cuda.device_count() if name in ("auto", "cuda") else 0
+    return f"cuda:{number % count}" if count > 1 else name

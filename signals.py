@@ -18,11 +18,14 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """The first signal of either kind sets the event, for work that has to finish a step; a second one interrupts."""
+    """A signal of either kind sets the event, for work that has to finish a step; after it Ctrl-C interrupts at once.
+
+    SIGTERM may come twice: from a batch system that signals every process, and from the parent of this one.
+    """
     stop = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if stop.is_set() and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
         stop.set()
 

@@ -55,7 +55,7 @@ def test_weights_are_the_same_from_memory_and_streamed(make_cache: Make, tmp_pat
 def test_only_chunks_with_rows_of_training_are_held(make_cache: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = make_cache(rows=40)
     needed = []
-    monkeypatch.setattr(Place, "resolved", lambda self, size: needed.append(size) or "ram")
+    monkeypatch.setattr(Place, "resolved", lambda self, size, content: needed.append(size) or "ram")
     labels = cache.labels("train")
     labels.value[labels.row < 16] = -1  # the first two of five chunks teach nothing
     monkeypatch.setattr(FeatureCache, "labels", lambda self, split: labels)

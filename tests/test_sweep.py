@@ -12,7 +12,7 @@ from c3.errors import C3Error
 from c3.extract.cache import FeatureCache
 from c3.train.run import TrainOptions
 from c3.train.runs import Run, list_runs
-from c3.train.sweep import sweep
+from c3.train.sweep import combinations, sweep
 from click.testing import CliRunner, Result
 
 
@@ -47,7 +47,7 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
 
 def test_a_combination_that_fails_is_named_and_the_rest_goes_on(make_cache, tmp_path):
     base = TrainOptions(make_cache().path, "c3", tmp_path / "runs", {"epochs": 1, "batch_size": 8}, device="cpu")
-    done = sweep(base, {"groups": (1, 0, 2)}, lambda run: run)
+    done = sweep(base, combinations({"groups": (1, 0, 2)}), lambda run: run)
     assert [run.record["config"]["groups"] for run in done.runs] == [1, 2]
     assert done.failures == (({"groups": 0}, "setting groups: expected at least 1, found 0"),)
     assert done.first_failure() == "groups 0: setting groups: expected at least 1, found 0"
@@ -60,7 +60,45 @@ def test_a_mistake_in_the_request_stops_the_sweep(make_cache, tmp_path):
         raise AssertionError("nothing was to be trained")
 
     with pytest.raises(C3Error, match="Did you mean 'groups'"):
-        sweep(base, {"group": (1, 2)}, never)
+        sweep(base, combinations({"group": (1, 2)}), never)
+
+
+def test_a_list_goes_with_every_combination_of_the_rest(make_cache, tmp_path):
+    listed = tmp_path / "settings.yaml"
+    listed.write_text("- {groups: 2, lambda_reg: 0}\n- {groups: 1, lr: 1e-4}\n- {lr: 0.0001, groups: 1}\n")
+    done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--list", listed, "--seeds", 0, 1,
+              "--epochs", 1, "--set", "batch_size=8", "--device", "cpu")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = [tuple(run.record["config"][name] for name in ("groups", "lambda_reg", "lr", "seed"))
+             for run in list_runs(tmp_path / "runs")]  # fmt: skip
+    (_, _, lr, _), (_, regulariser, _, _) = found[0], found[2]  # of the recipe
+    assert found == [(2, 0.0, lr, 0), (2, 0.0, lr, 1), (1, regulariser, 1e-4, 0), (1, regulariser, 1e-4, 1)]
+    assert done.stdout.splitlines()[0].split()[:4] == ["groups", "lambda_reg", "seed", "lr"]
+    assert done.stderr.count("is asked for twice and trained once") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected entries such as `- {groups: 5, lr: 1e-4}`, found nothing"),
+        ("groups: 5", "expected entries such as `- {groups: 5, lr: 1e-4}`, found dict"),
+        ("- groups: 5\n  lr: [", "line 2 is not valid YAML"),
+        ("- groups: 5\n- groups 7", "entry 2: expected names and values of settings, found 'groups 7'"),
+        ("- groups: 5\n- group: 7", "entry 2: unknown setting of method c3 'group'. Did you mean 'groups'?"),
+        ("- groups: 5\n- 7: 7", "entry 2: unknown setting of method c3 '7'"),
+        ("- groups: [5, 7]", "entry 1: setting groups: expected one value, found [5, 7]"),
+        ("- {groups: 5, lr:}", "entry 1: setting lr: expected one value, found None"),
+        ("- {groups: 5, seed: 1}", "entry 1: seed is given on the command line too; give it in one place"),
+    ],
+)
+def test_a_bad_list_is_one_line_with_the_entry(text, said, tmp_path):
+    listed = tmp_path / "settings.yaml"
+    listed.write_text(text)
+    done = c3("sweep", "--cache", "absent.zarr", "--list", listed, "--seeds", 0)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"c3: list {listed}")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_failures_end_with_exit_code_2_after_the_table(grid):

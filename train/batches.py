@@ -98,12 +98,12 @@ class BatchStream:
                 "seen class; training needs at least 2"
             )
         self._chunked = chunked = ChunkedArrays(cache, split, self.arrays)
-        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))))
+        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))), chunked.content)
         if residency == "stream":
             self._pools: StreamedPools | ResidentPools = StreamedPools(chunked, pool_rows)
         else:
             where = place.device if residency == "device" else torch.device("cpu")
-            self._pools = ResidentPools(chunked, self.rows, where, pool_rows)
+            self._pools = ResidentPools(chunked, self.rows, where, pool_rows, place.held)
 
     @property
     def sizes(self) -> list[int]:

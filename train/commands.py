@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,22 @@ import click
 from ..command_options import ManyValues, cache_option, device_option, runs_option
 from ..errors import C3Error
 
+FILE = click.Path(path_type=Path)
 METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table1, table3, table5."
+
+
+def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--residency, --checkpoint-minutes and --checkpoint-steps: how runs are computed, whatever their settings."""
+    for option in (
+        click.option("--checkpoint-steps", default=0, type=click.IntRange(min=0),
+                     help="Save it every so many steps as well."),
+        click.option("--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
+                     help="Save a run so often."),
+        click.option("--residency", default="auto", show_default=True,
+                     help="Where the arrays are: stream, ram or device."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 @click.command(cls=ManyValues)
@@ -29,11 +45,7 @@ METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of the loop or the method."
 )
 @device_option
-@click.option("--residency", default="auto", show_default=True, help="Where the arrays are: stream, ram or device.")
-@click.option(
-    "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0), help="Save a run so often."
-)
-@click.option("--checkpoint-steps", default=0, type=click.IntRange(min=0), help="Save it every so many steps as well.")
+@running_options
 @click.option("--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too.")
 @click.option("--overwrite", is_flag=True, help="Train again from the start, whatever the run folder holds.")
 @click.pass_obj
@@ -87,9 +99,12 @@ def _timing(record: dict[str, Any]) -> str:
 @click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
 @click.option("--lr", multiple=True, type=float, help="Learning rates.")
 @click.option("--epochs", multiple=True, type=int)
-@click.option("--seeds", multiple=True, type=int, default=(0,), show_default=True, help="Seeds: --seeds 0 1 2.")
+@click.option("--seeds", multiple=True, type=int, help="Seeds: --seeds 0 1 2; 0 without it.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=V1,V2", help="Values of any other setting.")
+@click.option("--list", "listed", type=FILE, help="A YAML list of settings, each with every combination of the rest.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time, in processes.")
 @device_option
+@running_options
 @click.pass_obj
 def sweep(
     catalog: Path | None,
@@ -98,12 +113,18 @@ def sweep(
     runs: Path,
     seeds: tuple[int, ...],
     settings: tuple[str, ...],
+    listed: Path | None,
+    jobs: int,
     device: str,
+    residency: str,
+    checkpoint_minutes: float,
+    checkpoint_steps: int,
     **named: tuple[Any, ...],
 ) -> None:
     """Train and evaluate every combination of settings on one store; finished runs are not done again."""
     from ..evaluate.run import evaluate_sweep, sweep_summary
     from .run import TrainOptions
+    from .sweep import combinations, read_list, varied
     from .sweep import sweep as run
 
     grid = {name: values for name, values in named.items() if values}
@@ -112,9 +133,15 @@ def sweep(
         if not equals:
             raise C3Error(f"--set {setting!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
         grid[name] = tuple(values.split(","))
-    grid["seed"] = seeds
-    done = run(TrainOptions(cache, method, runs, {}, catalog, device), grid, evaluate_sweep)
-    click.echo(sweep_summary(done.runs, [name for name, values in grid.items() if len(values) > 1]))
+    if seeds:
+        grid["seed"] = seeds
+    asked = combinations(grid, read_list(listed, method, grid) if listed else ({},))
+    options = TrainOptions(
+        cache, method, runs, {}, catalog, device,
+        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
+    done = run(options, asked, evaluate_sweep, jobs)
+    click.echo(sweep_summary(done.runs, varied(asked)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")
 

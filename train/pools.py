@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..extract.cache import FeatureCache
 from ..progress import progress
+from .held import HeldArrays
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ChunkedArrays:
     """Some arrays of a split as they are stored, decompressed chunk by chunk in threads into memory of the caller."""
 
     def __init__(self, cache: FeatureCache, split: str, names: Sequence[str]) -> None:
+        self.content = (cache.digest, split, *names)
         self.maps = {name: cache.maps(split, name) for name in names}
         self.chunk_rows, self.rows = cache.layout.chunk_rows, cache.rows(split)
         self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
@@ -102,14 +104,28 @@ class StreamedPools:
 
 
 class ResidentPools:
-    """All rows in one memory, read once: the chunks that hold `rows`, in RAM or on a device."""
+    """All rows in one memory, read once: the chunks that hold `rows`, in RAM or on a device.
 
-    def __init__(self, arrays: ChunkedArrays, rows: np.ndarray, device: torch.device, pool_rows: int) -> None:
+    What is held already is not read again; what is read is held for others.
+    """
+
+    def __init__(
+        self,
+        arrays: ChunkedArrays,
+        rows: np.ndarray,
+        device: torch.device,
+        pool_rows: int,
+        held: HeldArrays | None = None,
+    ) -> None:
         self._arrays, self._device, self._chunks = arrays, device, arrays.chunks_of(rows)
+        if held and (memory := held.get(arrays.content)):
+            self._memory = memory
+            return
+        empty = held.empty if held else torch.empty
         size, at_a_time = arrays.chunk_rows, max(pool_rows // arrays.chunk_rows, 1)
         scratch = arrays.room(min(at_a_time, len(self._chunks)))
         self._memory = {
-            name: torch.empty(
+            name: empty(
                 (len(self._chunks) * size, *values.shape[1:]), dtype=torch.from_numpy(values).dtype, device=device
             )
             for name, values in scratch.items()
@@ -118,10 +134,12 @@ class ResidentPools:
             for first in range(0, len(self._chunks), at_a_time):
                 chunks = self._chunks[first : first + at_a_time]
                 arrays.read(chunks, scratch)
-                held = slice(first * size, (first + len(chunks)) * size)
+                place = slice(first * size, (first + len(chunks)) * size)
                 for name, values in scratch.items():
-                    self._memory[name][held] = torch.from_numpy(values[: len(chunks) * size])
+                    self._memory[name][place] = torch.from_numpy(values[: len(chunks) * size])
                 bar.advance(len(chunks) * size)
+        if held:
+            held.put(arrays.content, self._memory)
 
     def of(self, order: Sequence[np.ndarray]) -> Iterator[Pool]:
         """One pool for the whole order."""

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from ..errors import C3Error
+from .held import Content, HeldArrays
 
 LOG = logging.getLogger("c3")
 
@@ -20,20 +21,23 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Place:
-    """Which residency is asked for, and the device that batches are for."""
+    """Which residency is asked for, the device that batches are for, and what was read for them already."""
 
     residency: str = "stream"
     device: torch.device = torch.device("cpu")
+    held: HeldArrays | None = None
 
-    def resolved(self, needed: int) -> str:
+    def resolved(self, needed: int, content: Content = ()) -> str:
         """`stream`, `ram` or `device` for arrays of so many bytes; `auto` is the fastest that fits with a margin.
 
-        Raises C3Error for a named one that does not fit at all.
+        Content that is held already stays where it is. Raises C3Error for a named one that does not fit at all.
         """
         if self.residency not in RESIDENCIES:
             raise C3Error(f"--residency: expected {', '.join(RESIDENCIES)}, found {self.residency!r}")
         if self.residency == "stream":
             return "stream"
+        if self.held and (tensors := self.held.get(content)):
+            return "ram" if next(iter(tensors.values())).device.type == "cpu" else "device"
         free = {"ram": free_memory()}
         if self.device.type == "cuda":
             free = {"device": torch.cuda.mem_get_info(self.device)[0], **free}

@@ -24,6 +24,7 @@ from ..signals import terminated_like_interrupted
 from .batches import BatchStream
 from .board import require_tensorboard
 from .classes import write_classes
+from .held import HeldArrays
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
@@ -40,7 +41,8 @@ class TrainOptions:
     """What `c3 train` was asked for. `settings` override the recipe by name.
 
     Only method, settings and store decide the weights. `residency` is where the arrays are meanwhile (residency.py);
-    a checkpoint is written every so many minutes, and every so many steps where that is not 0.
+    a checkpoint is written every so many minutes, and every so many steps where that is not 0. `held` has the arrays
+    that trainings share (held.py).
     """
 
     cache: Path | str
@@ -54,6 +56,7 @@ class TrainOptions:
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 0
     tensorboard: bool = False
+    held: HeldArrays | None = None
 
 
 def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
@@ -89,9 +92,7 @@ def _train(options: TrainOptions) -> Run:
         require_tensorboard()
     cache = FeatureCache.open(options.cache)
     cache.require_complete()
-    recipe = resolve_recipe(options.method, kind.Options, cache.config["dataset"], options.settings, options.catalog)
-    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
-    path = options.runs / f"{options.method}-{cache.config['dataset']}-s{recipe.loop.seed}-{_short(identity)}"
+    recipe, identity, path = planned(options, cache)
     found = open_run(path) if (path / RECORD).exists() and not options.overwrite else None
     if found and found.finished:
         LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
@@ -102,9 +103,8 @@ def _train(options: TrainOptions) -> Run:
     vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
     model.prepare(vectors)
     reads = model.reads(model.inputs)
-    stream = BatchStream(
-        cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=Place(options.residency, device)
-    )
+    place = Place(options.residency, device, options.held)
+    stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place)
     validation = Validation(cache, reads) if recipe.loop.patience else None
     _open_folder(path, found)
     keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
@@ -121,6 +121,17 @@ def _train(options: TrainOptions) -> Run:
     write_json(path / RECORD, record | {"status": "finished", "timings": timings})
     keeper.path.unlink(missing_ok=True)
     return open_run(path)
+
+
+def planned(options: TrainOptions, cache: FeatureCache) -> tuple[Recipe, dict[str, Any], Path]:
+    """The recipe of a request, what decides its weights, and the run folder that is named after it.
+
+    Raises C3Error for a method, a setting or a value that does not exist.
+    """
+    kind, dataset = method_class(options.method), cache.config["dataset"]
+    recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
+    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
+    return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{_short(identity)}"
 
 
 def _open_folder(path: Path, unfinished: Run | None) -> None:

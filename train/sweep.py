@@ -1,48 +1,190 @@
-"""A grid of settings, run after run over one store: every combination is an ordinary run folder."""
+"""Many settings over one store: every combination is an ordinary run folder, trained one by one or in processes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from ..errors import C3Error
-from .run import TrainOptions, train
-from .runs import Run
+import torch
+
+from ..catalog_file import read_yaml
+from ..devices import nth_device, resolve_device
+from ..errors import C3Error, unknown_name
+from ..extract.cache import FeatureCache
+from ..signals import terminated_like_interrupted
+from .batches import BatchStream
+from .held import HeldArrays
+from .jobs import outcomes
+from .recipes import settings_of
+from .registry import inputs_of, method_class
+from .residency import Place
+from .run import TrainOptions, planned, train
+from .runs import RECORD, Run, open_run
 
 LOG = logging.getLogger("c3")
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Swept:
-    """The runs of a sweep in grid order, and why some combinations failed: (settings, reason)."""
+    """The runs of a sweep in the order asked for, and why some combinations failed: (settings, reason)."""
 
     runs: tuple[Run, ...]
-    failures: tuple[tuple[dict[str, Any], str], ...]
+    failures: tuple[tuple[Settings, str], ...]
 
     def first_failure(self) -> str:
         """One line about the first failure."""
         settings, reason = self.failures[0]
-        return f"{', '.join(f'{name} {value}' for name, value in settings.items())}: {reason}"
+        return f"{in_words(settings)}: {reason}"
 
 
-def sweep(base: TrainOptions, grid: Mapping[str, Sequence[Any]], measure: Callable[[Run], Run]) -> Swept:
-    """Train and measure every combination of the grid's values, the last name varying fastest.
+def combinations(grid: Mapping[str, Sequence[Any]], entries: Iterable[Settings] = ({},)) -> list[Settings]:
+    """Every entry with every combination of the grid's values, the last name of the grid varying fastest."""
+    return [
+        dict(entry) | dict(zip(grid, values, strict=True)) for entry in entries for values in product(*grid.values())
+    ]
 
-    A combination that is trained already is not trained again, so that the same call continues a stopped sweep. One
-    that fails (a loss that diverges) is noted and the rest goes on; an unknown setting stops the sweep at once.
+
+def varied(asked: Sequence[Settings]) -> list[str]:
+    """The names, in order, whose values are not the same in all combinations."""
+    names = list(dict.fromkeys(name for settings in asked for name in settings))
+    return [name for name in names if len({str(settings.get(name)) for settings in asked}) > 1]
+
+
+def in_words(settings: Settings) -> str:
+    """Names and values, for people."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Settings]:
+    """The entries of a YAML list of settings: `- {groups: 5, lr: 1e-4}`.
+
+    Raises C3Error with the number of the entry for one that is no settings, a name that the method does not have or
+    that the grid has too, and a value that is not one value.
     """
-    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    runs, failures = [], []
-    for number, settings in enumerate(combinations, 1):
+    content, known = read_yaml(path, "list"), settings_of(method_class(method).Options)
+    if not isinstance(content, list) or not content:
+        found = "nothing" if not content else type(content).__name__
+        raise C3Error(f"list {path}: expected entries such as `- {{groups: 5, lr: 1e-4}}`, found {found}")
+    for number, entry in enumerate(content, 1):
+        where = f"list {path}, entry {number}"
+        if not isinstance(entry, dict):
+            raise C3Error(f"{where}: expected names and values of settings, found {entry!r}")
+        for name, value in entry.items():
+            if name not in known:
+                raise C3Error(f"{where}: {unknown_name(f'setting of method {method}', str(name), known)}")
+            if name in grid:
+                raise C3Error(f"{where}: {name} is given on the command line too; give it in one place")
+            if not isinstance(value, str | int | float):
+                raise C3Error(f"{where}: setting {name}: expected one value, found {value!r}")
+    return content
+
+
+def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run], Run], jobs: int = 1) -> Swept:
+    """Train and measure every combination of settings, at most `jobs` at a time in processes of their own.
+
+    What the trainings read of the store is read once where it fits in memory. A combination that is trained already is
+    not trained again, so that the same call continues a stopped sweep. One that fails (a loss that diverges, a process
+    that dies) is noted and the rest goes on; when it is the first of all, it stops the sweep, and so does an unknown
+    setting before anything is trained. `measure` is pickled where there are several jobs.
+    """
+    known = settings_of(method_class(base.method).Options)
+    for name in {name for settings in asked for name in settings} - known.keys():
+        raise unknown_name(f"setting of method {base.method}", name, known)
+    resolve_device(base.device)
+    cache = FeatureCache.open(base.cache)
+    cache.require_complete()
+    done = _Done(asked)
+    with terminated_like_interrupted(), HeldArrays() as held:
+        requests = [replace(base, settings={**base.settings, **settings}, held=held) for settings in asked]
+        todo = _folders(requests, cache, done)
+        jobs, numbers, task = min(jobs, len(todo)), list(todo.values()), partial(_train_one, measure=measure)
+        if jobs > 1:
+            if not all(map(_finished, todo)):
+                residency = _load(base, cache, held)
+                requests = [replace(request, residency=residency) for request in requests]
+            threads = max(torch.get_num_threads() // jobs, 1)
+            LOG.info("%d processes, threads in each: %d", jobs, threads)
+            task = partial(_train_beside_others, measure=measure, threads=threads)
+        modules = ("c3.train.run", "torch._dynamo", measure.__module__)  # the first optimiser imports torch._dynamo
         try:
-            runs.append(measure(train(replace(base, settings={**base.settings, **settings}))))
-            LOG.info("%d of %d is done: %s", number, len(combinations), runs[-1].path)
+            with closing(outcomes(task, [requests[number] for number in numbers], jobs, modules)) as ended:
+                for place, result in ended:
+                    if isinstance(result, C3Error):
+                        done.fail(numbers[place], result)
+                    else:
+                        done.runs[numbers[place]] = open_run(result)
+                        LOG.info("%d of %d is done: %s", place + 1, len(todo), result)
+        except KeyboardInterrupt as stop:
+            said = f"{len(done.runs)} of {len(todo)} are done; the same command goes on with the others"
+            raise KeyboardInterrupt(str(stop) or said) from None
+    return done.swept()
+
+
+class _Done:
+    """What became of the combinations so far, by their number."""
+
+    def __init__(self, asked: Sequence[Settings]) -> None:
+        self.asked = asked
+        self.runs: dict[int, Run] = {}
+        self.failures: dict[int, str] = {}
+
+    def fail(self, number: int, error: C3Error) -> None:
+        """Note a failure; what stops the first one is nearly always a mistake in the request, and stops all."""
+        if number == 0:
+            raise error
+        LOG.warning("failed: %s: %s", in_words(self.asked[number]), error)
+        self.failures[number] = str(error)
+
+    def swept(self) -> Swept:
+        """All of it, in the order asked for."""
+        return Swept(
+            tuple(run for _, run in sorted(self.runs.items())),
+            tuple((self.asked[number], reason) for number, reason in sorted(self.failures.items())),
+        )
+
+
+def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, done: _Done) -> dict[Path, int]:
+    """Run folder -> the number of the request; settings that come twice have one folder, impossible ones none."""
+    folders: dict[Path, int] = {}
+    for number, request in enumerate(requests):
+        try:
+            _, _, path = planned(request, cache)
         except C3Error as error:
-            if not runs and not failures:
-                raise  # what stops the first one is nearly always a mistake in the request
-            LOG.warning("failed: %s", error)
-            failures.append((settings, str(error)))
-    return Swept(tuple(runs), tuple(failures))
+            done.fail(number, error)
+            continue
+        if folders.setdefault(path, number) != number:
+            LOG.info("%s is asked for twice and trained once", path)
+    return folders
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / RECORD).exists() and open_run(folder).finished
+
+
+def _load(base: TrainOptions, cache: FeatureCache, held: HeldArrays) -> str:
+    """Read what the method reads of `train` into memory that processes share; gives the residency of all of them."""
+    if base.residency == "device":
+        raise C3Error("--residency device: processes share the memory of the machine; use --residency ram, or --jobs 1")
+    reads = method_class(base.method).reads(inputs_of(cache))
+    BatchStream(cache, "train", reads, batch_size=2, seed=0, place=Place(base.residency, held=held))
+    if not held.size:
+        LOG.info("every process reads the arrays itself, in every epoch")
+        return "stream"
+    LOG.info("the processes share %.2f GB of arrays, which are read once", held.size / 1e9)
+    return "ram"
+
+
+def _train_one(request: TrainOptions, slot: int, measure: Callable[[Run], Run]) -> Path:
+    return measure(train(request)).path
+
+
+def _train_beside_others(request: TrainOptions, slot: int, measure: Callable[[Run], Run], threads: int) -> Path:
+    torch.set_num_threads(threads)
+    return _train_one(replace(request, device=nth_device(request.device, slot)), slot, measure)
