@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, SparseLabels, Status
-from .pools import ChunkedArrays, Pool, ResidentPools, StreamedPools
+from .pools import ChunkedArrays, Pool, Pools, ResidentPools, StreamedPools
 from .residency import Place
 
 POOL_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twice while the next pool is read
@@ -81,13 +81,16 @@ class BatchStream:
                 f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
                 "seen class; training needs at least 2"
             )
-        chunked = ChunkedArrays(cache, split, self.arrays)
+        self._pools = self._opened(place)
+
+    def _opened(self, place: Place) -> Pools:
+        """Where the arrays are during the training."""
+        chunked = ChunkedArrays(self.cache, self.split, self.arrays)
         residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))))
         if residency == "stream":
-            self._pools: StreamedPools | ResidentPools = StreamedPools(chunked, pool_rows)
-        else:
-            where = place.device if residency == "device" else torch.device("cpu")
-            self._pools = ResidentPools(chunked, self.rows, where, pool_rows)
+            return StreamedPools(chunked, self.pool_rows)
+        where = place.device if residency == "device" else torch.device("cpu")
+        return ResidentPools(chunked, self.rows, where, self.pool_rows)
 
     @property
     def sizes(self) -> list[int]:

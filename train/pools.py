@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,13 @@ class Pool:
     rows: np.ndarray
     places: Tensor
     arrays: dict[str, Tensor]
+
+
+class Pools(Protocol):
+    """Whatever gives the rows of an epoch, pool by pool."""
+
+    def of(self, order: Sequence[np.ndarray]) -> Iterator[Pool]:
+        """Pools with the rows of the parts of the order, in that order."""
 
 
 class ChunkedArrays:
