@@ -50,8 +50,8 @@ class FineTuneOptions:
 def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
     """The settings of the loop that a run was trained with, those of fine-tuning, and then what was asked for.
 
-    The learning rate is the last one of its schedule: the head is trained already. Raises C3Error for a setting that
-    the weights of the head depend on.
+    The learning rate is a tenth of the run's, as at the end of its schedule `step`: the head is trained already. Raises
+    C3Error for a setting that the weights of the head depend on.
     """
     config = start.record["config"]
     loop = {field.name for field in fields(LoopOptions)} - {"vectors"}

@@ -43,8 +43,8 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     if not FeatureCache.exists(path):
         if elsewhere is None and (tuned := run.record.get("end_to_end")):
             raise C3Error(
-                f"{run.path}: the features of its own backbone are not extracted yet; give this command and then c3 "
-                f"evaluate again: {tuned['extract']}"
+                f"{run.path}: {path} does not exist yet, the features of its own backbone; give this command and then "
+                f"c3 evaluate again: {tuned['extract']}"
             )
         raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
     store = FeatureCache.open(path)

@@ -91,7 +91,7 @@ class TrainingState:
         for name, value in _below("adam", tensors).items():
             number, entry = name.split("/")
             weight = weights[int(number)]
-            # fused Adam pairs weights and moments by their place in memory, which a layout such as channels_last changes
+            # fused Adam pairs weights and moments by their place in memory, and channels_last is another order
             moved = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
             adam.setdefault(int(number), {})[entry] = moved
         self.optimiser.load_state_dict({"state": adam, "param_groups": self.optimiser.state_dict()["param_groups"]})
