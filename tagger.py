@@ -202,7 +202,7 @@ class Tagger:
 def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
     """What load_backbone takes: the weights that were asked for, else those that the store was made with."""
     made = run.record["cache"]
-    found = weights_of(made["backbone"], asked or made["weights_asked"], catalog)
+    found = weights_of(made["backbone"], asked or run.weights_asked, catalog)
     if asked is None and not (found == "imagenet" or found.startswith("random:") or Path(found).is_file()):
         raise C3Error(
             f"{run.path}: the features were made by {made['backbone']} with weights {found!r}, which are no file and "

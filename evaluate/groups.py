@@ -81,7 +81,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     members: dict[str, dict[int, Run]] = {}
     replaced = []
     for run in runs:
-        key = json.dumps([run.method, run.record["cache"]["digest"], _settings(run)], sort_keys=True)
+        key = json.dumps([run.method, _features(run), _settings(run)], sort_keys=True)
         seeds = members.setdefault(key, {})
         if run.seed in seeds:
             replaced.append(seeds[run.seed])
@@ -97,7 +97,12 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
 def _settings(run: Run) -> dict[str, Any]:
     config = {key: value for key, value in run.record["config"].items() if key != "seed"}
     cache = run.record["cache"]
-    return config | {"backbone": cache["backbone"], "weights": cache["weights"], "features": cache["digest"][:8]}
+    return config | {"backbone": cache["backbone"], "weights": cache["weights"], "features": _features(run)[:8]}
+
+
+def _features(run: Run) -> str:
+    """The digest of the store of a run. Every seed of a tuned backbone has its own: there it is where they began."""
+    return run.record.get("end_to_end", {}).get("features", run.record["cache"]["digest"])
 
 
 def _apart(settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     path = elsewhere or trained["path"]
     hint = f"c3 evaluate --run {run.path} --cache PATH"
     if not FeatureCache.exists(path):
+        if elsewhere is None and (tuned := run.record.get("end_to_end")):
+            raise C3Error(
+                f"{run.path}: {path} does not exist yet, the features of its own backbone; give this command and then "
+                f"c3 evaluate again: {tuned['extract']}"
+            )
         raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
     store = FeatureCache.open(path)
     if elsewhere is None and store.digest != trained["digest"]:

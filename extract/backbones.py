@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -63,8 +65,12 @@ class Backbone(nn.Module):
     def _nodes(self, pixels: Tensor) -> dict[str, Tensor]:
         """Graph node -> what leaves the network there."""
         inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(inputs.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+        with self._arithmetic(inputs.device.type):
             return self.body(inputs)
+
+    def _arithmetic(self, device: str) -> AbstractContextManager[Any]:
+        """Autocast to the precision; fp32 is what the caller computes in, whose own autocast stays."""
+        return nullcontext() if self.precision == "fp32" else torch.autocast(device, PRECISIONS[self.precision])
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -108,6 +114,7 @@ def load_backbone(
 ) -> Backbone:
     """Build a backbone with `imagenet` weights, `random:SEED`, or a state_dict file (torchvision's parameter names).
 
+    A file is one of torch.save, or safetensors by its suffix; neither can run anything.
     `extras` are the optional arrays that it gives too, `regions` and `global`. Raises C3Error for an unknown name, an
     array that the network cannot give, a file that does not fit, or ImageNet weights that are not on this machine.
     """
@@ -174,7 +181,8 @@ def _from_file(spec: BackboneSpec, path: Path, extras: Sequence[str]) -> nn.Modu
             f"--weights {os.fspath(path)!r}: no such file, and no such name in the catalog; see: c3 catalog list"
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        plain = path.suffix == ".safetensors"
+        state = load_file(path) if plain else torch.load(path, map_location="cpu", weights_only=True)
         state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     except Exception as error:  # a damaged file raises many types, none of which says more than this
         raise C3Error(f"{path} is not a torchvision state_dict ({type(error).__name__})") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..errors import C3Error
 from .layout import GRID, REGIONS, VECTOR, Layout, Level
 from .maps import LevelMaps, ShardScales
 from .reader import ChunkReader, LevelFiles
-from .rows import Classes, Rows, SparseLabels
+from .rows import Classes, Rows, SparseLabels, absent_label
 from .shards import ShardStore, Status
 from .skeleton import KIND, SCHEMA, arrays_of, create_store, open_store
 from .storage import open_storage
@@ -104,14 +104,13 @@ class FeatureCache(ShardStore):
 
     @property
     def absent_label(self) -> int:
-        """The value of a label that is not listed: -1 where labels are complete, 0 (unknown) where verified."""
-        return -1 if self.labelling == "complete" else 0
+        """The value of a label that is not listed."""
+        return absent_label(self.labelling)
 
     @cached_property
     def digest(self) -> str:
         """Sixteen hex digits that name the content: the config (weights, manifest, transform) and the levels."""
-        content = json.dumps([self.config, self.attrs["levels"], self.attrs["splits"]], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return content_digest(self.config, self.attrs["levels"], self.attrs["splits"])
 
     @cached_property
     def classes(self) -> Classes:
@@ -175,6 +174,12 @@ class FeatureCache(ShardStore):
         wide = bool(self.wide_arrays(split)[number])
         scales = ShardScales(files, lambda shard: self._read(split, "scale", shard)[place], wide)
         return LevelMaps(ChunkReader(files), scales)
+
+
+def content_digest(config: Mapping[str, Any], levels: Sequence[Mapping[str, Any]], splits: Mapping[str, int]) -> str:
+    """The digest of a store with this config, these records of arrays and so many rows, whether it exists or not."""
+    content = json.dumps([config, levels, splits], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def differing_settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 from ..devices import resolve_device
 from ..errors import C3Error
 from .backbones import Backbone, load_backbone
-from .cache import REGIONS, VECTOR, FeatureCache, Layout, Rows
+from .cache import REGIONS, VECTOR, FeatureCache, Layout, Rows, content_digest
 from .catalog import Catalog, weights_of
 from .datasets import read_manifest
 from .layout import row_bytes
@@ -79,6 +80,18 @@ class ExtractOptions:
         catalog = str(self.catalog.resolve()) if self.catalog else None
         return values | {"catalog": catalog, "weights": from_anywhere(self.weights), "splits": list(self.splits)}
 
+    def command(self) -> str:
+        """The command line that makes the same store, wherever it is given."""
+        record, plain = self.record(), ExtractOptions("").record()
+        words = ["c3", *(["--catalog", record.pop("catalog")] if record["catalog"] else []), "extract"]
+        for name, value in record.items():
+            if name == "batch_size" or value == plain.get(name):  # a batch decides no value
+                continue
+            option = "--global" if name == "vector" else f"--{name.replace('_', '-')}"
+            for one in value if isinstance(value, list) else [value]:
+                words += [option] if one is True else [option, str(one)]
+        return shlex.join([*words, "--out", open_storage(self.out).address])
+
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
         """The options that `record` described; unknown settings of another version are refused."""
@@ -134,6 +147,12 @@ class Request:
         config |= {name: asdict(tap) for name, tap in backbone.extras.items()}
         config |= {"precision": backbone.precision} if backbone.precision != "fp32" else {}
         return config | ({"dtype": self.options.dtype} if self.options.dtype != "float16" else {})
+
+    @property
+    def digest(self) -> str:
+        """The digest of its store, known before there is one."""
+        arrays = [array.record() for array in self.backbone.arrays]
+        return content_digest(self.config(), arrays, {name: len(rows) for name, rows in self.tables.items()})
 
 
 def prepare(options: ExtractOptions) -> Request:

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def absent_label(labelling: str) -> int:
+    """The value of a label that is not listed: -1 where labels are `complete`, 0 (unknown) where `verified`."""
+    return -1 if labelling == "complete" else 0
+
+
 @dataclass(frozen=True)
 class SparseLabels:
     """Labels of many rows in compressed sparse row form; an entry is +1 (present) or -1 (verified absent).

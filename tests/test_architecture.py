@@ -36,7 +36,7 @@ ORDER = {
 # What a command may call: the front doors, and the tools that are complete in one file.
 DOORS = ("extract.run", "extract.request", "extract.plan", "extract.verify", "extract.grow", "extract.spotcheck",
          "extract.inspect", "extract.catalog", "extract.check", "extract.download", "extract.fetch", "extract.biam",
-         "train.run", "train.sweep", "evaluate.run", "evaluate.pages")  # fmt: skip
+         "train.run", "train.sweep", "evaluate.run", "evaluate.pages", "finetune")  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
@@ -124,6 +124,21 @@ def test_tagging_stands_above_the_folders_and_uses_named_parts_of_them() -> None
     assert violations("tags", ("evaluate.figures",)) == []
     users = [name for name in modules() for target in imports(name, modules()[name]) if target in ("tagger", "export")]
     assert set(users) <= {"__init__", "tagging_commands", "export"}
+
+
+def test_training_end_to_end_stands_above_the_folders_and_its_files_point_down() -> None:
+    allowed = {
+        "finetune": ("warmstart", "endtoend", "images", "extract.backbones", "extract.request", "train"),
+        "warmstart": ("endtoend", "extract.cache", "extract.request", "train.runs", "train.classes", "train.recipes",
+                      "train.schedule"),
+        "endtoend": ("images", "extract.backbones", "train.methods.base"),
+        "images": ("extract.cache", "extract.crops", "extract.manifest", "extract.rows", "extract.taps",
+                   "train.batches", "train.pools", "train.residency"),
+    }  # fmt: skip
+    for name, parts in allowed.items():
+        assert violations(name, parts) == []
+    users = {name for name in modules() for target in imports(name, modules()[name]) if target in allowed}
+    assert users <= {*allowed, "train.commands"}
 
 
 @pytest.mark.parametrize("folder", ORDER)

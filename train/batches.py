@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, SparseLabels, Status
-from .pools import ChunkedArrays, Pool, ResidentPools, StreamedPools
+from .pools import ChunkedArrays, Pool, Pools, ResidentPools, StreamedPools
 from .residency import Place
 
 POOL_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twice while the next pool is read
@@ -97,13 +97,16 @@ class BatchStream:
                 f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
                 "seen class; training needs at least 2"
             )
-        self._chunked = chunked = ChunkedArrays(cache, split, self.arrays)
+        self._pools = self._opened(place)
+
+    def _opened(self, place: Place) -> Pools:
+        """Where the arrays are during the training."""
+        chunked = ChunkedArrays(self.cache, self.split, self.arrays)
         residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))), chunked.content)
         if residency == "stream":
-            self._pools: StreamedPools | ResidentPools = StreamedPools(chunked, pool_rows)
-        else:
-            where = place.device if residency == "device" else torch.device("cpu")
-            self._pools = ResidentPools(chunked, self.rows, where, pool_rows, place.held)
+            return StreamedPools(chunked, self.pool_rows)
+        where = place.device if residency == "device" else torch.device("cpu")
+        return ResidentPools(chunked, self.rows, where, self.pool_rows, place.held)
 
     @property
     def sizes(self) -> list[int]:
@@ -137,7 +140,7 @@ class BatchStream:
         """A batch of its own memory, so that the pool's can take another."""
         rows, places = pool.rows[cut], pool.places[cut]
         arrays = {name: values.index_select(0, places) for name, values in pool.arrays.items()}
-        return Batch(arrays, self._dense(rows), rows, self._chunked.scales(rows))
+        return Batch(arrays, self._dense(rows), rows, pool.scales(rows))
 
     def _placed(self, batch: Batch) -> Batch:
         """The batch on the device; copies to a CUDA device start from pinned memory and overlap with its work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(cls=ManyValues)
-@cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help=METHOD_HELP)
+@click.option("--cache", help="A complete store: a path or an fsspec URL.")
+@click.option("--end-to-end", is_flag=True, help="Train the backbone of a finished run with its head, from images.")
+@click.option("--dataset", metavar="NAME", help="With --end-to-end: the data set of that run, in the catalog.")
+@click.option("--from", "start", metavar="RUN", type=click.Path(path_type=Path),
+              help="With --end-to-end: that run. Default: the newest of data set and method.")  # fmt: skip
+@click.option("--method", metavar="NAME", help=f"{METHOD_HELP} Default: c3.")
 @runs_option
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int)
@@ -40,7 +45,7 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--groups", type=int, help="g, the number of semantic vectors (c3).")
 @click.option("--lambda", "lambda_reg", type=float, help="Weight of the regulariser, eq. 12 (c3).")
 @click.option("--objective", help="The loss of class scores: ranknet, sdl, hinge, warp, bce or asl.")
-@click.option("--seeds", "--seed", multiple=True, type=int, default=(0,), show_default=True, help="--seeds 0 1 2.")
+@click.option("--seeds", "--seed", multiple=True, type=int, help="--seeds 0 1 2. Default: 0; end to end the run's.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting of the loop or the method."
 )
@@ -51,38 +56,68 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_obj
 def train(
     catalog: Path | None,
-    cache: str,
-    method: str,
-    runs: Path,
+    cache: str | None,
+    end_to_end: bool,
+    dataset: str | None,
+    start: Path | None,
+    method: str | None,
     seeds: tuple[int, ...],
     settings: tuple[str, ...],
+    residency: str,
+    runs: Path,
     device: str,
     overwrite: bool,
-    residency: str,
     checkpoint_minutes: float,
     checkpoint_steps: int,
     tensorboard: bool,
     **named: Any,
 ) -> None:
-    """Train a method on a store. Settings not given come from the recipe of the data set in the catalog."""
-    from .run import TrainOptions, train_each
+    """Train a method on a store, or a finished run end to end with its backbone.
 
+    Settings not given come from the recipe of the data set in the catalog, or from the finished run.
+    """
     overrides = {name: value for name, value in named.items() if value is not None}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise C3Error(f"--set {setting!r}: expected NAME=VALUE")
         overrides[name] = value
-    options = TrainOptions(
-        cache, method, runs, overrides, catalog, device, overwrite,
-        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
-        tensorboard=tensorboard,
-    )  # fmt: skip
+    shared = {
+        "runs": runs, "settings": overrides, "catalog": catalog, "device": device, "overwrite": overwrite,
+        "checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps, "tensorboard": tensorboard,
+    }  # fmt: skip
+    if end_to_end:
+        _require_end_to_end(cache, dataset, start, method, residency)
+        from ..finetune import FineTuneOptions, finetune, summary
+
+        asked = FineTuneOptions(dataset, start, method or "c3", **shared)
+        for seed in seeds or (None,):
+            chosen = {} if seed is None else {"seed": seed}
+            click.echo(summary(finetune(replace(asked, settings=overrides | chosen))))
+        return
+    if cache is None or dataset or start:
+        raise C3Error("expected --cache STORE, or --end-to-end --dataset NAME [--from RUN]")
+    from .run import TrainOptions, train_each
+
     done = []
-    for run in train_each(options, seeds):
+    for run in train_each(TrainOptions(cache, method or "c3", residency=residency, **shared), seeds or (0,)):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
     click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")
+
+
+def _require_end_to_end(
+    cache: str | None, dataset: str | None, start: Path | None, method: str | None, residency: str
+) -> None:
+    """Refuse what does not go with --end-to-end."""
+    if cache is not None:
+        raise C3Error("--cache does not go with --end-to-end, which trains from images: give --dataset NAME instead")
+    if dataset is None:
+        raise C3Error("--end-to-end needs --dataset NAME, a data set of the catalog; see: c3 catalog list")
+    if residency != "auto":
+        raise C3Error("--residency goes with --cache; end to end images are decoded as they are needed")
+    if start and method:
+        raise C3Error(f"--method chooses a run where none is named; leave it out with --from {start}")
 
 
 def _timing(record: dict[str, Any]) -> str:

@@ -56,7 +56,8 @@ def _widened(values: Tensor) -> Tensor:
 class Job:
     """What is trained and on what; `folder` gets the log, and TensorBoard scalars if `board`.
 
-    vectors (trained classes, d_w) float32. `validation` is there where the options have patience.
+    vectors (trained classes, d_w) float32. With `validation`, which options with patience need, the weights of the best
+    epoch are kept. `start` is the score of the model as it comes, where that is a candidate too.
     """
 
     model: Method
@@ -68,6 +69,7 @@ class Job:
     keeper: Keeper
     validation: Validation | None = None
     board: bool = False
+    start: float | None = None
 
 
 def fit(job: Job) -> dict[str, float]:
@@ -86,6 +88,8 @@ def fit(job: Job) -> dict[str, float]:
     state = TrainingState(model, options, job.device)
     if job.keeper.restore(state):
         LOG.info("going on after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
+    elif job.start is not None:
+        state.at.best, state.at.best_epoch, state.best = job.start, -1, copied(model)
     if options.compile:
         model.compile()
     at, steps = state.at, len(stream.sizes)
@@ -141,7 +145,7 @@ def _next(batches: Iterator[Batch], keeper: Keeper, state: TrainingState) -> Bat
 def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: float) -> dict[str, float]:
     """One step of the optimiser; gives the loss and its parts. Without a finite loss the weights stay as they are."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
     parts = batch_loss(job.model, batch.features(), batch.labels, vectors, job.options.precision)
     values = {name: value.item() for name, value in parts.items()}
     if math.isfinite(values["loss"]):

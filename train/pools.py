@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,11 +19,22 @@ from .held import HeldArrays
 
 @dataclass(frozen=True)
 class Pool:
-    """rows (n,) in the order of training; row i is `arrays[name][places[i]]`."""
+    """rows (n,) in the order of training; row i is `arrays[name][places[i]]`.
+
+    `scales` gives step and offset of row numbers, name -> (rows, n, 2) float32, of arrays whose values need them.
+    """
 
     rows: np.ndarray
     places: Tensor
     arrays: dict[str, Tensor]
+    scales: Callable[[np.ndarray], dict[str, Tensor]] = lambda rows: {}
+
+
+class Pools(Protocol):
+    """Whatever gives the rows of an epoch, pool by pool."""
+
+    def of(self, order: Sequence[np.ndarray]) -> Iterator[Pool]:
+        """Pools with the rows of the parts of the order, in that order."""
 
 
 class ChunkedArrays:
@@ -86,7 +98,7 @@ class StreamedPools:
                 if number + 1 < len(order):
                     ahead = reader.submit(self._read, order[number + 1], memory[(number + 1) % 2])
                 arrays = {name: torch.from_numpy(values) for name, values in memory[number % 2].items()}
-                yield Pool(rows, places, arrays)
+                yield Pool(rows, places, arrays, self._arrays.scales)
 
     def _read(self, rows: np.ndarray, memory: dict[str, np.ndarray]) -> Tensor:
         chunks = self._arrays.chunks_of(rows)
@@ -144,4 +156,5 @@ class ResidentPools:
     def of(self, order: Sequence[np.ndarray]) -> Iterator[Pool]:
         """One pool for the whole order."""
         rows = np.concatenate(order) if order else np.zeros(0, np.int64)
-        yield Pool(rows, self._arrays.places(rows, self._chunks).to(self._device), self._memory)
+        places = self._arrays.places(rows, self._chunks).to(self._device)
+        yield Pool(rows, places, self._memory, self._arrays.scales)

@@ -95,17 +95,14 @@ def resolve_recipe(
     for name in settings:
         if name not in known:
             raise unknown_name(f"setting of method {method}", name, known)
-    built = [
-        kind(
-            **{
-                name: _typed(name, value, get_type_hints(kind)[name])
-                for name, value in settings.items()
-                if known[name] is kind
-            }
-        )
-        for kind in (LoopOptions, options)
-    ]
-    return Recipe(built[0], built[1], source)
+    return Recipe(options_from(LoopOptions, settings), options_from(options, settings), source)
+
+
+def options_from(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    """Options of a class from those of the settings that it has; types are checked."""
+    types = get_type_hints(kind)
+    own = [field.name for field in fields(kind) if field.name in settings]
+    return kind(**{name: _typed(name, settings[name], types[name]) for name in own})
 
 
 def _typed(name: str, value: Any, kind: type[Any]) -> Any:

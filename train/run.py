@@ -93,10 +93,8 @@ def _train(options: TrainOptions) -> Run:
     cache = FeatureCache.open(options.cache)
     cache.require_complete()
     recipe, identity, path = planned(options, cache)
-    found = open_run(path) if (path / RECORD).exists() and not options.overwrite else None
+    found = None if options.overwrite else begun(path)
     if found and found.finished:
-        LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
-        (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
         return found
     torch.manual_seed(recipe.loop.seed)
     model = kind(inputs_of(cache), recipe.method)
@@ -106,7 +104,7 @@ def _train(options: TrainOptions) -> Run:
     place = Place(options.residency, device, options.held)
     stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place)
     validation = Validation(cache, reads) if recipe.loop.patience else None
-    _open_folder(path, found)
+    open_folder(path, found)
     keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
     job = Job(model, stream, vectors, recipe.loop, device, path, keeper, validation, options.tensorboard)
     record = _record(path, options.method, recipe, cache, job)
@@ -131,10 +129,21 @@ def planned(options: TrainOptions, cache: FeatureCache) -> tuple[Recipe, dict[st
     kind, dataset = method_class(options.method), cache.config["dataset"]
     recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
     identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
-    return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{_short(identity)}"
+    return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
 
 
-def _open_folder(path: Path, unfinished: Run | None) -> None:
+def begun(path: Path) -> Run | None:
+    """The run in a folder that a request leads to, finished or not; None where there is none."""
+    if not (path / RECORD).exists():
+        return None
+    found = open_run(path)
+    if found.finished:
+        LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
+        (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
+    return found
+
+
+def open_folder(path: Path, unfinished: Run | None) -> None:
     """A folder for the run: as it is where there is a checkpoint to go on from, else new."""
     try:
         if unfinished and (path / CHECKPOINT).exists():
@@ -171,7 +180,8 @@ def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: J
     }
 
 
-def _short(identity: Mapping[str, Any]) -> str:
+def short_hash(identity: Mapping[str, Any]) -> str:
+    """Eight hex digits of what decides the weights of a run."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -190,4 +200,5 @@ def _describe(cache: FeatureCache) -> dict[str, Any]:
         "crops": cache.config.get("crops", "whole"),
         "labelling": cache.labelling,
         "splits": cache.attrs["splits"],
+        "request": provenance.get("request"),  # None where no images were extracted
     }

@@ -18,6 +18,7 @@ METRICS_SCHEMA = 2  # of metrics.json, which is measured again more cheaply than
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
+BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # of a run whose backbone was tuned, and where it computes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Run:
     @property
     def dataset(self) -> str:
         return self.record["cache"]["dataset"]
+
+    @property
+    def weights_asked(self) -> str:
+        """What names the weights of its backbone: those in its own folder, else the name its store was asked for by."""
+        own = self.path / BACKBONE
+        return str(own) if own.is_file() else self.record["cache"]["weights_asked"]
 
     @property
     def zero_shot(self) -> bool:

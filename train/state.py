@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import C3Error
 from .averaging import Average
 from .checkpoint import read_checkpoint, write_checkpoint
+from .methods.base import Method
 from .recipes import LoopOptions
 
 
@@ -56,10 +57,10 @@ class Position:
 class TrainingState:
     """Model, Adam, averaged weights, best weights and position; `tensors` and `restore` are inverse to each other."""
 
-    def __init__(self, model: nn.Module, options: LoopOptions, device: torch.device) -> None:
+    def __init__(self, model: Method, options: LoopOptions, device: torch.device) -> None:
         self.model, self.device, self.at = model, device, Position()
         self.optimiser = torch.optim.Adam(
-            model.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True
+            model.parameter_groups(), lr=options.lr, weight_decay=options.weight_decay, fused=True
         )
         self.average = Average(model, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
@@ -86,9 +87,13 @@ class TrainingState:
         if best := _below("best", tensors):
             self.best = {name: value.to(self.device) for name, value in best.items()}
         adam: dict[int, dict[str, Tensor]] = {}
+        weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
         for name, value in _below("adam", tensors).items():
             number, entry = name.split("/")
-            adam.setdefault(int(number), {})[entry] = value
+            weight = weights[int(number)]
+            # fused Adam pairs weights and moments by their place in memory, and channels_last is another order
+            moved = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+            adam.setdefault(int(number), {})[entry] = moved
         self.optimiser.load_state_dict({"state": adam, "param_groups": self.optimiser.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random/cpu"])
         if self.device.type == "cuda" and "random/cuda" in tensors:

@@ -22,10 +22,14 @@ ROWS = 256  # scored at a time; eval mode gives every row the same scores in any
 class Validation:
     """The readable rows of a split and their labels of seen classes, ready to be scored after every epoch.
 
-    Raises C3Error when the store has no such split, or no positive label of a seen class in it.
+    `at_a_time` rows are scored at once. Raises C3Error when the store has no such split, or no positive label of a
+    seen class in it.
     """
 
-    def __init__(self, cache: FeatureCache, arrays: Sequence[str], split: str = "val") -> None:
+    def __init__(
+        self, cache: FeatureCache, arrays: Sequence[str], split: str = "val", at_a_time: int = ROWS
+    ) -> None:
+        self._at_a_time = at_a_time
         self._maps = {name: cache.maps(split, name) for name in arrays}
         self._rows = np.flatnonzero(cache.status(split) == Status.OK)
         self._labels, self._absent = cache.labels(split).keep_classes(cache.classes.seen), cache.absent_label
@@ -39,8 +43,8 @@ class Validation:
         mode meanwhile. Only known labels count."""
         model.eval()
         known = []
-        for start in range(0, len(self._rows), ROWS):
-            rows = self._rows[start : start + ROWS]
+        for start in range(0, len(self._rows), self._at_a_time):
+            rows = self._rows[start : start + self._at_a_time]
             arrays = {
                 name: torch.from_numpy(maps[rows]).to(vectors.device).float() for name, maps in self._maps.items()
             }

@@ -112,6 +112,10 @@ class Method(nn.Module, ABC):
         """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
         return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser takes: `params`, and the `scale` of their learning rate."""
+        return [{"params": list(self.parameters()), "scale": 1.0}]
+
     def after_step(self) -> None:
         """Bring the weights back to where the method wants them, after every step of the optimiser."""
 

@@ -1,0 +1,466 @@
+"""End to end: the same scores at the start, both parts learn, nothing gets worse, the two stages close, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from c3.cli import main
+from c3.endtoend import EndToEnd, EndToEndOptions
+from c3.errors import C3Error
+from c3.evaluate.groups import group_runs
+from c3.extract.backbones import load_backbone, state_hash
+from c3.extract.cache import FeatureCache
+from c3.extract.datasets.demo import DemoSpec, write_demo
+from c3.extract.run import ExtractOptions, extract
+from c3.finetune import FineTuneOptions, finetune
+from c3.images import PIXELS, ImageTable
+from c3.train.methods.base import Inputs
+from c3.train.methods.fast0tag import Fast0Tag
+from c3.train.registry import rebuild, restore, vectors_in_use
+from c3.train.run import TrainOptions, train
+from c3.train.runs import Run, open_run, write_json
+from c3.train.state import Keeper
+from c3.train.validation import Validation
+from c3.warmstart import request_of
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+# a run that has hardly begun to learn, so that there is much left; with dropout, so that random numbers count
+QUICK = {"epochs": 1, "batch_size": 3, "lr": 1e-5, "hidden1": 16, "hidden2": 8, "seed": 5}
+TUNING = {"epochs": 2, "lr": 1e-3, "warmup": 2, "backbone_lr": 0.5}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A table data set, its store and a finished run on it."""
+
+    root: Path
+    store: Path
+    start: Path
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog.yaml"
+
+    def asked(self, runs: Path, **settings: object) -> FineTuneOptions:
+        """A request that tunes the run, into `runs`."""
+        return FineTuneOptions("tiny", self.start, "fast0tag", runs, TUNING | settings, self.catalog, "cpu")
+
+
+def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[str, ...] = ()) -> Place:
+    """A place with sixteen drawn pictures, some of which are broken."""
+    root = draw_table(folder / "tiny", 16)
+    for name in broken:
+        (root / "images" / name).write_bytes(b"no picture")
+    store = folder / "f.zarr"
+    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
+    return Place(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", QUICK, device="cpu")).path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Place:
+    return made(tmp_path_factory.mktemp("place"), draw_table)
+
+
+@pytest.fixture(scope="module")
+def tuned(place: Place) -> Run:
+    return finetune(place.asked(place.start.parent))
+
+
+@pytest.fixture
+def place_copy(place: Place, tmp_path: Path) -> Place:
+    """The same data set and run, to be changed."""
+    root, start = tmp_path / "copy", tmp_path / "start"
+    shutil.copytree(place.root, root)
+    shutil.copytree(place.start, start)
+    return Place(root, place.store, start)
+
+
+def c3(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def tensors(run: Run | Path, name: str = "weights") -> dict[str, torch.Tensor]:
+    return load_file((run if isinstance(run, Path) else run.path) / f"{name}.safetensors")
+
+
+def log(run: Run) -> list[dict[str, float]]:
+    with (run.path / "log.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+
+
+def joined(place: Place) -> tuple[EndToEnd, ImageTable]:
+    """The model before its first step, and its images."""
+    start = open_run(place.start)
+    request = request_of(start, place.asked(place.start))
+    return EndToEnd(rebuild(start), request.backbone, EndToEndOptions()), ImageTable(request.manifest)
+
+
+def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(place: Place) -> None:
+    cache, (model, table) = FeatureCache.open(place.store), joined(place)
+    scorer = restore(open_run(place.start), cache, torch.device("cpu"))
+    vectors = vectors_in_use(cache.classes.vectors, "l2")
+    for split in cache.splits:
+        rows = np.arange(cache.rows(split))
+        expected = scorer({name: cache.maps(split, name)[rows] for name in scorer.arrays})
+        with torch.inference_mode():
+            pixels = torch.from_numpy(table.maps(split, PIXELS)[rows]).float()
+            found = model.eval().scores(model({PIXELS: pixels}), vectors).numpy()
+        np.testing.assert_allclose(found, expected, rtol=5e-3, atol=2e-3)
+        assert np.ptp(expected) > 0.05  # a constant would agree with anything
+    seen = vectors[torch.from_numpy(cache.classes.seen)]
+    images = Validation(table, (PIXELS,), at_a_time=2).score(model, seen)
+    assert images == pytest.approx(Validation(cache, scorer.arrays).score(scorer.model, seen), abs=1e-6)
+
+
+def test_both_parts_are_tuned_and_validation_gets_no_worse(place: Place, tuned: Run) -> None:
+    before, after = tensors(place.start), tensors(tuned)
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["network.0.weight"], after["network.0.weight"])
+    original, own = load_backbone("squeezenet1_1", "random:0").body.state_dict(), tensors(tuned, "backbone")
+    assert original.keys() == own.keys()
+    assert all(not torch.equal(original[name], own[name]) for name in own)  # every layer learns
+    chosen, lines = tuned.record["validation"], log(tuned)
+    scores = [chosen["start"], *(line["val_mAP"] for line in lines)]
+    assert chosen["best"] == max(scores) > chosen["start"]
+    assert chosen["epoch"] == scores.index(max(scores))
+    assert [line["lr"] for line in lines] == pytest.approx([5e-4, 1e-3 * (1 + np.cos(0.75 * np.pi)) / 2], abs=5e-4)
+    assert tuned.path.name.startswith("fast0tag-tiny-e2e-s5-")
+    assert not (tuned.path / "checkpoint.safetensors").exists()
+
+
+def test_longer_training_lowers_the_loss(place: Place, tmp_path: Path) -> None:
+    lines = log(finetune(place.asked(tmp_path, epochs=6, lr=3e-3)))
+    assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
+
+
+def test_the_backbone_learns_at_its_own_rate(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, real = [], torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *arguments: object) -> object:
+        rates.append([(group["lr"], len(group["params"])) for group in self.param_groups])
+        return real(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    finetune(place.asked(tmp_path, epochs=1, schedule="step", drop_epoch=9, warmup=0, backbone_lr=0.25))
+    head, body = len(list(rebuild(open_run(place.start)).parameters())), len(tensors_of_backbone())
+    assert rates == [[(1e-3, head), (2.5e-4, body)]] * len(rates)
+
+
+def tensors_of_backbone() -> list[torch.nn.Parameter]:
+    return list(load_backbone("squeezenet1_1", "random:0").parameters())
+
+
+def test_a_frozen_backbone_stays_bit_for_bit_and_gives_the_same_store(place: Place, tmp_path: Path) -> None:
+    run = finetune(place.asked(tmp_path, backbone_lr=0))
+    assert state_hash(tensors(run, "backbone")) == open_run(place.start).record["cache"]["weights_sha256"]
+    assert run.record["cache"]["digest"] == FeatureCache.open(place.store).digest
+    assert log(run)[0]["loss"] > 0
+
+
+def test_the_start_is_kept_where_no_epoch_is_better(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for scores, epoch in (([0.5, 0.4, 0.5], 0), ([0.5, 0.6, 0.4], 1)):
+        told = iter(scores)
+        monkeypatch.setattr(Validation, "score", lambda *_, told=told: next(told))
+        run = finetune(place.asked(tmp_path / str(epoch)))
+        assert run.record["validation"] == {"start": 0.5, "best": max(scores), "epoch": epoch}
+        same = [torch.equal(one, tensors(run)[name]) for name, one in tensors(place.start).items()]
+        assert all(same) == (epoch == 0)
+        unchanged = state_hash(tensors(run, "backbone")) == open_run(place.start).record["cache"]["weights_sha256"]
+        assert unchanged == (epoch == 0)
+
+
+def test_a_stopped_run_ends_with_the_same_weights(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"ema": 0.9, "clip": 1.0}
+    whole = finetune(place.asked(tmp_path / "whole", **settings))
+    asked = replace(place.asked(tmp_path / "stopped", **settings), checkpoint_steps=1)
+    real, done = Keeper.step, []
+
+    def step(self: Keeper, state: object) -> None:
+        real(self, state)
+        done.append(1)
+        if len(done) in (1, 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Keeper, "step", step)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(asked)
+    again = finetune(asked)
+    assert len(done) == 4  # two steps an epoch, none of them twice
+    for name in ("weights", "backbone"):
+        one, other = tensors(whole, name), tensors(again, name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert again.record["validation"] == whole.record["validation"]
+    assert finetune(asked).record == again.record  # and is not trained again
+    assert len(done) == 4
+
+
+def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer() -> None:
+    backbone = load_backbone("resnet18", "random:0")
+    before = {name: value.clone() for name, value in backbone.body.state_dict().items()}
+    inputs = Inputs({"p8": 128, "p16": 256, "p32": 512}, d_w=4, classes=3)
+    model = EndToEnd(Fast0Tag(inputs, Fast0Tag.Options(hidden1=8, hidden2=4)), backbone, EndToEndOptions()).train()
+    assert model.head.training and not any(module.training for module in backbone.modules())
+    pixels = torch.randint(0, 256, (2, 3, 64, 64)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = backbone.features(pixels)["p32"]
+        embedding = model({PIXELS: pixels})
+    assert half.dtype == torch.bfloat16
+    embedding.float().square().sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in backbone.body.state_dict().items())
+
+
+def test_half_precision_trains(place: Place, tmp_path: Path) -> None:
+    run = finetune(place.asked(tmp_path, precision="bf16", epochs=1))
+    assert run.record["validation"]["start"] > 0
+
+
+def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Place, tuned: Run, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(tuned.path, tmp_path / "moved"))
+    cache = tuned.record["cache"] | {"weights_asked": "/gone/backbone.safetensors"}
+    write_json(moved / "run.json", tuned.record | {"cache": cache})
+    shown = c3("predict", place.root / "images/00.png", "--run", moved, "--json", "--top", 9, "--device", "cpu")
+    assert shown.exit_code == 0, shown.output
+    scores = {label["label"]: label["score"] for label in json.loads(shown.stdout)["labels"]}
+    _, table = joined(place)
+    backbone = load_backbone("squeezenet1_1", str(tuned.path / "backbone.safetensors"))
+    model = EndToEnd(rebuild(tuned), backbone, EndToEndOptions()).eval()
+    row = np.flatnonzero(FeatureCache.open(place.store).image_ids("train") == "00.png")
+    with torch.inference_mode():
+        embedding = model({PIXELS: torch.from_numpy(table.maps("train", PIXELS)[row]).float()})
+        expected = model.scores(embedding, vectors_in_use(table.classes.vectors, "l2"))[0]
+    assert [scores[name] for name in table.classes.names] == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_the_two_stages_close(place: Place, tuned: Run) -> None:
+    missing = c3("evaluate", "--run", tuned.path, "--device", "cpu")
+    command = tuned.record["end_to_end"]["extract"]
+    assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
+    assert f"give this command and then c3 evaluate again: {command}" in missing.stderr
+    other = c3("evaluate", "--run", tuned.path, "--cache", place.store, "--device", "cpu")
+    assert (other.exit_code, "has other features" in other.stderr) == (2, True)
+    words = shlex.split(command)
+    assert words[:3] == ["c3", "--catalog", str(place.catalog)]
+    done = c3(*words[1:], "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert FeatureCache.open(tuned.path / "features.zarr").digest == tuned.record["cache"]["digest"]
+    for split in ("test", "val"):
+        scored = c3("evaluate", "--run", tuned.path, "--split", split, "--device", "cpu")
+        assert scored.exit_code == 0, scored.output
+    metrics = json.loads((tuned.path / "metrics-val.json").read_text())["protocols"]["table"]["tasks"]
+    assert metrics["seen"]["mAP"] == pytest.approx(100 * tuned.record["validation"]["best"], abs=1e-3)
+    assert open_run(tuned.path).metrics["split"] == "test"
+    again = finetune(replace(place.asked(tuned.path.parent / "second", epochs=1), start=tuned.path))
+    assert again.record["validation"]["start"] == pytest.approx(tuned.record["validation"]["best"], abs=1e-6)
+    assert again.record["end_to_end"]["features"] == FeatureCache.open(place.store).digest
+
+
+def test_seeds_of_a_tuned_backbone_are_one_row(tuned: Run) -> None:
+    def seed(number: int, digest: str) -> Run:
+        record = tuned.record | {"config": tuned.record["config"] | {"seed": number}}
+        return replace(tuned, record=record | {"cache": record["cache"] | {"digest": digest}})
+
+    groups, replaced = group_runs([seed(0, "a" * 16), seed(1, "b" * 16)])
+    assert [len(group.runs) for group in groups] == [2] and not replaced
+
+
+def test_images_that_could_not_be_read_are_left_out(
+    draw_table: Callable[[Path, int], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = made(tmp_path, draw_table, broken=("01.png", "09.png"))
+    run = finetune(place.asked(tmp_path / "tuned", epochs=1))
+    assert run.record["rows"] == open_run(place.start).record["rows"]
+    for split, name in (("train", "01.png"), ("val", "09.png")):
+        said = f"1 of {8 if split == 'train' else 4} images of {split} cannot be read and are left out (first: {name}: "
+        assert said in caplog.text
+    (place.root / "images/03.png").unlink()
+    with pytest.raises(C3Error, match="was trained on 5 images, of which 4 can be read now"):
+        finetune(place.asked(tmp_path / "less"))
+
+
+def test_an_image_that_goes_during_training_is_named(
+    place_copy: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, done = Keeper.step, []
+
+    def step(self: Keeper, state: object) -> None:
+        real(self, state)
+        done.append(1)
+        for path in (place_copy.root / "images").glob("0[0-7].png"):
+            path.unlink()
+
+    monkeypatch.setattr(Keeper, "step", step)
+    with pytest.raises(C3Error, match=r"\.png: missing, no such file, but it was read when the features were made"):
+        finetune(place_copy.asked(tmp_path / "runs", epochs=4))
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "checkpoint.safetensors").exists()
+
+
+def test_without_val_all_epochs_are_trained(
+    draw_table: Callable[[Path, int], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = draw_table(tmp_path / "tiny", 16)
+    (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(",val", ",test"))
+    store = tmp_path / "f.zarr"
+    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
+    place = Place(root, store, train(TrainOptions(store, "fast0tag", tmp_path / "runs", QUICK, device="cpu")).path)
+    run = finetune(place.asked(tmp_path / "tuned"))
+    assert run.record["validation"] is None
+    assert "the weights after the last epoch are kept" in caplog.text
+    assert not torch.equal(tensors(run)["network.0.weight"], tensors(place.start)["network.0.weight"])
+    with pytest.raises(C3Error, match="no labels of seen classes in val; set patience=0"):
+        finetune(place.asked(tmp_path / "tuned", patience=1))
+
+
+def test_the_newest_run_is_found_where_none_is_named(place: Place, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    asked = ("--catalog", place.catalog, "train", "--end-to-end", "--dataset", "tiny", "--method", "fast0tag",
+             "--runs", runs, "--device", "cpu", "--epochs", 1)  # fmt: skip
+    none = c3(*asked)
+    assert (none.exit_code, none.stderr.count("\n")) == (2, 1)
+    assert "has no finished run of fast0tag on tiny to start from; train one with: c3 train --cache" in none.stderr
+    assert not runs.exists()
+    shutil.copytree(place.start, runs / place.start.name)
+    assert "on tiny with seed 4 to start from" in c3(*asked, "--seed", 4).stderr
+    done = c3(*asked)
+    assert done.exit_code == 0, done.output
+    assert f"starting from {runs / place.start.name}, the newest that fits" in done.stderr
+    (path,) = runs.glob("*-e2e-*")
+    run = open_run(path)
+    values = "{start:.2f} -> {best:.2f} %".format(**{k: 100 * v for k, v in run.record["validation"].items()})
+    assert f"validation mAP {values}" in done.stdout
+    assert f"Next: {run.record['end_to_end']['extract']}\nthen: c3 evaluate --run {path}" in done.stdout
+    defaults = {name: run.record["config"][name] for name in ("lr", "schedule", "warmup", "backbone_lr", "seed")}
+    assert defaults == {"lr": pytest.approx(1e-6), "schedule": "cosine", "warmup": 10, "backbone_lr": 0.1, "seed": 5}
+
+
+def changed(place: Place, name: str, old: str, new: str) -> None:
+    path = place.root / name
+    path.write_text(path.read_text().replace(old, new))
+
+
+def unfinished(place: Place) -> None:
+    write_json(place.start / "run.json", open_run(place.start).record | {"status": "training"})
+
+
+def imported(place: Place) -> None:
+    record = open_run(place.start).record
+    write_json(place.start / "run.json", record | {"cache": record["cache"] | {"request": None}})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda place: changed(place, "vectors.txt", "blue 0", "blue 3"), "other word vectors (digest"),
+        (lambda place: changed(place, "unseen.txt", "dark red", "blue"), "other classes (digest"),
+        (lambda place: changed(place, "labels.csv", "00.png,red", "00.png,blue"), "other labels or images (digest"),
+        (lambda place: changed(place, "labels.csv", "00.png,red,train\n", ""), "other numbers of rows (digest"),
+        (lambda place: changed(place, "labels.csv", "00.png,red,train", "00.png,pink,train"), "pink"),
+        (unfinished, "is not finished (status training)"),
+        (imported, "were not extracted from images by c3"),
+        (lambda place: shutil.rmtree(place.start), "is not a run folder"),
+        (lambda place: (place.start / "weights.safetensors").unlink(), "is missing or damaged"),
+        (lambda place: shutil.rmtree(place.root / "images"), "images folder"),
+    ],
+)
+def test_another_data_set_or_run_is_refused_in_one_line(
+    place_copy: Place, tmp_path: Path, change: Callable[[Place], object], said: str
+) -> None:
+    change(place_copy)
+    runs = tmp_path / "runs"
+    shown = c3("--catalog", place_copy.catalog, "train", "--end-to-end", "--dataset", "tiny", "--from",
+               place_copy.start, "--runs", runs, "--device", "cpu")  # fmt: skip
+    assert (shown.exit_code, shown.stdout) == (2, ""), shown.output
+    last = shown.stderr.splitlines()[-1]
+    assert last.startswith("c3: ") and said in last
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--end-to-end",), "--end-to-end needs --dataset NAME"),
+        ((), "expected --cache STORE, or --end-to-end --dataset NAME"),
+        (("--cache", "f.zarr", "--dataset", "tiny"), "expected --cache STORE, or --end-to-end --dataset NAME"),
+        (("--cache", "f.zarr", "--end-to-end", "--dataset", "tiny"), "--cache does not go with --end-to-end"),
+        (("--end-to-end", "--dataset", "tiny", "--residency", "ram"), "--residency goes with --cache"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--method", "c3"), "leave it out with --from"),
+        (("--end-to-end", "--dataset", "other", "--from", "RUN"), "is a run on tiny; the data set other"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "hidden1=8"), "belongs to the head"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "vectors=raw"), "belongs to the head"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "backbone_lr=-1"), "backbone_lr: expected 0"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "bacbone_lr=1"), "Did you mean 'backbone_lr'"),
+        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--epochs", "0"), "epochs: expected at least 1"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    place: Place, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    given = [place.start if argument == "RUN" else argument for argument in arguments]
+    shown = c3("--catalog", place.catalog, "train", *given, "--runs", tmp_path / "runs", "--device", "cpu")
+    assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
+    assert said in shown.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_store_tells_a_run_of_an_older_c3_how_it_was_made(place_copy: Place, tmp_path: Path) -> None:
+    record = open_run(place_copy.start).record
+    cache = {name: value for name, value in record["cache"].items() if name != "request"}
+    write_json(place_copy.start / "run.json", record | {"cache": cache})
+    model, _ = joined(place_copy)
+    assert model.backbone.weights_sha256 == cache["weights_sha256"]
+
+
+def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:
+    options = ExtractOptions(
+        "tiny", "vgg19", "random:1", tmp_path / "f.zarr", tmp_path / "my catalog.yaml", ("train", "val"), 5,
+        precision="bf16", dtype="int8", crops="five", label_source="human+machine", drop_unknown_classes=True,
+        regions=True, vector=True,
+    )  # fmt: skip
+    seen: list[ExtractOptions] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("c3.extract.run.extract", lambda asked: seen.append(asked) or "done")
+        shown = c3(*shlex.split(options.command())[1:])
+    assert shown.exit_code == 0, shown.output
+    assert seen[0].record() == options.record()
+    assert str(seen[0].out) == str(options.out)
+
+
+def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
+    write_demo(tmp_path / "demo", DemoSpec(seed=3, train=16, val=8, test=4, side=96, d_w=16))
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text(
+        "version: 1\n"
+        "datasets:\n"
+        "  little: {kind: table, root: demo, table: labels.csv, images: images, classes: classes.txt, "
+        "unseen: unseen.txt, vectors: words}\n"
+        "vectors:\n"
+        "  words: {kind: text, path: demo/vectors.txt}\n"
+    )
+    store, runs = tmp_path / "f.zarr", tmp_path / "runs"
+    extract(ExtractOptions("little", "squeezenet1_1", "random:0", store, catalog, device="cpu"))
+    settings = {"epochs": 3, "batch_size": 8, "lr": 2e-3, "groups": 3, "drop_epoch": 2}
+    start = train(TrainOptions(store, "c3", runs, settings, device="cpu"))
+    run = finetune(FineTuneOptions("little", None, "c3", runs, {"epochs": 1, "warmup": 2}, catalog, "cpu"))
+    assert run.record["end_to_end"]["run"] == start.id
+    cached = FeatureCache.open(store)
+    seen = vectors_in_use(cached.classes.vectors, "l2")[torch.from_numpy(cached.classes.seen)]
+    head = rebuild(start)
+    expected = Validation(cached, head.reads(head.inputs)).score(head, seen)
+    assert run.record["validation"]["start"] == pytest.approx(expected, abs=5e-3)
+    assert run.record["validation"]["best"] >= run.record["validation"]["start"]
