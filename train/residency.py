@@ -20,10 +20,11 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Place:
-    """Which residency is asked for, and the device that batches are for."""
+    """Which residency is asked for, the device that batches are for, and how many `processes` share the memory."""
 
     residency: str = "stream"
     device: torch.device = torch.device("cpu")
+    processes: int = 1
 
     def resolved(self, needed: int) -> str:
         """`stream`, `ram` or `device` for arrays of so many bytes; `auto` is the fastest that fits with a margin.
@@ -34,7 +35,7 @@ class Place:
             raise C3Error(f"--residency: expected {', '.join(RESIDENCIES)}, found {self.residency!r}")
         if self.residency == "stream":
             return "stream"
-        free = {"ram": free_memory()}
+        free = {"ram": free_memory() // self.processes}
         if self.device.type == "cuda":
             free = {"device": torch.cuda.mem_get_info(self.device)[0], **free}
         if self.residency == "auto":

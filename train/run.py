@@ -31,6 +31,7 @@ from .residency import Place
 from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_bytes, write_json
 from .state import Keeper
 from .validation import Validation
+from .world import World, launched, require_alone
 
 LOG = logging.getLogger("c3")
 
@@ -60,67 +61,99 @@ def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[R
     """Train every method that `options.method` stands for (`table1`, or one name) with every seed, a run each.
 
     A setting that only some of the methods of a group have goes to those. Raises C3Error for one that none has.
+    Processes that torchrun started train each run together; only the first of them yields it.
     """
     methods = methods_named(options.method)
     takes = {method: settings_of(method_class(method).Options) for method in methods}
     for name in options.settings:
         if not any(name in known for known in takes.values()):
             raise unknown_name(f"setting of {options.method}", name, {key for known in takes.values() for key in known})
-    for method in methods:
-        settings = {name: value for name, value in options.settings.items() if name in takes[method]}
-        for seed in seeds:
-            yield train(replace(options, method=method, settings=settings | {"seed": seed}))
+    with launched(options.device) as world:
+        for method in methods:
+            settings = {name: value for name, value in options.settings.items() if name in takes[method]}
+            for seed in seeds:
+                run = train(replace(options, method=method, settings=settings | {"seed": seed}), world)
+                if world.first:
+                    yield run
 
 
-def train(options: TrainOptions) -> Run:
+def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 
     The folder's name is a function of method, data set, settings and cache: the same request finds its finished run and
     does nothing; an unfinished one goes on from its checkpoint. Raises C3Error before anything is written.
+
+    With a world of several processes all of them call this; the first one writes, and all give the same run.
     """
+    if world is None:
+        require_alone("this training")
+        world = World(resolve_device(options.device))
     with terminated_like_interrupted():
-        return _train(options)
+        return _train(options, world)
 
 
-def _train(options: TrainOptions) -> Run:
-    kind = method_class(options.method)
-    device = resolve_device(options.device)
-    if options.tensorboard:
-        require_tensorboard()
-    cache = FeatureCache.open(options.cache)
-    cache.require_complete()
-    recipe = resolve_recipe(options.method, kind.Options, cache.config["dataset"], options.settings, options.catalog)
-    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
-    path = options.runs / f"{options.method}-{cache.config['dataset']}-s{recipe.loop.seed}-{_short(identity)}"
-    found = open_run(path) if (path / RECORD).exists() and not options.overwrite else None
+def _train(options: TrainOptions, world: World) -> Run:
+    with world.alike():
+        kind = method_class(options.method)
+        if options.tensorboard:
+            require_tensorboard()
+        cache = FeatureCache.open(options.cache)
+        cache.require_complete()
+        dataset = cache.config["dataset"]
+        recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
+        if recipe.loop.compile and world.size > 1:
+            raise C3Error("setting compile: several processes cannot train a compiled model; leave it false")
+        # the number of processes decides which rows meet in a batch, and so the weights
+        ranks = {"ranks": world.size} if world.size > 1 else {}
+        identity = {"method": options.method, "store": cache.digest, **recipe.as_dict(), **ranks}
+        path = options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{_short(identity)}"
+        found = open_run(path) if (path / RECORD).exists() and not options.overwrite else None
+    world.require_same("method, settings and store", int(_short(identity), 16))
+    world.require_same(f"what is in {path}", _stage(found))
     if found and found.finished:
         LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
-        (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
+        if world.first:
+            (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
         return found
-    torch.manual_seed(recipe.loop.seed)
-    model = kind(inputs_of(cache), recipe.method)
-    vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
-    model.prepare(vectors)
-    reads = model.reads(model.inputs)
-    stream = BatchStream(
-        cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=Place(options.residency, device)
-    )
-    validation = Validation(cache, reads) if recipe.loop.patience else None
-    _open_folder(path, found)
+    with world.alike():
+        torch.manual_seed(recipe.loop.seed)
+        model = kind(inputs_of(cache), recipe.method)
+        vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
+        model.prepare(vectors)
+        reads = model.reads(model.inputs)
+        place = Place(options.residency, world.device, world.local_size)
+        stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place, world=world)
+        validation = Validation(cache, reads, world=world) if recipe.loop.patience else None
     keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-    job = Job(model, stream, vectors, recipe.loop, device, path, keeper, validation, options.tensorboard)
+    job = Job(model, stream, vectors, recipe.loop, world.device, path, keeper, validation, options.tensorboard, world)
     record = _record(path, options.method, recipe, cache, job)
     if found:
         record["created"] = found.record["created"]
-    write_json(path / RECORD, record)
-    LOG.info("%s on %s: %s", path.name, device, recipe.source)
+    with world.alike():
+        if world.first:
+            _open_folder(path, found)
+            write_json(path / RECORD, record)
+    LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
     timings = fit(job)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(path / WEIGHTS, save(weights), durable=True)
-    write_classes(path, cache.classes)
-    write_json(path / RECORD, record | {"status": "finished", "timings": timings})
-    keeper.path.unlink(missing_ok=True)
+    with world.alike():
+        if world.first:
+            weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+            write_bytes(path / WEIGHTS, save(weights), durable=True)
+            write_classes(path, cache.classes)
+            write_json(path / RECORD, record | {"status": "finished", "timings": timings})
+            keeper.path.unlink(missing_ok=True)
     return open_run(path)
+
+
+def _stage(run: Run | None) -> int:
+    """How far a run folder is: nothing, begun, with a checkpoint, finished."""
+    if run is None:
+        return 0
+    return 3 if run.finished else 1 + (run.path / CHECKPOINT).exists()
+
+
+def _computed_on(world: World) -> str:
+    return f"{world.size} processes ({world.device.type})" if world.size > 1 else str(world.device)
 
 
 def _open_folder(path: Path, unfinished: Run | None) -> None:
@@ -155,6 +188,7 @@ def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: J
         "reads": model.reads(model.inputs),
         "gflops": gflops(model),
         "device": str(job.device),
+        "ranks": job.world.size,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
     }
