@@ -38,7 +38,8 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["c3.train.run", "torch._dynamo"])
 SMALL = {"groups": 2, "hidden1": 16, "hidden2": 8, "hidden": 8, "width": 16, "heads": 2, "clusters": 2, "d": 8,
          "label_width": 8, "top": 3}  # fmt: skip
-TRAINED = {"c3": {}, "c3-plus": {}, "lesa": {"lambda_global": 0.1}}
+TRAINED = ("c3", "c3-plus", "lesa")
+LOOPS = {"fast0tag": {"patience": 2, "ema": 0.9, "clip": 1.0}}  # of the training that is interrupted
 
 
 def small(method: str) -> dict[str, int]:
@@ -147,7 +148,7 @@ def train_methods(world: World, folder: Path, store: Path) -> None:
 
 def asked(store: Path, folder: Path, method: str, **settings: object) -> TrainOptions:
     """Two epochs of small batches."""
-    loop = {"epochs": 2, "batch_size": 7, "lr": 1e-3, "weight_decay": 0} | TRAINED.get(method, {})
+    loop = {"epochs": 2, "batch_size": 7, "lr": 1e-3, "weight_decay": 0} | LOOPS.get(method, {})
     return TrainOptions(store, method, folder / "runs", loop | small(method) | settings, device="cpu")
 
 

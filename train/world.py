@@ -151,7 +151,7 @@ def require_alone(what: str) -> None:
 
 
 def _launched() -> bool:
-    return dist.is_torchelastic_launched() and os.environ["WORLD_SIZE"] != "1"
+    return dist.is_available() and dist.is_torchelastic_launched() and os.environ["WORLD_SIZE"] != "1"
 
 
 def _own_device(name: str, local_rank: int, local_size: int) -> torch.device:
@@ -173,7 +173,7 @@ def _reduced(values: Tensor, operation: Any) -> Tensor:
     try:
         dist.all_reduce(values, operation)
     except RuntimeError as error:  # what both backends raise when a connection is closed
-        reason = str(error).splitlines()[0]
+        reason = str(error).split(". ")[0]
         raise C3Error(
             f"a process of the training is gone ({reason}); the same command continues from the last checkpoint"
         ) from error
