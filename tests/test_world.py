@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from c3.errors import C3Error
+from c3.evaluate.groups import group_runs
 from c3.extract.cache import FeatureCache, Layout
 from c3.train.batches import Batch, BatchStream
 from c3.train.division import rank_rows, rank_sizes
@@ -175,6 +176,9 @@ def test_two_processes_train_what_one_does_with_the_same_batches(
         for name, value in first.items():
             torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
         assert losses(run) == pytest.approx(losses(alone), rel=1e-4)
+        groups, replaced = group_runs([run, alone])
+        assert [group.apart for group in groups] == [{"ranks": 2}, {"ranks": 1}]  # no second seed of the same row
+        assert not replaced
 
 
 def test_whatever_ends_one_process_ends_both_and_the_same_command_continues(make_cache: Make, tmp_path: Path) -> None:

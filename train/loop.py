@@ -113,10 +113,7 @@ def fit(job: Job) -> dict[str, float]:
         while at.epoch < options.epochs and not _exhausted(state, options):
             batches = stream.epoch(at.epoch, at.batch)
             started = time.perf_counter()
-            while True:
-                batch, waited = _next(job, state, batches, stop)
-                if batch is None:
-                    break
+            for batch, waited in _agreed(job, state, batches, stop):
                 step, size = at.epoch * steps + at.batch, sizes[at.batch]
                 gather = partial(world.gather, counts=counts[at.batch])
                 parts = _step(job, state.optimiser, batch, vectors, learning_rate(options, step, steps), gather)
@@ -145,27 +142,32 @@ def fit(job: Job) -> dict[str, float]:
     }
 
 
-def _next(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Event) -> tuple[Batch | None, float]:
-    """The next batch, None after the last, and the seconds that the slowest rank waited for it.
+def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Event) -> Iterator[tuple[Batch, float]]:
+    """The batches, each with the seconds that the slowest rank waited for it, once all ranks agree to go on.
 
-    Here the ranks agree on what comes before a step. What is trained is saved where a checkpoint is due, before a
-    signal ends the training, and before a damaged store does.
+    What is trained is saved where a checkpoint is due, before a signal ends the training, and before a damaged store
+    does.
     """
-    batch, failure, asked = None, None, time.perf_counter()
-    try:
-        batch = next(batches, None)
-    except C3Error as error:
-        failure = error
-    waited = time.perf_counter() - asked
-    failed, stopped, due, waited = job.world.largest(job.world.failed(failure), stop.is_set(), job.keeper.due, waited)
-    if failed or stopped or due:
-        job.keeper.save(state)
-    if failed:
-        raise failure or job.world.failure_of(failed)
-    if stopped:
-        done = state.at.epoch * len(job.stream.sizes) + state.at.batch
-        raise KeyboardInterrupt(f"{job.folder} keeps the training up to step {done}; the same command continues")
-    return batch, waited
+    while True:
+        batch, failure, asked = None, None, time.perf_counter()
+        try:
+            batch = next(batches, None)
+        except C3Error as error:
+            failure = error
+        waited = time.perf_counter() - asked
+        failed, stopped, due, waited = job.world.largest(
+            job.world.failed(failure), stop.is_set(), job.keeper.due, waited
+        )
+        if failed or stopped or due:
+            job.keeper.save(state)
+        if failed:
+            raise failure or job.world.failure_of(failed)
+        if stopped:
+            done = state.at.epoch * len(job.stream.sizes) + state.at.batch
+            raise KeyboardInterrupt(f"{job.folder} keeps the training up to step {done}; the same command continues")
+        if batch is None:
+            return
+        yield batch, waited
 
 
 def _step(

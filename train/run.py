@@ -134,15 +134,15 @@ def _train(options: TrainOptions, world: World) -> Run:
             _open_folder(path, found)
             write_json(path / RECORD, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
-    timings = fit(job)
+    finished = record | {"timings": fit(job), "status": "finished"}
     with world.alike():
         if world.first:
             weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
             write_bytes(path / WEIGHTS, save(weights), durable=True)
             write_classes(path, cache.classes)
-            write_json(path / RECORD, record | {"status": "finished", "timings": timings})
+            write_json(path / RECORD, finished)
             keeper.path.unlink(missing_ok=True)
-    return open_run(path)
+    return open_run(path) if world.first else Run(path, finished, None)  # another machine may see the files late
 
 
 def _stage(run: Run | None) -> int:
