@@ -29,6 +29,7 @@ from .train.runs import BACKBONE, CHECKPOINT, FEATURES, RECORD, WEIGHTS, Run, op
 from .train.runs import LOG as LOG_FILE
 from .train.state import Keeper
 from .train.validation import Validation
+from .train.world import require_alone
 from .warmstart import FineTuneOptions, origin_of, request_of, start_of, tuning_recipe
 
 LOG = logging.getLogger("c3")
@@ -45,6 +46,7 @@ def finetune(options: FineTuneOptions) -> Run:
     from is a candidate too; without such labels those after the last epoch. Folder, checkpoints and repetition are as
     in `train`. Raises C3Error before anything is written, also when the data set is not that of the run.
     """
+    require_alone("training end to end")
     with terminated_like_interrupted():
         return _finetune(options)
 

@@ -77,8 +77,8 @@ class _LiveBar(Bar):
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Bar]:
-    """Show the progress of `total` units of work; always ends with one summary line."""
-    bar = (_LiveBar if sys.stderr.isatty() else Bar)(title, total, unit)
+    """Show the progress of `total` units of work; always ends with one summary line. Silent where the log is."""
+    bar = (_LiveBar if sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO) else Bar)(title, total, unit)
     try:
         yield bar
     finally:

@@ -97,6 +97,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
 def _settings(run: Run) -> dict[str, Any]:
     config = {key: value for key, value in run.record["config"].items() if key != "seed"}
     cache = run.record["cache"]
+    config["ranks"] = run.record.get("ranks", 1)  # several processes make other batches
     return config | {"backbone": cache["backbone"], "weights": cache["weights"], "features": _features(run)[:8]}
 
 

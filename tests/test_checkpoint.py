@@ -54,8 +54,8 @@ def stop_after(steps: int, action: Callable[[], None], monkeypatch: pytest.Monke
     """Run an action after so many steps of the trainings that follow."""
     real, done = Keeper.step, []
 
-    def step(self: Keeper, state: object) -> None:
-        real(self, state)
+    def step(self: Keeper) -> None:
+        real(self)
         done.append(1)
         if len(done) == steps:
             action()
@@ -119,10 +119,10 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
         result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 130
     path = the_run(tmp_path / "stopped")
-    assert f"c3: interrupted. {path} keeps the training up to step 4; the same command continues" in result.stderr
+    assert f"c3: interrupted. {path} keeps the training up to step 3; the same command continues" in result.stderr
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "going on after 4 batches of epoch 1" in result.stderr
+    assert "going on after 3 batches of epoch 1" in result.stderr
     assert_same(list_runs(tmp_path / "stopped")[0], reference)
 
 
@@ -160,7 +160,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(
     flipped[-100] ^= 1
     for damaged in (
         whole[:-1], whole[:1000], whole[:5], b"", bytes(flipped), (tmp_path / "zip").read_bytes(),
-        pickle.dumps(Trap(tmp_path / "sprung")), whole.replace(b'\\"batch\\": 3', b'\\"batch\\": 2'),
+        pickle.dumps(Trap(tmp_path / "sprung")), whole.replace(b'\\"batch\\": 2', b'\\"batch\\": 1'),
     ):  # fmt: skip
         assert damaged != whole
         checkpoint.write_bytes(damaged)
@@ -224,7 +224,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         self.param_groups[0]["params"][0].data.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.Adam, "step", overflow)
-    with pytest.raises(C3Error, match="weight is not finite after 4 batches of epoch 0; lower --lr"):
+    with pytest.raises(C3Error, match="weight is not finite after 3 batches of epoch 0; lower --lr"):
         train(asked)
     assert checkpoint.read_bytes() == good
 

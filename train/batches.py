@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, SparseLabels, Status
+from .division import rank_rows, rank_sizes
 from .pools import ChunkedArrays, Pool, Pools, ResidentPools, StreamedPools
 from .residency import Place
+from .world import World
 
 POOL_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twice while the next pool is read
 AHEAD = 2  # batches that are prepared while one is trained on
@@ -62,11 +64,14 @@ def epoch_pools(usable: np.ndarray, chunk_rows: int, pool_rows: int, seed: int, 
     return [rng.permutation(pool) for pool in pools]
 
 
-def batch_sizes(rows: int, batch_size: int) -> list[int]:
-    """The sizes of the batches of an epoch. A batch of one row has no batch statistics: it joins the one before."""
+def batch_sizes(rows: int, batch_size: int, least: int = 2) -> list[int]:
+    """The sizes of the batches of an epoch. A last one of fewer than `least` rows joins the one before.
+
+    One row has no batch statistics, and several processes need a row each.
+    """
     whole, rest = divmod(rows, batch_size)
-    if rest == 1 and whole:
-        return [batch_size] * (whole - 1) + [batch_size + 1]
+    if 0 < rest < least and whole:
+        return [batch_size] * (whole - 1) + [batch_size + rest]
     return [batch_size] * whole + [rest] * (rest > 0)
 
 
@@ -74,6 +79,8 @@ class BatchStream:
     """Batches of the rows of a split that can be trained on: readable images with a positive label of a seen class.
 
     Their order depends on store, seed and epoch alone, never on `place`, which says where the arrays are meanwhile.
+    With several processes it gives the part of every batch that is this one's (division.py): `rows` and `sizes` are
+    those of all, and only rows of its own are read or held.
     """
 
     def __init__(
@@ -85,8 +92,9 @@ class BatchStream:
         seed: int,
         pool_rows: int = POOL_ROWS,
         place: Place = Place(),
+        world: World = World(),
     ) -> None:
-        self.cache, self.split, self.arrays = cache, split, tuple(arrays)
+        self.cache, self.split, self.arrays, self._world = cache, split, tuple(arrays), world
         self.batch_size, self.seed, self.pool_rows = batch_size, seed, pool_rows
         self._device = place.device
         self._seen = np.flatnonzero(cache.classes.seen)
@@ -97,33 +105,39 @@ class BatchStream:
                 f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
                 "seen class; training needs at least 2"
             )
+        if world.size > min(batch_size, len(self.rows)):
+            raise C3Error(
+                f"{world.size} processes need a row of every batch: batch_size is {batch_size} and {split} has "
+                f"{len(self.rows)} rows to train on; start fewer"
+            )
         self._pools = self._opened(place)
 
     def _opened(self, place: Place) -> Pools:
         """Where the arrays are during the training."""
-        chunked = ChunkedArrays(self.cache, self.split, self.arrays)
-        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(self.rows))), chunked.content)
+        chunked, own = ChunkedArrays(self.cache, self.split, self.arrays), self._own_rows()
+        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(own))), chunked.content)
         if residency == "stream":
             return StreamedPools(chunked, self.pool_rows)
         where = place.device if residency == "device" else torch.device("cpu")
-        return ResidentPools(chunked, self.rows, where, self.pool_rows, place.held)
+        return ResidentPools(chunked, own, where, self.pool_rows, place.held)
 
     @property
     def sizes(self) -> list[int]:
         """The number of rows of every batch of an epoch."""
-        return batch_sizes(len(self.rows), self.batch_size)
+        return batch_sizes(len(self.rows), self.batch_size, max(2, self._world.size))
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Every row once, in the order of `epoch_pools`, the last batch smaller; without the first `skip` batches.
+        """Every own row once, in the order of `epoch_pools`, the last batch smaller; without the first `skip` batches.
 
         A thread prepares the next batches meanwhile.
         """
         return _ahead(self._batches(epoch, skip))
 
     def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
-        order = epoch_pools(self.rows, self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
-        ends = np.cumsum(self.sizes).tolist()[skip:]  # of the batches, in the order of the epoch
-        begin = sum(self.sizes[:skip])
+        order = epoch_pools(self._own_rows(), self.cache.layout.chunk_rows, self.pool_rows, self.seed, epoch)
+        sizes = rank_sizes(self.sizes, self._world.size)[:, self._world.rank]
+        ends = np.cumsum(sizes).tolist()[skip:]  # of the batches, in the order of the epoch
+        begin = int(sizes[:skip].sum())
         order, parts = _from(order, begin), []
         with closing(self._pools.of(order)) as pools:
             for pool in pools:
@@ -135,6 +149,9 @@ class BatchStream:
                     if stop == ends[0]:  # else its rest is in the next pool
                         yield self._placed(_joined(parts))
                         parts, ends = [], ends[1:]
+
+    def _own_rows(self) -> np.ndarray:
+        return rank_rows(self.rows, self.cache.layout.chunk_rows, self.seed, self._world.rank, self._world.size)
 
     def _gather(self, pool: Pool, cut: slice) -> Batch:
         """A batch of its own memory, so that the pool's can take another."""

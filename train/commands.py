@@ -103,7 +103,8 @@ def train(
     for run in train_each(TrainOptions(cache, method or "c3", residency=residency, **shared), seeds or (0,)):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
-    click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")
+    if done:  # of several processes only the first
+        click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")
 
 
 def _require_end_to_end(

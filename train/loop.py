@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import torch
 from torch import Tensor, nn
@@ -20,36 +22,47 @@ from ..signals import stop_requests
 from .averaging import copied
 from .batches import Batch, BatchStream
 from .board import write_scalars
+from .division import rank_sizes
 from .methods.base import Method
 from .recipes import LoopOptions
+from .replica import replicate
 from .runs import LOG as LOG_FILE
 from .runs import write_csv
 from .schedule import learning_rate
 from .state import Keeper, TrainingState
 from .validation import Validation
+from .world import World
 
 LOG = logging.getLogger("c3")
 
 
 def batch_loss(
-    model: Method, arrays: Mapping[str, Tensor], labels: Tensor, vectors: Tensor, precision: str = "fp32"
+    model: Method,
+    arrays: Mapping[str, Tensor],
+    labels: Tensor,
+    vectors: Tensor,
+    precision: str = "fp32",
+    gather: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> dict[str, Tensor]:
     """The loss of one batch and its parts: labels (batch, trained classes) int8, vectors (trained classes, d_w).
+
+    `gather` adds the rows that other processes have of the batch: the loss is that of all, with pairs across images.
 
     A zero-shot method is asked only for the classes with a known label in the batch: no loss sees the others, and where
     labels are sparse they are nearly all. `bf16` is for the model; losses are always computed in float32.
     """
+    labels = gather(labels)
     if model.zero_shot and not model.asks_all and not (known := (labels != 0).any(dim=0)).all():
         labels, vectors = labels[:, known], vectors[known]
     with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
         embedding = model(arrays)
         scores = model.training_scores(embedding, vectors)
-    embedding = tuple(map(_widened, embedding)) if isinstance(embedding, tuple) else _widened(embedding)
-    return model.loss(embedding, _widened(scores), labels, vectors)
 
+    def whole(values: Tensor) -> Tensor:
+        return gather(values.float() if values.dtype == torch.bfloat16 else values)
 
-def _widened(values: Tensor) -> Tensor:
-    return values.float() if values.dtype == torch.bfloat16 else values
+    embedding = tuple(map(whole, embedding)) if isinstance(embedding, tuple) else whole(embedding)
+    return model.loss(embedding, whole(scores), labels, vectors)
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,8 @@ class Job:
     """What is trained and on what; `folder` gets the log, and TensorBoard scalars if `board`.
 
     vectors (trained classes, d_w) float32. With `validation`, which options with patience need, the weights of the best
-    epoch are kept. `start` is the score of the model as it comes, where that is a candidate too.
+    epoch are kept. `start` is the score of the model as it comes, where that is a candidate too. `world` is that of the
+    stream and of the validation; its first process alone writes.
     """
 
     model: Method
@@ -70,6 +84,7 @@ class Job:
     validation: Validation | None = None
     board: bool = False
     start: float | None = None
+    world: World = World()
 
 
 def fit(job: Job) -> dict[str, float]:
@@ -80,30 +95,34 @@ def fit(job: Job) -> dict[str, float]:
 
     SIGINT and SIGTERM finish the step, save and raise KeyboardInterrupt. A batch that the store cannot give is a
     C3Error after everything before it is saved. A loss that is not finite is one with the step and the rows of the
-    batch, and leaves the last checkpoint as it is.
+    batch, and leaves the last checkpoint as it is. Whatever ends one process of the world ends all after the same step.
     """
-    model, stream, options = job.model, job.stream, job.options
+    model, stream, options, world = job.model, job.stream, job.options, job.world
     model.to(job.device).train()
+    replicate(model, world, options.seed)
     vectors = job.vectors.to(job.device)
-    state = TrainingState(model, options, job.device)
-    if job.keeper.restore(state):
+    state = TrainingState(model, options, job.device, world)
+    with world.alike():
+        restored = job.keeper.restore(state)
+    if restored:
         LOG.info("going on after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
     elif job.start is not None:
         state.at.best, state.at.best_epoch, state.best = job.start, -1, copied(model)
     if options.compile:
         model.compile()
-    at, steps = state.at, len(stream.sizes)
-    todo = (options.epochs - at.epoch) * len(stream.rows) - sum(stream.sizes[: at.batch])
+    at, sizes = state.at, stream.sizes
+    steps, counts = len(sizes), rank_sizes(sizes, world.size).tolist()
+    todo = (options.epochs - at.epoch) * len(stream.rows) - sum(sizes[: at.batch])
     with progress("train", todo, "images") as bar, stop_requests() as stop:
         while at.epoch < options.epochs and not _exhausted(state, options):
             batches = stream.epoch(at.epoch, at.batch)
-            started = asked = time.perf_counter()
-            while batch := _next(batches, job.keeper, state):
-                waited = time.perf_counter() - asked
-                step = at.epoch * steps + at.batch
-                parts = _step(job, state.optimiser, batch, vectors, learning_rate(options, step, steps))
+            started = time.perf_counter()
+            for batch, waited in _agreed(job, state, batches, stop):
+                step, size = at.epoch * steps + at.batch, sizes[at.batch]
+                gather = partial(world.gather, counts=counts[at.batch])
+                parts = _step(job, state.optimiser, batch, vectors, learning_rate(options, step, steps), gather)
                 if not math.isfinite(parts["loss"]):
-                    rows = ", ".join(map(str, sorted(batch.rows.tolist())))
+                    rows = ", ".join(map(str, sorted(gather(torch.from_numpy(batch.rows)).tolist())))
                     raise C3Error(
                         f"the loss is {parts['loss']} at step {step} of epoch {at.epoch} "
                         f"(rows {rows} of {stream.split}); lower --lr, or look at the features of these rows"
@@ -111,17 +130,11 @@ def fit(job: Job) -> dict[str, float]:
                 if state.average:
                     state.average.update(model, step)
                 ended = time.perf_counter()
-                at.add(parts, len(batch.rows) / len(stream.rows), ended - started, waited)
+                at.add(parts, size / len(stream.rows), ended - started, waited)
                 started = ended
                 note = f"epoch {at.epoch + 1}/{options.epochs}, loss {parts['loss']:.4f}, waited {at.wait_share:.0%}"
-                bar.advance(len(batch.rows), note=note)
-                if stop.is_set():
-                    job.keeper.save(state)
-                    raise KeyboardInterrupt(
-                        f"{job.folder} keeps the training up to step {step + 1}; the same command continues"
-                    )
-                job.keeper.step(state)
-                asked = time.perf_counter()
+                bar.advance(size, note=note)
+                job.keeper.step()
             _end_epoch(job, state, vectors)
     state.require_finite()
     if state.best or state.average:
@@ -133,24 +146,48 @@ def fit(job: Job) -> dict[str, float]:
     }
 
 
-def _next(batches: Iterator[Batch], keeper: Keeper, state: TrainingState) -> Batch | None:
-    """The next batch, None after the last. What is trained so far is saved before a damaged store ends the training."""
-    try:
-        return next(batches, None)
-    except C3Error:
-        keeper.save(state)
-        raise
+def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Event) -> Iterator[tuple[Batch, float]]:
+    """The batches, each with the seconds that the slowest rank waited for it, once all ranks agree to go on.
+
+    What is trained is saved where a checkpoint is due, before a signal ends the training, and before a damaged store
+    does.
+    """
+    while True:
+        batch, failure, asked = None, None, time.perf_counter()
+        try:
+            batch = next(batches, None)
+        except C3Error as error:
+            failure = error
+        waited = time.perf_counter() - asked
+        failed, stopped, due, waited = job.world.largest(
+            job.world.failed(failure), stop.is_set(), job.keeper.due, waited
+        )
+        if failed or stopped or due:
+            job.keeper.save(state)
+        if failed:
+            raise failure or job.world.failure_of(failed)
+        if stopped:
+            done = state.at.epoch * len(job.stream.sizes) + state.at.batch
+            raise KeyboardInterrupt(f"{job.folder} keeps the training up to step {done}; the same command continues")
+        if batch is None:
+            return
+        yield batch, waited
 
 
-def _step(job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: float) -> dict[str, float]:
+def _step(
+    job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: float, gather: Callable[[Tensor], Tensor]
+) -> dict[str, float]:
     """One step of the optimiser; gives the loss and its parts. Without a finite loss the weights stay as they are."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["scale"]
-    parts = batch_loss(job.model, batch.features(), batch.labels, vectors, job.options.precision)
+    parts = batch_loss(job.model, batch.features(), batch.labels, vectors, job.options.precision, gather)
+    optimiser.zero_grad(set_to_none=True)
+    parts["loss"].backward()
+    parts = {name: value.detach() for name, value in parts.items()}
+    # with the gradients, the loss becomes the same number on all ranks, and so what follows from it
+    job.world.average([*(p.grad for p in job.model.parameters() if p.grad is not None), *parts.values()])
     values = {name: value.item() for name, value in parts.items()}
     if math.isfinite(values["loss"]):
-        optimiser.zero_grad(set_to_none=True)
-        parts["loss"].backward()
         if job.options.clip:
             nn.utils.clip_grad_norm_(job.model.parameters(), job.options.clip)
         optimiser.step()
@@ -171,9 +208,11 @@ def _end_epoch(job: Job, state: TrainingState, vectors: Tensor) -> None:
             if score > at.best:
                 at.best, at.best_epoch, state.best = score, at.epoch, copied(job.model)
     at.next_epoch(line)
-    write_csv(job.folder / LOG_FILE, at.lines)
-    if job.board:
-        write_scalars(job.folder / "tensorboard", line)
+    with job.world.alike():
+        if job.world.first:
+            write_csv(job.folder / LOG_FILE, at.lines)
+        if job.world.first and job.board:
+            write_scalars(job.folder / "tensorboard", line)
 
 
 def _exhausted(state: TrainingState, options: LoopOptions) -> bool:

@@ -21,10 +21,13 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Place:
-    """Which residency is asked for, the device that batches are for, and what was read for them already."""
+    """Which residency is asked for, the device that batches are for, how many `processes` share the memory, and what
+    was read for them already.
+    """
 
     residency: str = "stream"
     device: torch.device = torch.device("cpu")
+    processes: int = 1
     held: HeldArrays | None = None
 
     def resolved(self, needed: int, content: Content = ()) -> str:
@@ -38,7 +41,7 @@ class Place:
             return "stream"
         if self.held and (tensors := self.held.get(content)):
             return "ram" if next(iter(tensors.values())).device.type == "cpu" else "device"
-        free = {"ram": free_memory()}
+        free = {"ram": free_memory() // self.processes}
         if self.device.type == "cuda":
             free = {"device": torch.cuda.mem_get_info(self.device)[0], **free}
         if self.residency == "auto":

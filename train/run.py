@@ -32,6 +32,7 @@ from .residency import Place
 from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_bytes, write_json
 from .state import Keeper
 from .validation import Validation
+from .world import World, launched, require_alone
 
 LOG = logging.getLogger("c3")
 
@@ -63,72 +64,105 @@ def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[R
     """Train every method that `options.method` stands for (`table1`, or one name) with every seed, a run each.
 
     A setting that only some of the methods of a group have goes to those. Raises C3Error for one that none has.
+    Processes that torchrun started train each run together; only the first of them yields it.
     """
     methods = methods_named(options.method)
     takes = {method: settings_of(method_class(method).Options) for method in methods}
     for name in options.settings:
         if not any(name in known for known in takes.values()):
             raise unknown_name(f"setting of {options.method}", name, {key for known in takes.values() for key in known})
-    for method in methods:
-        settings = {name: value for name, value in options.settings.items() if name in takes[method]}
-        for seed in seeds:
-            yield train(replace(options, method=method, settings=settings | {"seed": seed}))
+    with launched(options.device) as world:
+        for method in methods:
+            settings = {name: value for name, value in options.settings.items() if name in takes[method]}
+            for seed in seeds:
+                run = train(replace(options, method=method, settings=settings | {"seed": seed}), world)
+                if world.first:
+                    yield run
 
 
-def train(options: TrainOptions) -> Run:
+def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 
     The folder's name is a function of method, data set, settings and cache: the same request finds its finished run and
     does nothing; an unfinished one goes on from its checkpoint. Raises C3Error before anything is written.
+
+    With a world of several processes all of them call this; the first one writes, and all give the same run.
     """
+    if world is None:
+        require_alone("this training")
+        world = World(resolve_device(options.device))
     with terminated_like_interrupted():
-        return _train(options)
+        return _train(options, world)
 
 
-def _train(options: TrainOptions) -> Run:
-    kind = method_class(options.method)
-    device = resolve_device(options.device)
-    if options.tensorboard:
-        require_tensorboard()
-    cache = FeatureCache.open(options.cache)
-    cache.require_complete()
-    recipe, identity, path = planned(options, cache)
-    found = None if options.overwrite else begun(path)
+def _train(options: TrainOptions, world: World) -> Run:
+    with world.alike():
+        kind = method_class(options.method)
+        if options.tensorboard:
+            require_tensorboard()
+        cache = FeatureCache.open(options.cache)
+        cache.require_complete()
+        recipe, identity, path = planned(options, cache, world.size)
+        if recipe.loop.compile and world.size > 1:
+            raise C3Error("setting compile: several processes cannot train a compiled model; leave it false")
+        found = None if options.overwrite else begun(path)
+    world.require_same("method, settings and store", int(short_hash(identity), 16))
+    world.require_same(f"what is in {path}", _stage(found))
     if found and found.finished:
         return found
-    torch.manual_seed(recipe.loop.seed)
-    model = kind(inputs_of(cache), recipe.method)
-    vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
-    model.prepare(vectors)
-    reads = model.reads(model.inputs)
-    place = Place(options.residency, device, options.held)
-    stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place)
-    validation = Validation(cache, reads) if recipe.loop.patience else None
-    open_folder(path, found)
+    with world.alike():
+        torch.manual_seed(recipe.loop.seed)
+        model = kind(inputs_of(cache), recipe.method)
+        vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
+        model.prepare(vectors)
+        reads = model.reads(model.inputs)
+        place = Place(options.residency, world.device, world.local_size, options.held)
+        stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place, world=world)
+        validation = Validation(cache, reads, world=world) if recipe.loop.patience else None
     keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-    job = Job(model, stream, vectors, recipe.loop, device, path, keeper, validation, options.tensorboard)
+    job = Job(
+        model, stream, vectors, recipe.loop, world.device, path, keeper, validation, options.tensorboard, world=world
+    )
     record = _record(path, options.method, recipe, cache, job)
     if found:
         record["created"] = found.record["created"]
-    write_json(path / RECORD, record)
-    LOG.info("%s on %s: %s", path.name, device, recipe.source)
-    timings = fit(job)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(path / WEIGHTS, save(weights), durable=True)
-    write_classes(path, cache.classes)
-    write_json(path / RECORD, record | {"status": "finished", "timings": timings})
-    keeper.path.unlink(missing_ok=True)
-    return open_run(path)
+    with world.alike():
+        if world.first:
+            open_folder(path, found)
+            write_json(path / RECORD, record)
+    LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
+    finished = record | {"timings": fit(job), "status": "finished"}
+    with world.alike():
+        if world.first:
+            weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+            write_bytes(path / WEIGHTS, save(weights), durable=True)
+            write_classes(path, cache.classes)
+            write_json(path / RECORD, finished)
+            keeper.path.unlink(missing_ok=True)
+    return open_run(path) if world.first else Run(path, finished, None)  # another machine may see the files late
 
 
-def planned(options: TrainOptions, cache: FeatureCache) -> tuple[Recipe, dict[str, Any], Path]:
+def _stage(run: Run | None) -> int:
+    """How far a run folder is: nothing, begun, with a checkpoint, finished."""
+    if run is None:
+        return 0
+    return 3 if run.finished else 1 + (run.path / CHECKPOINT).exists()
+
+
+def _computed_on(world: World) -> str:
+    return f"{world.size} processes ({world.device.type})" if world.size > 1 else str(world.device)
+
+
+def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple[Recipe, dict[str, Any], Path]:
     """The recipe of a request, what decides its weights, and the run folder that is named after it.
 
     Raises C3Error for a method, a setting or a value that does not exist.
     """
     kind, dataset = method_class(options.method), cache.config["dataset"]
     recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
-    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict()}
+    # the number of processes decides which rows meet in a batch, and so the weights
+    divided = {"ranks": ranks} if ranks > 1 else {}
+    identity = {"method": options.method, "store": cache.digest, **recipe.as_dict(), **divided}
     return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
 
 
@@ -175,6 +209,7 @@ def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: J
         "reads": model.reads(model.inputs),
         "gflops": gflops(model),
         "device": str(job.device),
+        "ranks": job.world.size,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
     }

@@ -16,6 +16,7 @@ from .averaging import Average
 from .checkpoint import read_checkpoint, write_checkpoint
 from .methods.base import Method
 from .recipes import LoopOptions
+from .world import World
 
 
 @dataclass
@@ -55,10 +56,13 @@ class Position:
 
 
 class TrainingState:
-    """Model, Adam, averaged weights, best weights and position; `tensors` and `restore` are inverse to each other."""
+    """Model, Adam, averaged weights, best weights and position; `tensors` and `restore` are inverse to each other.
 
-    def __init__(self, model: Method, options: LoopOptions, device: torch.device) -> None:
-        self.model, self.device, self.at = model, device, Position()
+    All processes of the world have the same but for their random generators.
+    """
+
+    def __init__(self, model: Method, options: LoopOptions, device: torch.device, world: World = World()) -> None:
+        self.model, self.device, self.world, self.at = model, device, world, Position()
         self.optimiser = torch.optim.Adam(
             model.parameter_groups(), lr=options.lr, weight_decay=options.weight_decay, fused=True
         )
@@ -66,10 +70,10 @@ class TrainingState:
         self.best: dict[str, Tensor] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, the states of the random generators among them."""
-        found = {"random/cpu": torch.get_rng_state()}
+        """All tensors by name, the states of the random generators of all ranks among them, one after the other."""
+        found = {"random/cpu": self.world.gather(torch.get_rng_state())}
         if self.device.type == "cuda":
-            found["random/cuda"] = torch.cuda.get_rng_state(self.device)
+            found["random/cuda"] = self.world.gather(torch.cuda.get_rng_state(self.device))
         found |= _named("model", self.model.state_dict())
         found |= _named("average", self.average.state if self.average else {})
         found |= _named("best", self.best or {})
@@ -95,9 +99,12 @@ class TrainingState:
             moved = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
             adam.setdefault(int(number), {})[entry] = moved
         self.optimiser.load_state_dict({"state": adam, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        torch.set_rng_state(tensors["random/cpu"])
+        torch.set_rng_state(self._own(tensors["random/cpu"]))
         if self.device.type == "cuda" and "random/cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
+            torch.cuda.set_rng_state(self._own(tensors["random/cuda"]), self.device)
+
+    def _own(self, generators: Tensor) -> Tensor:
+        return generators.chunk(self.world.size)[self.world.rank].clone()
 
     def require_finite(self) -> None:
         """Raises C3Error when a weight is not a finite number."""
@@ -108,7 +115,7 @@ class TrainingState:
 
 
 class Keeper:
-    """Writes the state of a training every so many minutes, or steps (0: by the clock alone).
+    """Writes the state of a training where it is time: every so many minutes, or steps (0: by the clock alone).
 
     `identity` is what two trainings with equal weights have in common: method, settings, store.
     """
@@ -131,16 +138,23 @@ class Keeper:
             ) from error
         return True
 
-    def step(self, state: TrainingState) -> None:
-        """A step is done: save where it is time."""
+    def step(self) -> None:
+        """A step is done."""
         self._unsaved += 1
-        if self._unsaved == self.steps or time.monotonic() - self._saved >= 60 * self.minutes:
-            self.save(state)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        late = time.monotonic() - self._saved >= 60 * self.minutes
+        return self._unsaved > 0 and (self._unsaved == self.steps or late)
 
     def save(self, state: TrainingState) -> None:
-        """Write the checkpoint; weights that are not finite never replace the last good one."""
+        """Write the checkpoint; weights that are not finite never replace the last good one. For all ranks at once."""
         state.require_finite()
-        write_checkpoint(self.path, self.identity, asdict(state.at), state.tensors())
+        tensors = state.tensors()
+        with state.world.alike():
+            if state.world.first:
+                write_checkpoint(self.path, self.identity, asdict(state.at), tensors)
         self._saved, self._unsaved = time.monotonic(), 0
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import C3Error
 from ..extract.cache import FeatureCache, Status
 from .methods.base import Method
+from .world import World
 
 ROWS = 256  # scored at a time; eval mode gives every row the same scores in any batch
 
@@ -22,19 +23,25 @@ ROWS = 256  # scored at a time; eval mode gives every row the same scores in any
 class Validation:
     """The readable rows of a split and their labels of seen classes, ready to be scored after every epoch.
 
-    `at_a_time` rows are scored at once. Raises C3Error when the store has no such split, or no positive label of a
-    seen class in it.
+    `at_a_time` rows are scored at once. Every process of the world scores some of the rows and knows the score of all.
+    Raises C3Error when the store has no such split, or no positive label of a seen class in it.
     """
 
     def __init__(
-        self, cache: FeatureCache, arrays: Sequence[str], split: str = "val", at_a_time: int = ROWS
+        self,
+        cache: FeatureCache,
+        arrays: Sequence[str],
+        split: str = "val",
+        at_a_time: int = ROWS,
+        world: World = World(),
     ) -> None:
         self._at_a_time = at_a_time
         self._maps = {name: cache.maps(split, name) for name in arrays}
-        self._rows = np.flatnonzero(cache.status(split) == Status.OK)
+        rows = np.flatnonzero(cache.status(split) == Status.OK)
+        self._world, self._rows = world, np.array_split(rows, world.size)[world.rank]
         self._labels, self._absent = cache.labels(split).keep_classes(cache.classes.seen), cache.absent_label
         self._classes = int(cache.classes.seen.sum())
-        if not (self._labels.take(self._rows).value > 0).any():
+        if not (self._labels.take(rows).value > 0).any():
             raise C3Error(f"{cache.location}: {split} has no positive label of a seen class; train without patience")
 
     @torch.inference_mode()
@@ -42,7 +49,15 @@ class Validation:
         """The mean AP, 0..1, of the classes that have a positive; vectors (seen classes, d_w). The model is in eval
         mode meanwhile. Only known labels count."""
         model.eval()
-        known = []
+        with self._world.alike():
+            known = self._known_scores(model, vectors)
+        model.train()
+        group, positive, scores = (self._world.gather(torch.from_numpy(part)).numpy() for part in known)
+        return mean_average_precision(group, positive > 0, scores)
+
+    def _known_scores(self, model: Method, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Class, label and score of every known label of this process's rows, each (entries,)."""
+        known = [(np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.float32))]
         for start in range(0, len(self._rows), self._at_a_time):
             rows = self._rows[start : start + self._at_a_time]
             arrays = {
@@ -51,9 +66,9 @@ class Validation:
             scores = model.scores(model(arrays), vectors).float().cpu().numpy()
             labels = self._labels.take(rows).dense(self._classes, self._absent)
             image, name = labels.nonzero()
-            known.append((name, labels[image, name] > 0, scores[image, name]))
-        model.train()
-        return mean_average_precision(*(np.concatenate(part) for part in zip(*known, strict=True)))
+            known.append((name, labels[image, name], scores[image, name]))
+        group, label, score = (np.concatenate(part) for part in zip(*known, strict=True))
+        return group, label, score
 
 
 def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> float:

@@ -73,6 +73,9 @@ class Method(nn.Module, ABC):
     `Options` is a frozen dataclass of the settings that the method has; recipes and `--set` fill it by name.
     `zero_shot` is False for a classifier that can only score the classes it was trained on. `asks_all` is True where
     every training step needs the scores of all trained classes, not only of those with a known label in the batch.
+
+    Several processes may share a batch (world.py): `loss` sees all its rows, `forward` and the scores only some. What
+    is computed across rows is therefore a batch norm, or stands in `loss`.
     """
 
     Options: ClassVar[type[Any]]
