@@ -60,3 +60,10 @@ def test_training(make_cache: Callable[..., FeatureCache]) -> None:
     table = run("training.py", str(make_cache(40).path), "--quick", "--methods", "c3-plus")
     ways = [line.split(" |")[0] for line in table.splitlines() if line.startswith("| ")]
     assert ways == [f"| {way}" for way in ("way", "bare", "ram", "stream", "ram int8", "stream int8", "DataLoader, h5")]
+
+
+def test_step() -> None:
+    table = run("step.py", "--quick", "--precision", "bf16")
+    assert [line.split(" |")[0] for line in table.splitlines()[4:]] == [
+        f"| {way}" for way in ("as it is", "attention, math", "shuffle, indexing", "both")
+    ]

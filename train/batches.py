@@ -156,7 +156,7 @@ class BatchStream:
     def _gather(self, pool: Pool, cut: slice) -> Batch:
         """A batch of its own memory, so that the pool's can take another."""
         rows, places = pool.rows[cut], pool.places[cut]
-        arrays = {name: values.index_select(0, places) for name, values in pool.arrays.items()}
+        arrays = {name: _taken(values, places) for name, values in pool.arrays.items()}
         return Batch(arrays, self._dense(rows), rows, pool.scales(rows))
 
     def _placed(self, batch: Batch) -> Batch:
@@ -179,6 +179,13 @@ class BatchStream:
     def _has_seen_positive(self, labels: SparseLabels) -> np.ndarray:
         hit = (labels.value > 0) & self.cache.classes.seen[labels.indices]
         return np.bincount(labels.row[hit], minlength=len(labels)) > 0
+
+
+def _taken(values: Tensor, places: Tensor) -> Tensor:
+    """Rows of an array, copied: by numpy in this thread, because torch would take the cores of the running step."""
+    if values.device.type != "cpu":
+        return values.index_select(0, places)
+    return torch.from_numpy(values.numpy().take(places.numpy(), axis=0))
 
 
 def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

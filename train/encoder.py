@@ -47,11 +47,11 @@ class PyramidProjection(nn.Module):
         batch = levels[self.levels[0]].shape[0]  # len() would fix it when the model is exported
         rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
         joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
-        shuffled = _Permuted.apply(self.project(joined), self.shuffle)
+        shuffled = Permuted.apply(self.project(joined), self.shuffle)
         return shuffled.view(batch, POSITIONS, self.groups, self.d_w).transpose(1, 2)
 
 
-class _Permuted(torch.autograd.Function):
+class Permuted(torch.autograd.Function):
     """rows (n, channels) in the order of a permutation. Indexing would scatter the gradient; this gathers it too."""
 
     @staticmethod
