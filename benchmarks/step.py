@@ -9,7 +9,8 @@ seeded arrays of benchmarks/methods.py. Ways to compute it are measured in turn 
     both               the two together, which is how it was until 2026-11-24
 
 The floor is the arithmetic of a step, counted by torch, over the rate of the largest product in it (2,352 x 2,048 by
-2,048 x 2,100), measured in the same rounds and in the same number type. --profile prints what torch's profiler says.
+2,048 x 2,100), measured in the same rounds and in the same number type. --compiled adds the setting `compile`,
+--profile prints what torch's profiler says.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 class Step:
     """The step of one head on batches in memory."""
 
-    def __init__(self, size: Size, data: Data, precision: str) -> None:
+    def __init__(self, size: Size, data: Data, precision: str, compiled: bool = False) -> None:
         self.subject, self.precision, self.number = Subject(METHOD, size, data, 0), precision, 0
         self.subject.model.train()
+        if compiled:
+            self.subject.model.compile()
 
     def __call__(self) -> None:
         subject, number = self.subject, self.number % BATCHES
@@ -92,20 +95,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--quick", action="store_true", help="Tiny shapes; the figures mean nothing.")
     asked = parser.parse_args()
     size, rounds = (SMALL, 2) if asked.quick else (VGG19, asked.rounds)
-    step = Step(size, data_of(size, 0), asked.precision)
+    data = data_of(size, 0)
+    step = Step(size, data, asked.precision)
+    steps = {name: (way, step) for name, way in WAYS.items()}
+    if asked.compiled:
+        steps["compiled"] = (nullcontext, Step(size, data, asked.precision, compiled=True))
     load = os.getloadavg()[0]
     with FlopCounterMode(display=False) as counter:
         step()
     multiply, operations = product(size, PRECISIONS[asked.precision])
-    seconds: dict[str, list[float]] = {name: [] for name in (*WAYS, "product")}
+    seconds: dict[str, list[float]] = {name: [] for name in (*steps, "product")}
     for number in range(rounds + 1):
-        for name, way in WAYS.items():
+        for name, (way, work) in steps.items():
             with way():
-                taken = timed(step)
+                taken = timed(work)
             seconds[name] += [taken] if number else []  # the first of each is not counted
         taken = timed(multiply)
         seconds["product"] += [taken] if number else []
@@ -115,7 +123,7 @@ def main() -> None:
           f"{torch.__version__}, load {load:.1f}: {counter.get_total_flops() / 1e9:.1f} GFLOP a step, product at "
           f"{rate / 1e9:.0f} GFLOP/s, floor {1e3 * floor:.0f} ms")  # fmt: skip
     print("\n| way | ms | times the floor | times as it is |\n|---|---:|---:|---:|")
-    for name in WAYS:
+    for name in steps:
         taken = median(seconds[name])
         print(f"| {name} | {1e3 * taken:,.0f} | {taken / floor:.2f} | {taken / median(seconds['as it is']):.2f} |")
     if asked.profile:

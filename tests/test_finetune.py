@@ -189,8 +189,8 @@ def test_a_stopped_run_ends_with_the_same_weights(
     asked = replace(place.asked(tmp_path / "stopped", **settings), checkpoint_steps=1)
     real, done = Keeper.step, []
 
-    def step(self: Keeper, state: object) -> None:
-        real(self, state)
+    def step(self: Keeper) -> None:
+        real(self)
         done.append(1)
         if len(done) in (1, 3):
             raise KeyboardInterrupt
@@ -200,13 +200,13 @@ def test_a_stopped_run_ends_with_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             finetune(asked)
     again = finetune(asked)
-    assert len(done) == 4  # two steps an epoch, none of them twice
+    assert len(done) == 6  # two steps an epoch, and the two that were stopped before they were saved
     for name in ("weights", "backbone"):
         one, other = tensors(whole, name), tensors(again, name)
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert again.record["validation"] == whole.record["validation"]
     assert finetune(asked).record == again.record  # and is not trained again
-    assert len(done) == 4
+    assert len(done) == 6
 
 
 def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer() -> None:
@@ -298,8 +298,8 @@ def test_an_image_that_goes_during_training_is_named(
 ) -> None:
     real, done = Keeper.step, []
 
-    def step(self: Keeper, state: object) -> None:
-        real(self, state)
+    def step(self: Keeper) -> None:
+        real(self)
         done.append(1)
         for path in (place_copy.root / "images").glob("0[0-7].png"):
             path.unlink()
@@ -415,6 +415,14 @@ def test_options_that_do_not_fit_are_refused(
     shown = c3("--catalog", place.catalog, "train", *given, "--runs", tmp_path / "runs", "--device", "cpu")
     assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
     assert said in shown.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_processes_of_torchrun_are_refused(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(C3Error, match="started training end to end in several processes"):
+        finetune(place.asked(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 

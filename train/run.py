@@ -105,7 +105,7 @@ def _train(options: TrainOptions, world: World) -> Run:
         recipe, identity, path = planned(options, cache, world.size)
         if recipe.loop.compile and world.size > 1:
             raise C3Error("setting compile: several processes cannot train a compiled model; leave it false")
-        found = None if options.overwrite else begun(path)
+        found = None if options.overwrite else begun(path, world)
     world.require_same("method, settings and store", int(short_hash(identity), 16))
     world.require_same(f"what is in {path}", _stage(found))
     if found and found.finished:
@@ -166,14 +166,15 @@ def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple
     return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
 
 
-def begun(path: Path) -> Run | None:
+def begun(path: Path, world: World = World()) -> Run | None:
     """The run in a folder that a request leads to, finished or not; None where there is none."""
     if not (path / RECORD).exists():
         return None
     found = open_run(path)
     if found.finished:
         LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
-        (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
+        if world.first:
+            (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
     return found
 
 
