@@ -173,7 +173,7 @@ def _compare_validation(world: World, store: Path) -> None:
     vectors = training.class_vectors(cache, "l2")[torch.from_numpy(cache.classes.seen)]
     torch.manual_seed(0)
     model = METHODS["labelem"](inputs, METHODS["labelem"].Options())
-    shared, alone = (Validation(cache, model.reads(inputs), "train", w) for w in (world, World()))
+    shared, alone = (Validation(cache, model.reads(inputs), "train", world=w) for w in (world, World()))
     assert shared.score(model, vectors) == pytest.approx(alone.score(model, vectors), abs=1e-6)
 
 
