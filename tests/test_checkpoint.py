@@ -19,10 +19,10 @@ from c3.errors import C3Error
 from c3.extract.cache import FeatureCache
 from c3.train.run import TrainOptions, train
 from c3.train.runs import Run, list_runs
-from c3.train.state import Keeper
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from small_disk import SmallDisk
+from steps import after
 
 # children are forked from a server that has imported everything once; an optimiser would import torch._dynamo
 FORKS = multiprocessing.get_context("forkserver")
@@ -50,19 +50,6 @@ def assert_same(found: Run, expected: Run) -> None:
     assert not list(found.path.glob(".*"))
 
 
-def stop_after(steps: int, action: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run an action after so many steps of the trainings that follow."""
-    real, done = Keeper.step, []
-
-    def step(self: Keeper) -> None:
-        real(self)
-        done.append(1)
-        if len(done) == steps:
-            action()
-
-    monkeypatch.setattr(Keeper, "step", step)
-
-
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -78,7 +65,7 @@ def train_and_die(options: TrainOptions, saves: int, while_writing: bool) -> Non
 
         os.fsync = fsync
     else:
-        stop_after(saves, die, pytest.MonkeyPatch())
+        after(saves, die, pytest.MonkeyPatch())
     train(options)
 
 
@@ -115,7 +102,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
     for name, value in SETTINGS.items():
         arguments += ["--set", f"{name}={value}"]
     with monkeypatch.context() as patch:
-        stop_after(3, lambda: os.kill(os.getpid(), number), patch)
+        after(3, lambda: os.kill(os.getpid(), number), patch)
         result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 130
     path = the_run(tmp_path / "stopped")
@@ -133,7 +120,7 @@ def interrupted(asked: TrainOptions, steps: int, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(steps, leave, patch)
+        after(steps, leave, patch)
         train(asked)
     return the_run(asked.runs) / "checkpoint.safetensors"
 
@@ -238,7 +225,7 @@ def test_a_damaged_store_is_named_after_what_was_trained_is_saved(
     whole = shard.read_bytes()
     asked = replace(options(cache, tmp_path / "runs"), residency="stream", checkpoint_steps=0)
     with monkeypatch.context() as patch:
-        stop_after(5, lambda: shard.write_bytes(bytes([whole[0] ^ 1]) + whole[1:]), patch)
+        after(5, lambda: shard.write_bytes(bytes([whole[0] ^ 1]) + whole[1:]), patch)
         with pytest.raises(C3Error, match=r"shard 1 of train/pyramid/p16 is damaged .*c3 verify .*--repair"):
             train(asked)
     assert (the_run(tmp_path / "runs") / "checkpoint.safetensors").exists()

@@ -33,6 +33,7 @@ from c3.train.validation import Validation
 from c3.warmstart import request_of
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from steps import after
 
 # a run that has hardly begun to learn, so that there is much left; with dropout, so that random numbers count
 QUICK = {"epochs": 1, "batch_size": 3, "lr": 1e-5, "hidden1": 16, "hidden2": 8, "seed": 5}
@@ -296,15 +297,11 @@ def test_images_that_could_not_be_read_are_left_out(
 def test_an_image_that_goes_during_training_is_named(
     place_copy: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, done = Keeper.step, []
-
-    def step(self: Keeper) -> None:
-        real(self)
-        done.append(1)
+    def lose() -> None:
         for path in (place_copy.root / "images").glob("0[0-7].png"):
             path.unlink()
 
-    monkeypatch.setattr(Keeper, "step", step)
+    after(1, lose, monkeypatch)
     with pytest.raises(C3Error, match=r"\.png: missing, no such file, but it was read when the features were made"):
         finetune(place_copy.asked(tmp_path / "runs", epochs=4))
     (run,) = (tmp_path / "runs").iterdir()

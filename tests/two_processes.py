@@ -25,11 +25,11 @@ from c3.train.recipes import settings_of
 from c3.train.registry import METHODS
 from c3.train.replica import replicate
 from c3.train.run import TrainOptions, train
-from c3.train.state import Keeper
 from c3.train.validation import Validation
 from c3.train.world import World, launched
 from method_reference import EVERYTHING, SEEN, build
 from safetensors.torch import save_file
+from steps import after
 from torch import Tensor, nn
 
 RANKS = 2
@@ -224,19 +224,6 @@ def go_on_and_die(world: World, folder: Path, store: Path) -> None:
     """Both are killed in the middle of the second epoch; checkpoints are written at every step."""
     after(7, lambda: os.kill(os.getpid(), signal.SIGKILL), pytest.MonkeyPatch())
     train(replace(asked(store, folder, "fast0tag"), runs=folder / "stopped", checkpoint_steps=1), world)
-
-
-def after(steps: int, action: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
-    """Do something after so many steps."""
-    real, done = Keeper.step, []
-
-    def step(self: Keeper) -> None:
-        real(self)
-        done.append(1)
-        if len(done) == steps:
-            action()
-
-    patch.setattr(Keeper, "step", step)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
