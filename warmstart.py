@@ -22,7 +22,7 @@ from .train.schedule import LR_DROP
 
 LOG = logging.getLogger("c3")
 
-# Where fine-tuning differs from the recipe of the run that it starts from; chosen on the demo's val (docs/training.md).
+# Where fine-tuning differs from the recipe of the run that it starts from; chosen on val (docs/training.md).
 EPOCHS, SCHEDULE, WARMUP = 3, "cosine", 10
 
 
@@ -50,8 +50,9 @@ class FineTuneOptions:
 def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
     """The settings of the loop that a run was trained with, those of fine-tuning, and then what was asked for.
 
-    The learning rate is a tenth of the run's, as at the end of its schedule `step`: the head is trained already. Raises
-    C3Error for a setting that the weights of the head depend on.
+    The learning rate is a tenth of the run's, as at the end of its schedule `step`: the head is trained already. There
+    is no weight decay, which would pull the weights of a trained backbone to zero. Raises C3Error for a setting that
+    the weights of the head depend on.
     """
     config = start.record["config"]
     loop = {field.name for field in fields(LoopOptions)} - {"vectors"}
@@ -62,7 +63,8 @@ def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
         if name not in known:
             raise unknown_name("setting of training end to end", name, sorted(known))
     own = {name: value for name, value in config.items() if name != "backbone_lr"}
-    tuning = {"epochs": EPOCHS, "schedule": SCHEDULE, "warmup": WARMUP, "lr": config["lr"] * LR_DROP}
+    tuning = {"epochs": EPOCHS, "schedule": SCHEDULE, "warmup": WARMUP, "weight_decay": 0.0}
+    tuning["lr"] = config["lr"] * LR_DROP
     source = f"end to end from {start.id}"
     if settings:
         source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in settings.items())
