@@ -86,12 +86,14 @@ def product(size: Size, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float
 
 
 def timed(work: Callable[[], object]) -> float:
+    """Seconds of a call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def main() -> None:
+    """Print a line a way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")

@@ -58,9 +58,11 @@ class Feed:
 
     @property
     def sizes(self) -> list[int]:
+        """The number of rows of every batch."""
         return batch_sizes(len(self.rows), self.batch_size)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; none are left out."""
         return self.batches(epoch)
 
 
@@ -86,9 +88,11 @@ class Setup:
 
     @property
     def arrays(self) -> tuple[str, ...]:
+        """The names of what the head reads."""
         return method_class(self.method).reads(inputs_of(self.cache))
 
     def stream(self, cache: FeatureCache, residency: str) -> BatchStream:
+        """What `c3 train` reads of a store."""
         return BatchStream(
             cache, "train", self.arrays, self.options.batch_size, SEED, place=Place(residency, self.device)
         )
@@ -229,6 +233,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
 
 
 def main() -> None:
+    """Print a table a method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store")
     parser.add_argument("--methods", nargs="+", default=["c3", "fast0tag", "c3-plus"])

@@ -7,13 +7,12 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from c3.cli import main
 from c3.endtoend import EndToEnd, EndToEndOptions
 from c3.errors import C3Error
 from c3.evaluate.groups import group_runs
@@ -22,7 +21,7 @@ from c3.extract.cache import FeatureCache
 from c3.extract.datasets.demo import DemoSpec, write_demo
 from c3.extract.run import ExtractOptions, extract
 from c3.finetune import FineTuneOptions, finetune
-from c3.images import PIXELS, ImageTable
+from c3.images import PIXELS
 from c3.train.methods.base import Inputs
 from c3.train.methods.fast0tag import Fast0Tag
 from c3.train.registry import rebuild, restore, vectors_in_use
@@ -30,41 +29,8 @@ from c3.train.run import TrainOptions, train
 from c3.train.runs import Run, open_run, write_json
 from c3.train.state import Keeper
 from c3.train.validation import Validation
-from c3.warmstart import request_of
-from click.testing import CliRunner, Result
-from safetensors.torch import load_file
 from steps import after
-
-# a run that has hardly begun to learn, so that there is much left; with dropout, so that random numbers count
-QUICK = {"epochs": 1, "batch_size": 3, "lr": 1e-5, "hidden1": 16, "hidden2": 8, "seed": 5}
-TUNING = {"epochs": 2, "lr": 1e-3, "warmup": 2, "backbone_lr": 0.5}
-
-
-@dataclass(frozen=True)
-class Place:
-    """A table data set, its store and a finished run on it."""
-
-    root: Path
-    store: Path
-    start: Path
-
-    @property
-    def catalog(self) -> Path:
-        return self.root / "catalog.yaml"
-
-    def asked(self, runs: Path, **settings: object) -> FineTuneOptions:
-        """A request that tunes the run, into `runs`."""
-        return FineTuneOptions("tiny", self.start, "fast0tag", runs, TUNING | settings, self.catalog, "cpu")
-
-
-def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[str, ...] = ()) -> Place:
-    """A place with sixteen drawn pictures, some of which are broken."""
-    root = draw_table(folder / "tiny", 16)
-    for name in broken:
-        (root / "images" / name).write_bytes(b"no picture")
-    store = folder / "f.zarr"
-    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
-    return Place(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", QUICK, device="cpu")).path)
+from tuning_place import QUICK, Place, c3, joined, made, tensors
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +52,9 @@ def place_copy(place: Place, tmp_path: Path) -> Place:
     return Place(root, place.store, start)
 
 
-def c3(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def tensors(run: Run | Path, name: str = "weights") -> dict[str, torch.Tensor]:
-    return load_file((run if isinstance(run, Path) else run.path) / f"{name}.safetensors")
-
-
 def log(run: Run) -> list[dict[str, float]]:
     with (run.path / "log.csv").open(newline="") as file:
         return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
-
-
-def joined(place: Place) -> tuple[EndToEnd, ImageTable]:
-    """The model before its first step, and its images."""
-    start = open_run(place.start)
-    request = request_of(start, place.asked(place.start))
-    return EndToEnd(rebuild(start), request.backbone, EndToEndOptions()), ImageTable(request.manifest)
 
 
 def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(place: Place) -> None:
@@ -322,128 +273,6 @@ def test_without_val_all_epochs_are_trained(
     assert not torch.equal(tensors(run)["network.0.weight"], tensors(place.start)["network.0.weight"])
     with pytest.raises(C3Error, match="no labels of seen classes in val; set patience=0"):
         finetune(place.asked(tmp_path / "tuned", patience=1))
-
-
-def test_the_newest_run_is_found_where_none_is_named(place: Place, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    asked = ("--catalog", place.catalog, "train", "--end-to-end", "--dataset", "tiny", "--method", "fast0tag",
-             "--runs", runs, "--device", "cpu", "--epochs", 1)  # fmt: skip
-    none = c3(*asked)
-    assert (none.exit_code, none.stderr.count("\n")) == (2, 1)
-    assert "has no finished run of fast0tag on tiny to start from; train one with: c3 train --cache" in none.stderr
-    assert not runs.exists()
-    shutil.copytree(place.start, runs / place.start.name)
-    assert "on tiny with seed 4 to start from" in c3(*asked, "--seed", 4).stderr
-    done = c3(*asked)
-    assert done.exit_code == 0, done.output
-    assert f"starting from {runs / place.start.name}, the newest that fits" in done.stderr
-    (path,) = runs.glob("*-e2e-*")
-    run = open_run(path)
-    values = "{start:.2f} -> {best:.2f} %".format(**{k: 100 * v for k, v in run.record["validation"].items()})
-    assert f"validation mAP {values}" in done.stdout
-    assert f"Next: {run.record['end_to_end']['extract']}\nthen: c3 evaluate --run {path}" in done.stdout
-    defaults = {name: run.record["config"][name] for name in ("lr", "schedule", "warmup", "backbone_lr", "seed")}
-    assert defaults == {"lr": pytest.approx(1e-6), "schedule": "cosine", "warmup": 10, "backbone_lr": 0.1, "seed": 5}
-
-
-def changed(place: Place, name: str, old: str, new: str) -> None:
-    path = place.root / name
-    path.write_text(path.read_text().replace(old, new))
-
-
-def unfinished(place: Place) -> None:
-    write_json(place.start / "run.json", open_run(place.start).record | {"status": "training"})
-
-
-def imported(place: Place) -> None:
-    record = open_run(place.start).record
-    write_json(place.start / "run.json", record | {"cache": record["cache"] | {"request": None}})
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda place: changed(place, "vectors.txt", "blue 0", "blue 3"), "other word vectors (digest"),
-        (lambda place: changed(place, "unseen.txt", "dark red", "blue"), "other classes (digest"),
-        (lambda place: changed(place, "labels.csv", "00.png,red", "00.png,blue"), "other labels or images (digest"),
-        (lambda place: changed(place, "labels.csv", "00.png,red,train\n", ""), "other numbers of rows (digest"),
-        (lambda place: changed(place, "labels.csv", "00.png,red,train", "00.png,pink,train"), "pink"),
-        (unfinished, "is not finished (status training)"),
-        (imported, "were not extracted from images by c3"),
-        (lambda place: shutil.rmtree(place.start), "is not a run folder"),
-        (lambda place: (place.start / "weights.safetensors").unlink(), "is missing or damaged"),
-        (lambda place: shutil.rmtree(place.root / "images"), "images folder"),
-    ],
-)
-def test_another_data_set_or_run_is_refused_in_one_line(
-    place_copy: Place, tmp_path: Path, change: Callable[[Place], object], said: str
-) -> None:
-    change(place_copy)
-    runs = tmp_path / "runs"
-    shown = c3("--catalog", place_copy.catalog, "train", "--end-to-end", "--dataset", "tiny", "--from",
-               place_copy.start, "--runs", runs, "--device", "cpu")  # fmt: skip
-    assert (shown.exit_code, shown.stdout) == (2, ""), shown.output
-    last = shown.stderr.splitlines()[-1]
-    assert last.startswith("c3: ") and said in last
-    assert not runs.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--end-to-end",), "--end-to-end needs --dataset NAME"),
-        ((), "expected --cache STORE, or --end-to-end --dataset NAME"),
-        (("--cache", "f.zarr", "--dataset", "tiny"), "expected --cache STORE, or --end-to-end --dataset NAME"),
-        (("--cache", "f.zarr", "--end-to-end", "--dataset", "tiny"), "--cache does not go with --end-to-end"),
-        (("--end-to-end", "--dataset", "tiny", "--residency", "ram"), "--residency goes with --cache"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--method", "c3"), "leave it out with --from"),
-        (("--end-to-end", "--dataset", "other", "--from", "RUN"), "is a run on tiny; the data set other"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "hidden1=8"), "belongs to the head"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "vectors=raw"), "belongs to the head"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "backbone_lr=-1"), "backbone_lr: expected 0"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "bacbone_lr=1"), "Did you mean 'backbone_lr'"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--epochs", "0"), "epochs: expected at least 1"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(
-    place: Place, tmp_path: Path, arguments: tuple[str, ...], said: str
-) -> None:
-    given = [place.start if argument == "RUN" else argument for argument in arguments]
-    shown = c3("--catalog", place.catalog, "train", *given, "--runs", tmp_path / "runs", "--device", "cpu")
-    assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
-    assert said in shown.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-def test_processes_of_torchrun_are_refused(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(C3Error, match="started training end to end in several processes"):
-        finetune(place.asked(tmp_path / "runs"))
-    assert not (tmp_path / "runs").exists()
-
-
-def test_the_store_tells_a_run_of_an_older_c3_how_it_was_made(place_copy: Place, tmp_path: Path) -> None:
-    record = open_run(place_copy.start).record
-    cache = {name: value for name, value in record["cache"].items() if name != "request"}
-    write_json(place_copy.start / "run.json", record | {"cache": cache})
-    model, _ = joined(place_copy)
-    assert model.backbone.weights_sha256 == cache["weights_sha256"]
-
-
-def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:
-    options = ExtractOptions(
-        "tiny", "vgg19", "random:1", tmp_path / "f.zarr", tmp_path / "my catalog.yaml", ("train", "val"), 5,
-        precision="bf16", dtype="int8", crops="five", label_source="human+machine", drop_unknown_classes=True,
-        regions=True, vector=True,
-    )  # fmt: skip
-    seen: list[ExtractOptions] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3.extract.run.extract", lambda asked: seen.append(asked) or "done")
-        shown = c3(*shlex.split(options.command())[1:])
-    assert shown.exit_code == 0, shown.output
-    assert seen[0].record() == options.record()
-    assert str(seen[0].out) == str(options.out)
 
 
 def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
