@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from .devices import resolve_device
 from .endtoend import EndToEnd
@@ -20,12 +19,13 @@ from .extract.request import Request, from_anywhere, package_versions
 from .images import PIXELS, ImageStream, ImageTable
 from .signals import terminated_like_interrupted
 from .train.board import require_tensorboard
+from .train.checkpoint import write_weights
 from .train.classes import write_classes
 from .train.loop import Job, fit
 from .train.recipes import LoopOptions
 from .train.registry import rebuild, vectors_in_use
 from .train.run import begun, open_folder, short_hash
-from .train.runs import BACKBONE, CHECKPOINT, FEATURES, RECORD, WEIGHTS, Run, open_run, write_bytes, write_json
+from .train.runs import BACKBONE, CHECKPOINT, FEATURES, RECORD, WEIGHTS, Run, open_run, write_json
 from .train.runs import LOG as LOG_FILE
 from .train.state import Keeper
 from .train.validation import Validation
@@ -119,10 +119,9 @@ def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Valid
 
 def _finish(path: Path, record: dict[str, Any], model: EndToEnd, request: Request) -> Run:
     """Write what is left of a run: both parts of its model, and how features of its backbone are made."""
-    tuned = {name: tensor.cpu().contiguous() for name, tensor in model.backbone.body.state_dict().items()}
-    write_bytes(path / BACKBONE, save(tuned), durable=True)
-    head = {name: tensor.cpu().contiguous() for name, tensor in model.head.state_dict().items()}
-    write_bytes(path / WEIGHTS, save(head), durable=True)
+    tuned = model.backbone.body.state_dict()
+    write_weights(path / BACKBONE, tuned)
+    write_weights(path / WEIGHTS, model.head.state_dict())
     write_classes(path, request.manifest.classes)
     made = record["cache"]
     options = replace(request.options, weights=str(path / BACKBONE), out=path / FEATURES)

@@ -43,15 +43,6 @@ def tuned(place: Place) -> Run:
     return finetune(place.asked(place.start.parent))
 
 
-@pytest.fixture
-def place_copy(place: Place, tmp_path: Path) -> Place:
-    """The same data set and run, to be changed."""
-    root, start = tmp_path / "copy", tmp_path / "start"
-    shutil.copytree(place.root, root)
-    shutil.copytree(place.start, start)
-    return Place(root, place.store, start)
-
-
 def log(run: Run) -> list[dict[str, float]]:
     with (run.path / "log.csv").open(newline="") as file:
         return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
@@ -246,8 +237,10 @@ def test_images_that_could_not_be_read_are_left_out(
 
 
 def test_an_image_that_goes_during_training_is_named(
-    place_copy: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    place_copy = place.copied(tmp_path)
+
     def lose() -> None:
         for path in (place_copy.root / "images").glob("0[0-7].png"):
             path.unlink()

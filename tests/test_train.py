@@ -123,7 +123,7 @@ def test_an_unfinished_run_is_trained_again(make_cache: Make, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("c3.train.run.save", crash)
+        patch.setattr("c3.train.run.write_weights", crash)
         train(options(cache, tmp_path / "b"))
     (unfinished,) = list_runs(tmp_path / "b/runs")
     assert not unfinished.finished

@@ -22,11 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, 
 
 @pytest.fixture
 def place_copy(place: Place, tmp_path: Path) -> Place:
-    """The same data set and run, to be changed."""
-    root, start = tmp_path / "copy", tmp_path / "start"
-    shutil.copytree(place.root, root)
-    shutil.copytree(place.start, start)
-    return Place(root, place.store, start)
+    return place.copied(tmp_path)
 
 
 def test_the_newest_run_is_found_where_none_is_named(place: Place, tmp_path: Path) -> None:

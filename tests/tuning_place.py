@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,13 @@ class Place:
     def asked(self, runs: Path, **settings: object) -> FineTuneOptions:
         """A request that tunes the run, into `runs`."""
         return FineTuneOptions("tiny", self.start, "fast0tag", runs, TUNING | settings, self.catalog, "cpu")
+
+    def copied(self, folder: Path) -> Place:
+        """The same data set and run, to be changed."""
+        root, start = folder / "copy", folder / "start"
+        shutil.copytree(self.root, root)
+        shutil.copytree(self.start, start)
+        return Place(root, self.store, start)
 
 
 def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[str, ...] = ()) -> Place:

@@ -1,7 +1,7 @@
-"""The file that an unfinished training goes on from: tensors and plain numbers, never a pickle.
+"""The files of weights: of a finished part, and that which an unfinished training goes on from. Never a pickle.
 
-A safetensors file whose header holds json and a sha256 over that json and all tensors. It is replaced whole: written
-beside, flushed to the disk, renamed. A kill or a full disk at any moment leaves the one before.
+A checkpoint is a safetensors file whose header holds json and a sha256 over that json and all tensors. Every file is
+replaced whole: written beside, flushed to the disk, renamed. A kill or a full disk at any moment leaves the one before.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ def write_checkpoint(
     path: Path, identity: Mapping[str, Any], numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
     """Replace a checkpoint. `identity` says what is trained, `numbers` are plain json. C3Error on a full disk."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = _plain(tensors)
     content = json.dumps({"schema": SCHEMA, "identity": identity, "numbers": numbers})
     write_bytes(path, save(tensors, {"content": content, "sha256": _digest(content, tensors)}), durable=True)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Replace a safetensors file of weights, durably. C3Error on a full disk."""
+    write_bytes(path, save(_plain(tensors)), durable=True)
 
 
 def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -55,6 +60,11 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, 
     if differing := differing_settings(found, identity, "checkpoint"):
         raise C3Error(f"{path} is of another training ({', '.join(differing.values())}); --overwrite trains it again")
     return content["numbers"], tensors
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a file can hold them: on the CPU, in the order of their dimensions."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from ..devices import resolve_device
 from ..errors import C3Error, unknown_name
@@ -23,13 +22,14 @@ from ..extract.cache import FeatureCache
 from ..signals import terminated_like_interrupted
 from .batches import BatchStream
 from .board import require_tensorboard
+from .checkpoint import write_weights
 from .classes import write_classes
 from .held import HeldArrays
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
 from .residency import Place
-from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_bytes, write_json
+from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_json
 from .state import Keeper
 from .validation import Validation
 from .world import World, launched, require_alone
@@ -134,8 +134,7 @@ def _train(options: TrainOptions, world: World) -> Run:
     finished = record | {"timings": fit(job), "status": "finished"}
     with world.alike():
         if world.first:
-            weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-            write_bytes(path / WEIGHTS, save(weights), durable=True)
+            write_weights(path / WEIGHTS, model.state_dict())
             write_classes(path, cache.classes)
             write_json(path / RECORD, finished)
             keeper.path.unlink(missing_ok=True)
