@@ -79,6 +79,7 @@ def _finetune(options: FineTuneOptions) -> Run:
         "config": config,
         "recipe": recipe.source,
         "device": str(device),
+        "ranks": 1,
         "versions": package_versions(),
         "end_to_end": origin,
     }

@@ -133,6 +133,11 @@ def test_the_store_tells_a_run_of_an_older_c3_how_it_was_made(place_copy: Place,
     assert model.backbone.weights_sha256 == cache["weights_sha256"]
 
 
+def test_how_many_processes_trained_the_start_is_not_taken_over(place_copy: Place, tmp_path: Path) -> None:
+    write_json(place_copy.start / "run.json", open_run(place_copy.start).record | {"ranks": 2})
+    assert finetune(place_copy.asked(tmp_path / "runs", epochs=1)).record["ranks"] == 1
+
+
 def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:
     options = ExtractOptions(
         "tiny", "vgg19", "random:1", tmp_path / "f.zarr", tmp_path / "my catalog.yaml", ("train", "val"), 5,
