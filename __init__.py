@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+from .common.version import __version__
+
 __all__ = ["Tagger", "__version__", "open_features"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "open_features":
-        from .extract.cache import FeatureCache
+        from .extract.store.cache import FeatureCache
 
         return FeatureCache.open
     if name == "Tagger":
-        from .tagger import Tagger
+        from .predict.tagger import Tagger
 
         return Tagger
     raise AttributeError(f"module 'c3' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line. Each folder brings its own commands; here are the program around them and the demo."""
+"""The program: the commands of every folder, and the two that cross the stages, `demo` and `sweep`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from . import __version__, tagging_commands
-from .command_options import device_option
-from .errors import C3Error
+from . import __version__
+from .common.click_options import ManyValues, cache_option, device_option, runs_option
+from .common.errors import C3Error
 from .evaluate import commands as evaluation
+from .evaluate.report import commands as reporting
 from .extract import commands as extraction
+from .predict import commands as prediction
 from .train import commands as training
+from .train.commands import running_options
 
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
@@ -44,7 +47,13 @@ def main(ctx: click.Context, catalog: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
 
 
-for _command in (*extraction.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS, *tagging_commands.COMMANDS):
+for _command in (
+    *extraction.COMMANDS,
+    *training.COMMANDS,
+    *evaluation.COMMANDS,
+    *reporting.COMMANDS,
+    *prediction.COMMANDS,
+):
     main.add_command(_command)
 
 
@@ -58,9 +67,9 @@ for _command in (*extraction.COMMANDS, *training.COMMANDS, *evaluation.COMMANDS,
 @device_option
 def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
     """The whole idea in minutes, offline: draw pictures, extract, train C3 and a baseline, print the table."""
+    from .evaluate.report.run import report as make_report
     from .evaluate.run import evaluate as score
-    from .evaluate.run import report as make_report
-    from .extract.run import ExtractOptions
+    from .extract.options import ExtractOptions
     from .extract.run import extract as run_extract
     from .train.run import TrainOptions, train_each
 
@@ -70,3 +79,63 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
         for run in train_each(TrainOptions(store, method, runs, device=device), range(seeds)):
             score(run.path, device=device)
     click.echo(make_report((1,), runs))
+
+
+@main.command(cls=ManyValues)
+@cache_option
+@click.option("--method", default="c3", show_default=True, metavar="NAME", help="A method: fast0tag, lesa, c3, ...")
+@runs_option
+@click.option("--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
+@click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
+@click.option("--lr", multiple=True, type=float, help="Learning rates.")
+@click.option("--epochs", multiple=True, type=int)
+@click.option("--seeds", multiple=True, type=int, help="Seeds: --seeds 0 1 2; 0 without it.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=V1,V2", help="Values of any other setting.")
+@click.option(
+    "--list",
+    "listed",
+    type=click.Path(path_type=Path),
+    help="A YAML list of settings, each with every combination of the rest.",
+)
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time, in processes.")
+@device_option
+@running_options
+@click.pass_obj
+def sweep(
+    catalog: Path | None,
+    cache: str,
+    method: str,
+    runs: Path,
+    seeds: tuple[int, ...],
+    settings: tuple[str, ...],
+    listed: Path | None,
+    jobs: int,
+    device: str,
+    residency: str,
+    checkpoint_minutes: float,
+    checkpoint_steps: int,
+    **named: tuple[Any, ...],
+) -> None:
+    """Train and evaluate every combination of settings on one store; finished runs are not done again."""
+    from .evaluate.sweep import evaluate_sweep, sweep_summary
+    from .train.run import TrainOptions
+    from .train.sweep import combinations, read_list, varied
+    from .train.sweep import sweep as run
+
+    grid = {name: values for name, values in named.items() if values}
+    for setting in settings:
+        name, equals, values = setting.partition("=")
+        if not equals:
+            raise C3Error(f"--set {setting!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
+        grid[name] = tuple(values.split(","))
+    if seeds:
+        grid["seed"] = seeds
+    asked = combinations(grid, read_list(listed, method, grid) if listed else ({},))
+    options = TrainOptions(
+        cache, method, runs, {}, catalog, device,
+        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
+    done = run(options, asked, evaluate_sweep, jobs)
+    click.echo(sweep_summary(done.runs, varied(asked)))
+    if done.failures:
+        raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")

@@ -16,9 +16,9 @@ from statistics import median
 import numcodecs
 import numcodecs.blosc
 import numpy as np
-from c3.extract import quantise
-from c3.extract.cache import FeatureCache
-from c3.extract.layout import CODECS, Layout
+from c3.extract.store import quantise
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import CODECS, Layout
 
 CHUNK_ROWS = (16, 64, 256)
 Encode = Callable[[np.ndarray], np.ndarray]

@@ -24,7 +24,7 @@ from c3.evaluate.evidence import collect
 from c3.evaluate.measure import measure
 from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, Protocol, pools_of
 from c3.evaluate.truth import Truth
-from c3.extract.rows import SparseLabels
+from c3.extract.store.tables import SparseLabels
 
 BLOCK = 256
 

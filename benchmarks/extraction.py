@@ -16,11 +16,12 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from c3.extract.crops import load_crop
-from c3.extract.request import ExtractOptions, Request, open_or_create, prepare
+from c3.extract.backbone.crops import load_crop
+from c3.extract.backbone.specs import INPUT_SIZE
+from c3.extract.options import ExtractOptions
+from c3.extract.request import Request, open_or_create, prepare
 from c3.extract.run import tasks_of
-from c3.extract.shard import Report, ShardWorker
-from c3.extract.taps import INPUT_SIZE
+from c3.extract.worker import Report, ShardWorker
 
 
 def bare(request: Request, batches: list[torch.Tensor]) -> float:

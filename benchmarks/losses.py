@@ -28,8 +28,8 @@ from dataclasses import dataclass, fields, replace
 from statistics import median
 
 import torch
-from c3.train.losses import MARGIN, across
-from c3.train.objectives import LOGITS, OBJECTIVES
+from c3.train.models.losses import MARGIN, across
+from c3.train.models.objectives import LOGITS, OBJECTIVES
 from memory import peak, resident
 from torch import Tensor
 
@@ -164,7 +164,7 @@ def main() -> None:
         jobs |= {(loss, fitting[form]): [] for loss in LOSSES}
         jobs |= {(loss, whole[form]): [] for loss in LOSSES if loss != DENSE and whole[form] != fitting[form]}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["c3.train.objectives"])
+    context.set_forkserver_preload(["c3.train.models.objectives"])
     load = os.getloadavg()[0]
     for _ in range(given.rounds):
         for job, rounds in jobs.items():

@@ -22,9 +22,10 @@ from statistics import median
 import numpy as np
 import torch
 from c3.train.loop import batch_loss
-from c3.train.methods.base import Inputs
+from c3.train.models.base import Inputs
 from c3.train.recipes import LoopOptions
-from c3.train.registry import METHODS, Scorer, gflops, method_class
+from c3.train.registry import METHODS, method_class
+from c3.train.scorer import Scorer, gflops
 from torch import Tensor
 from torch.nn.functional import normalize
 

@@ -67,10 +67,10 @@ def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator):
 
 def measure(way: str, folder: Path) -> dict[str, float]:
     """Run one way in this process: rows, seconds, and the peak of its resident memory in GiB."""
-    from c3.extract.catalog import DatasetSpec
+    from c3.extract.catalog.specs import DatasetSpec
     from c3.extract.datasets import openimages_csv
+    from c3.extract.datasets.manifest import ReadOptions
     from c3.extract.datasets.openimages import openimages_manifest
-    from c3.extract.manifest import ReadOptions
 
     spec = DatasetSpec("openimages", "openimages", folder, "verified", None)
     mids = (folder / "classes-trainable.txt").read_text().split()

@@ -19,15 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from c3.extract.cache import Classes, FeatureCache, Layout, Level, Rows, SparseLabels
 from c3.extract.cluster import Cluster
-from c3.extract.inspect import describe
-from c3.extract.manifest import Manifest, Split
+from c3.extract.datasets.manifest import Manifest, Split
 from c3.extract.run import tasks_of
-from c3.extract.shard import Report, ShardTask
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.inspect import describe
+from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.extract.worker import Report, ShardTask
 from memory import peak, resident
 
-LEVELS = (Level("p8", 256), Level("p16", 512), Level("p32", 512))
+LEVELS = (FeatureArray("p8", 256), FeatureArray("p16", 512), FeatureArray("p32", 512))
 SEEN, UNSEEN = 7186, 400  # Open Images
 LABELS = 4  # listed for a crop
 SHARD_ROWS = 1024  # what `c3 extract` takes above 100,000 rows

@@ -25,8 +25,8 @@ from statistics import median
 from unittest.mock import patch
 
 import torch
-from c3.train import encoder
 from c3.train.loop import batch_loss
+from c3.train.models import encoder
 from methods import BATCHES, SMALL, VGG19, Data, Size, Subject, data_of
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -27,7 +27,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from c3.extract.cache import FeatureCache, Level
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import FeatureArray
 from store_systems import SYSTEMS, Source
 
 DROP = Path("/proc/sys/vm/drop_caches")
@@ -56,7 +57,7 @@ def make_source(store: str, rows: int, folder: Path) -> None:
 
 def load_source(folder: Path, rows: int | None) -> Source:
     """The rows of `make_source`, mapped."""
-    levels = tuple(Level(**level) for level in json.loads((folder / "levels.json").read_text()))
+    levels = tuple(FeatureArray(**level) for level in json.loads((folder / "levels.json").read_text()))
     labels = np.load(folder / "labels.npy", mmap_mode="r")
     shape = (len(labels), sum(level.channels for level in levels), 7, 7)
     return Source(np.memmap(folder / "maps.bin", np.float16, "r", shape=shape)[:rows], np.array(labels[:rows]), levels)

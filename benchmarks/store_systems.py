@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from c3.extract.cache import FeatureCache, Layout, Level
-from c3.extract.rows import Classes, Rows, SparseLabels
-from c3.train.batches import POOL_ROWS, BatchStream, epoch_pools
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.train.data.batches import BUFFER_ROWS, BatchStream, epoch_buffers
 
 BATCH = 48
 BLOCK = 64  # rows of a chunk
@@ -32,7 +33,7 @@ class Source:
 
     maps: np.ndarray
     labels: np.ndarray
-    levels: tuple[Level, ...]
+    levels: tuple[FeatureArray, ...]
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -106,7 +107,7 @@ def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
     block_bytes = BLOCK * maps[0].nbytes
 
     def epoch(number: int) -> Batches:
-        order = np.concatenate(epoch_pools(np.arange(len(maps)), BLOCK, BLOCK, seed, number))
+        order = np.concatenate(epoch_buffers(np.arange(len(maps)), BLOCK, BLOCK, seed, number))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
             coming = order[start + 2 * BLOCK : start + 2 * BLOCK + BATCH] // BLOCK
@@ -128,15 +129,15 @@ def in_pools(
 
     The next pool is read meanwhile, into memory that is used again.
     """
-    pool_rows = min(POOL_ROWS, -(-len(source) // BLOCK) * BLOCK)
-    memory = [[np.empty((pool_rows, *shape), np.float16) for shape in shapes] for _ in range(2)]
+    buffer_rows = min(BUFFER_ROWS, -(-len(source) // BLOCK) * BLOCK)
+    memory = [[np.empty((buffer_rows, *shape), np.float16) for shape in shapes] for _ in range(2)]
 
     def fill(pool: np.ndarray, into: list[np.ndarray]) -> None:
         chunks = np.unique(pool // BLOCK) * BLOCK
         read([slice(start, min(start + BLOCK, len(source))) for start in chunks.tolist()], into)
 
     def epoch(number: int, ahead: ThreadPoolExecutor) -> Batches:
-        pools = epoch_pools(np.arange(len(source)), BLOCK, POOL_ROWS, seed, number)
+        pools = epoch_buffers(np.arange(len(source)), BLOCK, BUFFER_ROWS, seed, number)
         coming = ahead.submit(fill, pools[0], memory[0])
         for place, rows in enumerate(pools):
             coming.result()

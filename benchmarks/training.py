@@ -30,16 +30,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from c3.devices import resolve_device
-from c3.extract.cache import FeatureCache, Layout, Rows
-from c3.extract.pictures import read_pictures
-from c3.extract.request import ExtractOptions, Request, prepare
-from c3.train.batches import Batch, BatchStream, batch_sizes
+from c3.common.devices import resolve_device
+from c3.extract.options import ExtractOptions
+from c3.extract.request import Request, prepare
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import Layout
+from c3.extract.store.tables import Rows
+from c3.predict.images import read_pictures
+from c3.train.data.batches import Batch, BatchStream, batch_sizes
+from c3.train.data.placement import Placement
 from c3.train.loop import Job, batch_loss, fit
 from c3.train.recipes import LoopOptions
-from c3.train.registry import class_vectors, inputs_of, method_class
-from c3.train.residency import Place
-from c3.train.state import Keeper, TrainingState
+from c3.train.registry import inputs_of, method_class
+from c3.train.scorer import class_vectors
+from c3.train.training_state import Checkpointer, TrainingState
 from store_systems import Source, write_hdf5_images
 
 WORKERS = 2  # of the DataLoader
@@ -83,7 +87,7 @@ class Setup:
         model = kind(inputs_of(self.cache), kind.Options())
         vectors = class_vectors(self.cache, "l2")[torch.from_numpy(self.cache.classes.seen)]
         model.prepare(vectors)
-        keeper = Keeper(self.folder / "checkpoint.safetensors", {}, minutes=1e9)
+        keeper = Checkpointer(self.folder / "checkpoint.safetensors", {}, minutes=1e9)
         return Job(model, stream, vectors, self.options, self.device, self.folder, keeper)
 
     @property
@@ -94,7 +98,7 @@ class Setup:
     def stream(self, cache: FeatureCache, residency: str) -> BatchStream:
         """What `c3 train` reads of a store."""
         return BatchStream(
-            cache, "train", self.arrays, self.options.batch_size, SEED, place=Place(residency, self.device)
+            cache, "train", self.arrays, self.options.batch_size, SEED, place=Placement(residency, self.device)
         )
 
 
@@ -247,7 +251,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.quick:
         asked.rows, asked.seconds, asked.rounds = 32, 0.01, 1
-    logging.getLogger("c3").setLevel(logging.WARNING)
+    logging.getLogger(__name__).setLevel(logging.WARNING)
     cache, device = FeatureCache.open(asked.store), resolve_device(asked.device)
     images = None
     if asked.images:

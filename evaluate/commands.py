@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..command_options import ManyValues, device_option, runs_option
-from ..errors import C3Error
+from ..common.click_options import device_option
 
-FORMATS = ("text", "markdown", "csv", "latex", "json")
 PATH = click.Path(path_type=Path)
 
 
@@ -35,7 +33,8 @@ def evaluate(
     device: str,
 ) -> None:
     """Score a run: mAP and F1@K for ZSL and GZSL into metrics.json, AP of every class into per_class.csv."""
-    from .run import EvaluateOptions, summary
+    from .record import summary
+    from .run import EvaluateOptions
     from .run import evaluate as run
 
     click.echo(summary(run(run_path, split, cache, device, EvaluateOptions(protocols, ties, resamples))))
@@ -51,46 +50,10 @@ def evaluate(
 @device_option
 def compare(first: Path, second: Path, split: str, cache: str | None, resamples: int, seed: int, device: str) -> None:
     """The difference of two runs with a paired bootstrap interval over images: c3 compare RUN RUN."""
-    from .run import Resampling
+    from .bootstrap import Resampling
     from .run import compare as run
 
     click.echo(run(first, second, split, cache, device, Resampling(resamples, seed)))
 
 
-@click.command(cls=ManyValues)
-@click.option("--tables", multiple=True, type=click.IntRange(1, 5), help="Numbers of tables: --tables 1 2.")
-@click.option("--figures", multiple=True, type=click.IntRange(3, 6), help="Numbers of figures: --figures 3 4 5 6.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write everything as one page.")
-@runs_option
-@click.option("--format", "form", default="text", show_default=True, type=click.Choice(FORMATS), help="Of the tables.")
-@click.option("--out", default="figures", show_default=True, type=PATH, help="Folder for the figures, png and svg.")
-@click.option("--images", type=PATH, help="Where the photographs are now, if they have moved since extraction.")
-@click.argument("numbers", nargs=-1, type=int)
-@device_option
-def report(
-    tables: tuple[int, ...],
-    figures: tuple[int, ...],
-    html: Path | None,
-    runs: Path,
-    form: str,
-    out: Path,
-    images: Path | None,
-    numbers: tuple[int, ...],
-    device: str,
-) -> None:
-    """The paper's tables and figures, measured beside published: c3 report --tables 1 2 --figures 3 4 5 6."""
-    if numbers:
-        raise C3Error(f"table numbers follow --tables: c3 report --tables {' '.join(map(str, numbers))}")
-    from .pages import FigureOptions, draw, write_page
-    from .run import report as run
-
-    options = FigureOptions(runs, out, images, device)
-    if tables or not (figures or html):
-        click.echo(run(tables or (1, 2, 3, 4, 5), runs, form))
-    for line in draw(figures, options):
-        click.echo(line)
-    if html:
-        click.echo(write_page(html, options))
-
-
-COMMANDS = (evaluate, compare, report)
+COMMANDS = (evaluate, compare)

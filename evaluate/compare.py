@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import C3Error
-from ..train.runs import Run
+from ..common.errors import C3Error
+from ..train.run_folder import Run
 from .bootstrap import Draws, Resampling, bootstrap, interval
 from .evidence import Evidence
 from .measure import measure

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import C3Error
+from ..common.errors import C3Error
 from .metrics import Ties, average_precision, top_k
 from .truth import Truth
 
@@ -23,7 +23,7 @@ HELD = 1 << 29  # bytes of scores kept in memory; NUS-WIDE needs 434 MB
 
 
 @dataclass(frozen=True)
-class Pool:
+class Candidates:
     """The best classes of every image among some classes, best first: scores, classes and hits are (images, k)."""
 
     scores: np.ndarray
@@ -40,7 +40,7 @@ class Evidence:
     """
 
     truth: Truth
-    pools: dict[str, Pool]
+    pools: dict[str, Candidates]
     listed: np.ndarray
     every: np.ndarray | None
 
@@ -80,7 +80,7 @@ def collect(
     label counts as negative. Raises C3Error naming image and class of a score that is not finite.
     """
     kept = {
-        name: Pool(*(np.empty((len(truth), min(k, len(classes))), kind) for kind in (np.float32, np.int32, bool)))
+        name: Candidates(*(np.empty((len(truth), min(k, len(classes))), kind) for kind in (np.float32, np.int32, bool)))
         for name, classes in pools.items()
     }
     listed = np.empty(len(truth.labels.indices), np.float32)
@@ -111,7 +111,7 @@ def collect(
     return Evidence(truth, kept, listed, whole)
 
 
-def merge(pools: list[Pool], shift: float = 0.0) -> Pool:
+def merge(pools: list[Candidates], shift: float = 0.0) -> Candidates:
     """Several pools as one ranking of every image, best first; `shift` is taken off the scores of the last one.
 
     Equal scores go to the lowest class index first.
@@ -123,7 +123,7 @@ def merge(pools: list[Pool], shift: float = 0.0) -> Pool:
     classes = np.concatenate([pool.classes for pool in pools], axis=1)
     order = np.lexsort((classes, -scores), axis=1)
     hits = np.concatenate([pool.hits for pool in pools], axis=1)
-    return Pool(*(np.take_along_axis(part, order, axis=1) for part in (scores, classes, hits)))
+    return Candidates(*(np.take_along_axis(part, order, axis=1) for part in (scores, classes, hits)))
 
 
 def _gathered(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..errors import C3Error
+from ..common.errors import C3Error
 
 Ties = Literal["grouped", "stable"]
 TIES: tuple[str, ...] = get_args(Ties)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import unknown_name
+from ..common.errors import unknown_name
 from .truth import Truth
 
 TASKS = ("zsl", "gzsl", "seen")

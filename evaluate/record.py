@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..extract.cache import FeatureCache, Status
-from ..train.runs import METRICS, METRICS_SCHEMA, PER_CLASS, Run, write_json, write_text
+from ..common.files import write_text
+from ..extract.store.cache import FeatureCache, Status
+from ..train.run_folder import METRICS, METRICS_SCHEMA, PER_CLASS, Run, write_json
 from .bootstrap import Resampling, bootstrap, intervals
 from .calibrate import calibrated
 from .evidence import Evidence

@@ -10,24 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import C3Error
-from ..extract.cache import FeatureCache, Status
-from ..train.runs import METRICS, Run, list_runs, open_run, read_metrics
+from ..common.errors import C3Error
+from ..extract.store.cache import FeatureCache, Status
+from ..train.run_folder import Run, open_run
 from .bootstrap import Resampling
 from .compare import differences, table_of
 from .evidence import Evidence
 from .metrics import Ties, require_ties
 from .protocol import Protocol, protocols_for
-from .record import Evaluation, summary, write_evaluation
-from .render import Table, render, require_format
+from .record import Evaluation, write_evaluation
 from .score import open_store, score
-from .tables import build, protocols_in
 
-LOG = logging.getLogger("c3")
-__all__ = [
-    "EvaluateOptions", "Resampling", "compare", "evaluate", "evaluate_sweep", "measured_runs", "report",
-    "report_tables", "summary", "sweep_summary",
-]  # fmt: skip
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,31 +66,6 @@ def evaluate(
     return replace(run, metrics=write_evaluation(run, evaluation, time.monotonic() - started))
 
 
-def evaluate_sweep(run: Run) -> Run:
-    """Measure a run of a sweep on test and, to choose settings by, on val; what is measured already stays."""
-    if run.metrics is None:
-        run = evaluate(run.path, device=run.record["device"])
-    if "val" in run.record["cache"]["splits"] and read_metrics(run.path, "val") is None:
-        try:
-            evaluate(run.path, "val", device=run.record["device"])
-        except C3Error as error:
-            LOG.warning("%s is not measured on val: %s", run.path, error)
-    return run
-
-
-def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """A line a run: the settings `names` that were varied, and mAP on val, by which settings are chosen."""
-    lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
-    for run in runs:
-        metrics = read_metrics(run.path, "val")
-        tasks = next(iter(metrics["protocols"].values()))["tasks"] if metrics else {}
-        shown = [f"{values['mAP']:.2f}" if (values := tasks.get(task)) else "-" for task in ("zsl", "gzsl")]
-        lines.append([*(str(run.record["config"].get(name, "-")) for name in names), *shown, str(run.path)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*table, "Test metrics are in each run folder: c3 report --figures 4 draws them."])
-
-
 def compare(
     first: str | Path,
     second: str | Path,
@@ -123,38 +92,6 @@ def compare(
     evidence = [score(run, store, split, protocols, device).evidence for run, store in zip(runs, stores, strict=True)]
     found = [item for protocol in protocols for item in differences(*evidence, protocol, resampling)]
     return table_of(runs, found, resampling)
-
-
-def report(tables: Sequence[int] = (1, 2, 3, 4, 5), runs_root: str | Path = "runs", format: str = "text") -> str:
-    """The asked tables of the paper, from every run below `runs_root`, as one text.
-
-    `format` is text, markdown, csv, latex or json. Needs no torch, unless a finished run that belongs in a table was
-    never evaluated: that is done first, and a run that cannot be evaluated is named in the notes. Raises C3Error for an
-    unknown table or format.
-    """
-    require_format(format)
-    return render(report_tables(tables, runs_root), format)
-
-
-def report_tables(tables: Sequence[int], runs_root: str | Path) -> list[Table]:
-    """The asked tables before they are rendered: one for every data set with runs and every protocol of it."""
-    runs, problems = measured_runs(runs_root, tables)
-    return [table for number in tables for table in build(number, runs, problems)]
-
-
-def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:
-    """Every run below a folder, oldest first, evaluated where a table asks for it; and why some could not be, by id."""
-    runs, problems = [], {}
-    for run in list_runs(runs_root):
-        wanted = any(protocols_in(number, run.dataset) for number in tables)
-        if wanted and run.finished and run.metrics is None:
-            LOG.warning("%s has no %s of this version yet: evaluating it first", run.path, METRICS)
-            try:
-                run = evaluate(run.path)
-            except C3Error as error:
-                problems[run.id] = f"evaluation failed: {error}"
-        runs.append(run)
-    return runs, problems
 
 
 def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import C3Error
-from ..extract.cache import FeatureCache, Status
-from ..progress import progress
-from ..train.runs import Run
+from ..common.errors import C3Error
+from ..common.progress import progress
+from ..extract.store.cache import FeatureCache, Status
+from ..train.run_folder import Run
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
 from .truth import Truth, read_truth
@@ -77,8 +77,8 @@ def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protoco
     """
     truth = truth_for(run, cache, split)
     # torch comes with these: a report of runs that are measured already starts without it
-    from ..devices import resolve_device
-    from ..train.registry import restore
+    from ..common.devices import resolve_device
+    from ..train.scorer import restore
 
     resolved = resolve_device(device)
     scorer = restore(run, cache, resolved)
@@ -105,9 +105,7 @@ class _Stream:
                 keep = usable[start : start + step]
                 stop, count = start + len(keep), int(keep.sum())
                 if count:
-                    arrays = {
-                        name: self.cache.read(self.split, name, start, stop)[keep] for name in self.scorer.arrays
-                    }
+                    arrays = {name: self.cache.read(self.split, name, start, stop)[keep] for name in self.scorer.arrays}
                     began = time.perf_counter()
                     scores = self.scorer(arrays)
                     self.seconds += time.perf_counter() - began

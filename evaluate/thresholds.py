@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import C3Error
-from ..train.runs import THRESHOLDS, Run, write_text
+from ..common.errors import C3Error
+from ..common.files import write_text
+from ..train.run_folder import THRESHOLDS, Run
 from .evidence import Evidence
 
 COLUMNS = ("class", "seen", "positives", "threshold", "F1", "source")

@@ -7,8 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import C3Error
-from ..extract.cache import FeatureCache, SparseLabels, Status
+from ..common.errors import C3Error
+from ..extract.store.cache import FeatureCache, Status
+from ..extract.store.tables import SparseLabels
 
 
 @dataclass(frozen=True)

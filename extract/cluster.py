@@ -17,15 +17,16 @@ from types import TracebackType
 
 import torch
 
-from ..errors import C3Error
-from .backbones import load_backbone
-from .cache import FeatureCache
-from .catalog import Catalog, weights_of
-from .request import Request, from_anywhere, package_versions
-from .shard import Report, ShardTask, ShardWorker
-from .storage import open_storage
+from ..common.errors import C3Error
+from .backbone.weights import load_backbone
+from .catalog.catalog import Catalog, weights_of
+from .options import from_anywhere
+from .request import Request, package_versions
+from .store.cache import FeatureCache
+from .store.storage import open_storage
+from .worker import Report, ShardTask, ShardWorker
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
 RETRIES = 2  # of a shard whose task raised; a lost worker's shards are given to others by the scheduler itself
 TASKS_PER_WORKER = 2  # under way or waiting: the scheduler never holds more of a long list

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..command_options import device_option
-from ..errors import C3Error
+from ..common.click_options import device_option
+from ..common.errors import C3Error
 
 CODECS = ("auto", "zstd", "zstd-shuffle", "zstd-bitshuffle", "lz4", "lz4-shuffle", "lz4-bitshuffle", "none")
 
@@ -81,11 +81,11 @@ class PartType(click.ParamType):
 @click.pass_obj
 def extract(catalog: Path | None, plan: bool, rows: int | None, **options: Any) -> None:
     """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
-    from .request import ExtractOptions
+    from .options import ExtractOptions
 
     asked = ExtractOptions(catalog=catalog, **options)
     if plan:
-        from .plan import plan as make_plan
+        from .estimate import plan as make_plan
 
         click.echo(make_plan(asked, rows))
         return
@@ -105,11 +105,11 @@ def extract(catalog: Path | None, plan: bool, rows: int | None, **options: Any) 
 )
 def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None) -> None:
     """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
-    from .inspect import inspect_store
+    from .store.inspect import inspect_store
 
     click.echo(inspect_store(cache, as_json, channels))
     if check_images:
-        from .spotcheck import check_images as check
+        from .spot_check import check_images as check
 
         click.echo(check(cache, check_images), err=as_json)
 
@@ -129,7 +129,7 @@ def verify(cache: str, repair: bool) -> None:
 @click.option("--out", required=True, help="The new store: a path or an fsspec URL.")
 def merge(caches: tuple[str, ...], out: str) -> None:
     """Join stores: the parts of one extraction, or different images and splits made in the same way."""
-    from .grow import merge as run
+    from .merge import merge as run
 
     click.echo(run(caches, out))
 
@@ -143,7 +143,7 @@ def catalog() -> None:
 @click.pass_obj
 def catalog_list(path: Path | None) -> None:
     """The names in the catalog."""
-    from .catalog import listing
+    from .catalog.catalog import listing
 
     click.echo(listing(path))
 
@@ -153,7 +153,7 @@ def catalog_list(path: Path | None) -> None:
 @click.pass_obj
 def catalog_show(path: Path | None, name: str) -> None:
     """The entry of one data set, with its paths resolved."""
-    from .catalog import show
+    from .catalog.catalog import show
 
     click.echo(show(path, name))
 
@@ -163,7 +163,7 @@ def catalog_show(path: Path | None, name: str) -> None:
 @click.pass_obj
 def catalog_check(path: Path | None, name: str) -> None:
     """Which files of a data set are there, which are missing, and where the missing ones come from."""
-    from .check import check
+    from .catalog_check import check
 
     found = check(path, name)
     click.echo(found)
@@ -185,9 +185,9 @@ def catalog_check(path: Path | None, name: str) -> None:
 @click.pass_obj
 def fetch(catalog: Path | None, name: str, rate: float, tries: int, **options: Any) -> None:
     """Download what a data set has at plain official addresses; the same command continues a stopped one."""
-    from .download import Politeness
-    from .fetch import FetchOptions
-    from .fetch import fetch as run
+    from .download.downloader import Politeness
+    from .download.fetch import FetchOptions
+    from .download.fetch import fetch as run
 
     click.echo(run(FetchOptions(name, catalog, politeness=Politeness(rate, tries), **options)))
 
@@ -203,8 +203,8 @@ def fetch(catalog: Path | None, name: str, rate: float, tries: int, **options: A
 @click.pass_obj
 def import_biam(catalog: Path | None, train: Path | None, test: Path | None, **options: Any) -> None:
     """Turn the published HDF5 features of BiAM into a store; the same command continues a stopped one."""
-    from .biam import BiamOptions
-    from .biam import import_biam as run
+    from .import_biam import BiamOptions
+    from .import_biam import import_biam as run
 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 

@@ -8,19 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
-from ..errors import C3Error
-from ..progress import progress
-from ..signals import terminated_like_interrupted
-from .cache import FeatureCache, Status
+from ..common.errors import C3Error
+from ..common.progress import progress
+from ..common.signals import terminated_like_interrupted
+from .append import UNKNOWN, append
 from .cluster import Cluster, WorkerSetup
-from .grow import UNKNOWN, append
-from .manifest import Manifest
-from .request import ExtractOptions, Request, open_or_create, prepare
-from .shard import Report, ShardTask, ShardWorker
+from .datasets.manifest import Manifest
+from .options import ExtractOptions
+from .request import Request, open_or_create, prepare
+from .store.cache import FeatureCache, Status
+from .worker import Report, ShardTask, ShardWorker
 
 __all__ = ["ExtractOptions", "extract"]
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 
 
 def extract(options: ExtractOptions) -> str:

@@ -14,23 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import C3Error
-from ..progress import progress
-from .cache import FeatureCache, Status
-from .request import ExtractOptions, prepare
+from ..common.errors import C3Error
+from ..common.progress import progress
+from .options import ExtractOptions
+from .request import prepare
 from .run import extract
-from .skeleton import (
-    COPY_KEY,
-    ROOT_KEY,
-    broken_seals,
-    group_metadata,
-    second_copy,
-    write_again,
-    write_attributes,
-)
-from .storage import LOCK_FILE, Storage, open_storage, remedy
+from .store.cache import FeatureCache, Status
+from .store.create import COPY_KEY, ROOT_KEY, broken_seals, group_metadata, second_copy, write_again, write_attributes
+from .store.storage import LOCK_FILE, Storage, open_storage, remedy
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 SHOWN = 20  # findings told one by one
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c3.extract.cache import FeatureCache, Layout, Level
-from c3.extract.request import ExtractOptions
-from c3.extract.rows import Classes, Rows, SparseLabels
+from c3.extract.options import ExtractOptions
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.tables import Classes, Rows, SparseLabels
 from PIL import Image
 from small_disk import SmallDisk
 
@@ -108,7 +109,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         layout: Layout = Layout(chunk_rows=8, shard_rows=16),
         prefix: str = "",
         seen: str = "cde",
-        extras: tuple[Level, ...] = (),
+        extras: tuple[FeatureArray, ...] = (),
         factor: float = 1.0,
     ) -> FeatureCache:
         rng = np.random.default_rng(1)
@@ -131,7 +132,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
                 "manifest_sha256": f"{prefix}{rows}",
             },
             provenance={"weights": "random:1", "created": "2026-01-01"},
-            levels=(*(Level(level, count) for level, count in channels.items()), *extras),
+            levels=(*(FeatureArray(level, count) for level, count in channels.items()), *extras),
             classes=classes,
             splits=splits,
             layout=layout,

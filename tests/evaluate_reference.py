@@ -11,7 +11,7 @@ import numpy as np
 from c3.evaluate.evidence import Evidence, collect
 from c3.evaluate.protocol import Protocol, pools_of
 from c3.evaluate.truth import Truth
-from c3.extract.rows import SparseLabels
+from c3.extract.store.tables import SparseLabels
 from sklearn.metrics import average_precision_score
 
 

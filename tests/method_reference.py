@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from c3.train.methods.base import VECTOR, Inputs, Method
+from c3.extract.store.layout import VECTOR
+from c3.train.models.base import Inputs, Method
 from c3.train.registry import METHODS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode

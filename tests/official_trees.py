@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from c3.extract.manifest import Split
+from c3.extract.datasets.manifest import Split
 from PIL import Image
 
 PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30), "dark": (40, 40, 40)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from c3.train.methods.base import Inputs
-from c3.train.methods.c3 import C3, C3Options
-from c3.train.methods.c3_ablations import C3a, C3b, C3c, C3d
+from c3.train.models.base import Inputs
+from c3.train.models.c3 import C3, C3Options
+from c3.train.models.c3_ablations import C3a, C3b, C3c, C3d
 from torch import Tensor
 
 INPUTS = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)

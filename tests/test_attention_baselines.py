@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from c3.train.losses import hinge
-from c3.train.methods.lesa import SharedAttention, attended
+from c3.train.models.lesa import SharedAttention, attended
+from c3.train.models.losses import hinge
 from c3.train.registry import METHODS
 from method_reference import EVERYTHING, LEVELS, SEEN, build, cells, dot, picture, softmax, standardised
 from torch import Tensor, nn

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.extract import backbones
-from c3.extract.backbones import Backbone, load_backbone, state_hash
-from c3.extract.pyramid import pool_levels
-from c3.extract.taps import SPECS, BackboneSpec
+from c3.common.errors import C3Error
+from c3.extract.backbone import network as backbones
+from c3.extract.backbone.network import Backbone, state_hash
+from c3.extract.backbone.pooling import pool_levels
+from c3.extract.backbone.specs import SPECS, BackboneSpec
+from c3.extract.backbone.weights import load_backbone
 from torch import Tensor, nn
 from torchvision import models
 

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from c3.errors import C3Error
+from c3.common.errors import C3Error
+from c3.extract.store.layout import REGIONS, VECTOR
 from c3.train.loop import batch_loss
-from c3.train.methods.base import REGIONS, VECTOR, Inputs, Method
+from c3.train.models.base import Inputs, Method
 from c3.train.registry import GROUPS, METHODS
 from method_reference import EVERYTHING, LEVELS, SEEN, Largest, build, cells, dot, picture, softmax
 from torch.nn.functional import relu
@@ -114,7 +115,7 @@ def test_regions_are_read_where_the_store_has_them(name: str) -> None:
 
 
 def test_the_group_of_table_1_has_every_row_of_the_paper_in_order() -> None:
-    from c3.evaluate.published import TABLES
+    from c3.evaluate.report.published import TABLES
 
     assert [row.method for row in TABLES[1].rows] == list(GROUPS["table1"][:-3])
 

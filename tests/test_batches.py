@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Layout, Status
-from c3.train.batches import BatchStream, epoch_pools
-from c3.train.residency import Place
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache, Status
+from c3.extract.store.layout import Layout
+from c3.train.data.batches import BatchStream, epoch_buffers
+from c3.train.data.placement import Placement
 
 Make = Callable[..., FeatureCache]
 
@@ -19,7 +20,7 @@ Make = Callable[..., FeatureCache]
 @pytest.mark.parametrize(("rows", "chunk", "pool"), [(1, 8, 16), (40, 8, 16), (41, 8, 1000), (100, 7, 3)])
 def test_an_epoch_is_a_permutation_in_pools_of_bounded_size(seed: int, rows: int, chunk: int, pool: int) -> None:
     usable = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.8) if rows > 1 else np.arange(1)
-    pools = epoch_pools(usable, chunk, pool, seed, epoch=0)
+    pools = epoch_buffers(usable, chunk, pool, seed, epoch=0)
     assert sorted(np.concatenate(pools).tolist()) == usable.tolist()
     assert max(map(len, pools)) <= max(pool, chunk)
 
@@ -28,14 +29,14 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     usable = np.arange(500)
 
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(epoch_pools(usable, 8, 64, seed, epoch)).tolist()
+        return np.concatenate(epoch_buffers(usable, 8, 64, seed, epoch)).tolist()
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1) != order(1, 0)
 
 
 def test_pools_mix_chunks_from_the_whole_store() -> None:
-    pools = epoch_pools(np.arange(6400), 64, 640, seed=0, epoch=0)
+    pools = epoch_buffers(np.arange(6400), 64, 640, seed=0, epoch=0)
     spread = [np.ptp(pool // 64) for pool in pools]
     assert min(spread) > 50  # ten neighbouring chunks would span nine
 
@@ -44,10 +45,10 @@ def stream_rows(stream: BatchStream, epoch: int = 0) -> list[int]:
     return [row for batch in stream.epoch(epoch) for row in batch.rows.tolist()]
 
 
-@pytest.mark.parametrize("pool_rows", [8, 16, 1000])
-def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Make, pool_rows: int) -> None:
+@pytest.mark.parametrize("buffer_rows", [8, 16, 1000])
+def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Make, buffer_rows: int) -> None:
     cache = make_cache(rows=50)
-    stream = BatchStream(cache, "train", ["p8", "p32"], batch_size=7, seed=0, pool_rows=pool_rows)
+    stream = BatchStream(cache, "train", ["p8", "p32"], batch_size=7, seed=0, buffer_rows=buffer_rows)
     truth = {level: torch.from_numpy(cache.read("train", level, 0, 50)) for level in ("p8", "p32")}
     labels = cache.labels("train").dense(5, absent=-1)[:, cache.classes.seen]
     seen_rows = []
@@ -63,7 +64,7 @@ def test_every_usable_row_comes_once_with_its_own_maps_and_labels(make_cache: Ma
 def test_batches_keep_their_maps_while_pools_and_other_epochs_go_on(make_cache: Make) -> None:
     cache = make_cache(rows=50)
     truth = torch.from_numpy(cache.read("train", "p16", 0, 50))
-    stream = BatchStream(cache, "train", ["p16"], batch_size=7, seed=0, pool_rows=16)
+    stream = BatchStream(cache, "train", ["p16"], batch_size=7, seed=0, buffer_rows=16)
     kept = [batch for pair in zip(stream.epoch(0), stream.epoch(1), strict=True) for batch in pair]
     next(stream.epoch(2))  # given up after one batch
     kept += stream.epoch(3)
@@ -78,7 +79,7 @@ def test_batches_hold_what_is_stored_and_give_what_the_store_means(
     cache = make_cache(rows=50, layout=Layout(8, 16, dtype), factor=factor)
     assert cache.maps("train", "p8").dtype == (np.float16 if factor == 1 else np.float32)
     truth = {level: torch.from_numpy(cache.read("train", level, 0, 50)).float() for level in ("p8", "p32")}
-    stream = BatchStream(cache, "train", ["p8", "p32"], 7, seed=0, pool_rows=32, place=Place(residency))
+    stream = BatchStream(cache, "train", ["p8", "p32"], 7, seed=0, buffer_rows=32, place=Placement(residency))
     for batch in stream.epoch(0):
         assert {str(values.dtype) for values in batch.arrays.values()} == {f"torch.{dtype}"}
         for level, values in batch.features().items():
@@ -110,7 +111,7 @@ def test_failed_images_and_images_without_a_seen_label_are_left_out(make_cache: 
 def test_no_batch_has_a_single_row(make_cache: Make) -> None:
     cache = make_cache(rows=50)
     for batch_size in (2, 3, 6, 8):
-        stream = BatchStream(cache, "train", ["p32"], batch_size, seed=0, pool_rows=8)
+        stream = BatchStream(cache, "train", ["p32"], batch_size, seed=0, buffer_rows=8)
         usable = stream.rows
         for count in range(2, len(usable) + 1):
             stream.rows = usable[:count]

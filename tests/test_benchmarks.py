@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from c3.extract.cache import FeatureCache
+from c3.extract.store.cache import FeatureCache
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

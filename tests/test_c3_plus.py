@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.train.loop import batch_loss
-from c3.train.losses import across, has_pair, mean_over
-from c3.train.methods.base import Inputs
-from c3.train.methods.c3_plus import RATE, C3Plus, C3PlusOptions
+from c3.train.models.base import Inputs
+from c3.train.models.c3_plus import RATE, C3Plus, C3PlusOptions
+from c3.train.models.losses import across, has_pair, mean_over
 from torch import Tensor
 
 INPUTS = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)

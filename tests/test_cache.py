@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Layout, Level, Status
-from c3.extract.rows import Classes, Rows, SparseLabels
-from c3.extract.skeleton import write_attributes
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache, Status
+from c3.extract.store.create import write_attributes
+from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.tables import Classes, Rows, SparseLabels
 
 Make = Callable[..., FeatureCache]
 
@@ -25,7 +26,7 @@ def empty_store(path: Path, overwrite: bool = False, **config: object) -> Featur
         path,
         config={"dataset": "t", "labelling": "verified", **config},
         provenance={},
-        levels=(Level("p8", 2),),
+        levels=(FeatureArray("p8", 2),),
         classes=Classes(("x", "y"), np.array([True, False]), np.eye(2, dtype=np.float32)),
         splits={"train": rows},
         layout=Layout(chunk_rows=1, shard_rows=2),
@@ -87,7 +88,7 @@ def test_every_flipped_byte_of_the_maps_is_detected(make_cache: Make) -> None:
 
 def test_creation_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "c3.extract.skeleton.write_arrays", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        "c3.extract.store.create.write_arrays", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(C3Error, match="No space left"):
         empty_store(tmp_path / "s.zarr")

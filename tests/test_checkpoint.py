@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from c3.cli import main
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run, list_runs
+from c3.train.run_folder import Run, list_runs
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from small_disk import SmallDisk
@@ -164,15 +164,11 @@ def test_damaged_and_foreign_checkpoints_are_refused(
     assert_same(train(replace(asked, overwrite=True)), reference)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(
-    make_cache: Make, tmp_path: Path, small_disk: SmallDisk
-) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint_whole(make_cache: Make, tmp_path: Path, small_disk: SmallDisk) -> None:
     cache = make_cache()
     # three megabytes with the state of Adam
     asked = options(cache, small_disk.path / "runs", hidden1=1000, hidden2=220)
-    with pytest.raises(
-        C3Error, match=r"checkpoint.* cannot be written \(No space left.*the same command continues"
-    ):
+    with pytest.raises(C3Error, match=r"checkpoint.* cannot be written \(No space left.*the same command continues"):
         train(asked)
     assert [file.name for file in the_run(small_disk.path / "runs").iterdir() if file.name.startswith(".")] == []
     assert (the_run(small_disk.path / "runs") / "checkpoint.safetensors").exists()

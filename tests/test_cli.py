@@ -82,8 +82,8 @@ def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None
 
 
 def test_the_demo_shows_the_whole_idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from c3.extract import datasets
-    from c3.extract.datasets.demo import DemoSpec, write_demo
+    from c3.extract.datasets import read as datasets
+    from c3.extract.datasets.demo.data_set import DemoSpec, write_demo
 
     small = DemoSpec(train=60, val=20, test=60, side=64)  # the same classes, fewer and smaller pictures
     monkeypatch.setattr(datasets, "write_demo", lambda root: write_demo(root, small))

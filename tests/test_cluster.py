@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.extract import cluster
-from c3.extract.cache import FeatureCache
-from c3.extract.run import ExtractOptions, extract
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
 
 # Processes with other numbers of threads may differ in the last bit of a sum.
 CLOSE = {"rtol": 2e-3, "atol": 2e-3}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.catalog import Catalog
-from c3.extract.datasets import read_manifest
-from c3.extract.manifest import Manifest, ReadOptions
+from c3.common.errors import C3Error
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.datasets.manifest import Manifest, ReadOptions
+from c3.extract.datasets.read import read_manifest
 from official_trees import Tree, write_coco
 
 TRAIN = "coco/annotations/instances_train2017.json"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
-from c3.extract.run import ExtractOptions, extract
+from c3.common.errors import C3Error
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
 from small_disk import SmallDisk
 
 # children are forked from a server that has imported everything once: a kill can come in the first milliseconds
@@ -119,7 +120,7 @@ def test_a_shard_in_other_hands_is_left_alone(finished: ExtractOptions, tmp_path
     options = replace(finished, out=tmp_path / "held.zarr")
     extract(replace(options, part=(1, 12)))  # makes the store and a twelfth of it
     code = (
-        "import sys; from c3.extract.cache import FeatureCache\n"
+        "import sys; from c3.extract.store.cache import FeatureCache\n"
         f"with FeatureCache.open({str(options.out)!r}, mode='r+').claim('train', 5) as held:\n"
         "    print(held, flush=True); sys.stdin.read()"
     )
@@ -137,9 +138,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(finished: ExtractOptions, s
     options = replace(finished, out=small_disk.path / "full.zarr")
     extract(replace(options, limit=2))  # fits
     options = replace(options, out=small_disk.path / "fuller.zarr", codec="none")
-    with pytest.raises(
-        C3Error, match=r"shard \d+ of \w+ cannot be written to .*No space left.*same command continues"
-    ):
+    with pytest.raises(C3Error, match=r"shard \d+ of \w+ cannot be written to .*No space left.*same command continues"):
         extract(options)
     done = len(flags(options))
     assert 0 < done < 24
@@ -151,7 +150,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(finished: ExtractOptions, s
 def test_too_little_space_is_said_before_anything_is_written(
     finished: ExtractOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("c3.extract.storage.LocalStorage.free_bytes", lambda self: 1_000_000)
+    monkeypatch.setattr("c3.extract.store.storage.LocalStorage.free_bytes", lambda self: 1_000_000)
     with pytest.raises(C3Error, match=r"about 0\.0 GB are needed \(48 rows.*0\.0 GB are free.*--dtype int8"):
         extract(replace(finished, out=tmp_path / "none.zarr"))
     assert not (tmp_path / "none.zarr").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.extract.cache import Status
-from c3.extract.crops import load_crop
+from c3.extract.backbone.crops import load_crop
+from c3.extract.store.cache import Status
 from PIL import Image
 
 WHOLE = np.float32([0, 0, 1, 1])

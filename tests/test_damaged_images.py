@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.extract.cache import FeatureCache, Status
-from c3.extract.run import ExtractOptions, extract
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache, Status
 from PIL import Image
 
 GOOD, DAMAGED = 100, 300

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.catalog_file import read_catalog
-from c3.errors import C3Error
-from c3.extract.catalog import Catalog
-from c3.extract.check import check
-from c3.extract.datasets import read_manifest
-from c3.extract.manifest import Manifest
+from c3.common.catalog_file import read_catalog
+from c3.common.errors import C3Error
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.catalog_check import check
+from c3.extract.datasets.manifest import Manifest
+from c3.extract.datasets.read import read_manifest
 
 
 def manifest(root: Path) -> Manifest:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.datasets import demo
-from c3.extract.datasets.demo import (
+from c3.common.errors import C3Error
+from c3.extract.datasets.demo import data_set as demo
+from c3.extract.datasets.demo.data_set import (
     CLASSES,
     SEEN,
     UNSEEN,
@@ -23,7 +23,7 @@ from c3.extract.datasets.demo import (
     word_vectors,
     write_demo,
 )
-from c3.extract.datasets.scenes import COLOURS, SIZES, Scene, Thing, draw_scene
+from c3.extract.datasets.demo.drawing import COLOURS, SIZES, Scene, Thing, draw_scene
 from PIL import Image
 
 SMALL = DemoSpec(seed=3, train=40, val=10, test=20, side=96, d_w=16)

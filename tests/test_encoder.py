@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from c3.train.attention import GroupAttention, linear, perceptron
-from c3.train.encoder import (
+from c3.train.models.attention import GroupAttention, linear, perceptron
+from c3.train.models.base import Inputs
+from c3.train.models.c3 import C3, C3Options
+from c3.train.models.encoder import (
     ChannelAttention,
     DenseChannelAttention,
     MixerBlock,
@@ -16,8 +18,6 @@ from c3.train.encoder import (
     PyramidProjection,
     StandardisedGroups,
 )
-from c3.train.methods.base import Inputs
-from c3.train.methods.c3 import C3, C3Options
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -12,15 +12,17 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate.protocol import TABLE
-from c3.evaluate.run import EvaluateOptions, compare, evaluate, report
+from c3.evaluate.report.run import report
+from c3.evaluate.run import EvaluateOptions, compare, evaluate
 from c3.evaluate.score import score
-from c3.extract.cache import FeatureCache, Layout, Level, Status
-from c3.extract.rows import Classes, Rows, SparseLabels
-from c3.train.runs import list_runs, open_run, write_json
+from c3.extract.store.cache import FeatureCache, Status
+from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.train.run_folder import list_runs, open_run, write_json
 
-LEVELS = (Level("p8", 4), Level("p16", 2))
+LEVELS = (FeatureArray("p8", 4), FeatureArray("p16", 2))
 SEEN = np.array([True, True, False, False])
 # (positive classes, verified negative classes) of the test rows; chunks of two rows, shards of four
 TEST = [([0, 2], [1]), ([1], [0, 2]), ([3], [2]), ([0], []), ([2, 3], [0]), ([1], [3])]

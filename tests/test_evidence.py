@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate import evidence as module
 from c3.evaluate.bootstrap import Resampling, bootstrap, interval, intervals
 from c3.evaluate.calibrate import balance, calibrated, choose_offset
@@ -18,7 +18,7 @@ from c3.evaluate.measure import measure
 from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABLE, pools_of
 from c3.evaluate.record import training_frequency
 from c3.evaluate.truth import Truth, read_truth
-from c3.extract.rows import SparseLabels
+from c3.extract.store.tables import SparseLabels
 from evaluate_reference import evidence_of, lesa, per_class_ap, truth_of
 from sklearn.metrics import average_precision_score
 

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3 import Tagger, export
+from c3 import Tagger
 from c3.cli import main
-from c3.errors import C3Error
-from c3.export import export_onnx, export_safetensors, pooled
-from c3.extract.pyramid import pool_levels
-from c3.extract.run import ExtractOptions, extract
+from c3.common.errors import C3Error
+from c3.extract.backbone.pooling import pool_levels
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.predict import export
+from c3.predict.export import export_onnx, export_safetensors, pooled
 from c3.train import registry
-from c3.train.methods.base import Inputs
-from c3.train.registry import method_class, vectors_in_use
+from c3.train.models.base import Inputs
+from c3.train.registry import method_class
 from c3.train.run import TrainOptions, train
-from c3.train.runs import open_run
+from c3.train.run_folder import open_run
+from c3.train.scorer import vectors_in_use
 from click.testing import CliRunner
 from safetensors import safe_open
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Status
-from c3.extract.run import ExtractOptions, extract
+from c3.common.errors import C3Error
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache, Status
 from PIL import Image
 
 BACKBONE = {"backbone": "squeezenet1_1", "weights": "random:0", "device": "cpu", "batch_size": 2}
@@ -192,7 +193,7 @@ def test_a_map_is_the_pooled_feature_of_the_picture(options: ExtractOptions, tab
 
 
 def test_the_environment_moves_the_built_in_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from c3.extract.catalog import Catalog
+    from c3.extract.catalog.catalog import Catalog
 
     monkeypatch.setenv("C3_DATA", str(tmp_path / "elsewhere"))
     assert Catalog().dataset("demo").root == tmp_path / "elsewhere/demo"
@@ -215,7 +216,7 @@ def test_lower_precision_is_close_and_recorded(options: ExtractOptions, precisio
 
 def test_features_beyond_float16_are_extracted(options: ExtractOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from c3.extract.backbones import Backbone
+    from c3.extract.backbone.network import Backbone
 
     forward = Backbone.forward
 

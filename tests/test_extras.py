@@ -13,18 +13,20 @@ import pytest
 import torch
 import zarr
 from c3.cli import main
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.extract import cluster
-from c3.extract.cache import REGIONS, VECTOR, FeatureCache, Level, Status
-from c3.extract.grow import merge
-from c3.extract.inspect import channel_statistics
-from c3.extract.plan import plan
+from c3.extract.estimate import plan
+from c3.extract.merge import merge
+from c3.extract.options import ExtractOptions
 from c3.extract.request import prepare
-from c3.extract.run import ExtractOptions, extract, tasks_of
-from c3.extract.spotcheck import check_images
+from c3.extract.run import extract, tasks_of
+from c3.extract.spot_check import check_images
+from c3.extract.store.cache import FeatureCache, Status
+from c3.extract.store.inspect import channel_statistics
+from c3.extract.store.layout import REGIONS, VECTOR, FeatureArray
 from c3.extract.verify import verify
-from c3.train.batches import BatchStream
-from c3.train.methods import base
+from c3.train.data.batches import BatchStream
+from c3.train.models import base
 from c3.train.registry import inputs_of
 from c3.train.run import TrainOptions, train
 from click.testing import CliRunner
@@ -32,7 +34,7 @@ from PIL import Image
 from torchvision import models
 
 Make = Callable[..., FeatureCache]
-EXTRAS = (Level(REGIONS, 4, 14), Level(VECTOR, 9, 0))
+EXTRAS = (FeatureArray(REGIONS, 4, 14), FeatureArray(VECTOR, 9, 0))
 BOTH = {"regions": True, "vector": True}
 
 
@@ -71,7 +73,7 @@ def assert_same(found: Path | str, expected: Path | str) -> None:
 def test_a_store_says_what_it_has(made: ExtractOptions) -> None:
     cache = FeatureCache.open(made.out)
     assert [level.name for level in cache.levels] == ["p8", "p16", "p32"]
-    assert cache.extras == (Level("regions", 256, 14), Level("global", 512, 0))
+    assert cache.extras == (FeatureArray("regions", 256, 14), FeatureArray("global", 512, 0))
     assert cache.attrs["levels"][3:] == [
         {"name": "regions", "channels": 256, "side": 14}, {"name": "global", "channels": 512, "side": 0},
     ]  # fmt: skip

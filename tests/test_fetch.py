@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 from c3.cli import main
-from c3.errors import C3Error
-from c3.extract.catalog import Catalog
-from c3.extract.download import Downloader, Outcome, Politeness, Target
-from c3.extract.fetch import COLUMNS, STATUS_FILE, FetchOptions, fetch
-from c3.extract.urls import image_targets
+from c3.common.errors import C3Error
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.download.downloader import Downloader, Outcome, Politeness, Target
+from c3.extract.download.fetch import COLUMNS, STATUS_FILE, FetchOptions, fetch
+from c3.extract.download.url_lists import image_targets
 from click.testing import CliRunner
 from local_server import JPEG, Server
 

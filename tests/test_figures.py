@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.evaluate import explain, series
-from c3.evaluate.figures import heat
-from c3.evaluate.pages import FigureOptions, draw
+from c3.common.errors import C3Error
+from c3.evaluate.report import explain, series
+from c3.evaluate.report.figures import heat
+from c3.evaluate.report.pages import FigureOptions, draw
 from c3.evaluate.run import evaluate
-from c3.extract.cache import FeatureCache
-from c3.train.methods.base import Inputs
-from c3.train.methods.c3 import C3, C3Options
-from c3.train.methods.c3_ablations import C3b, C3c, C3d
-from c3.train.methods.c3_released import C3Released
-from c3.train.methods.fast0tag import Fast0Tag, Fast0TagOptions
+from c3.extract.store.cache import FeatureCache
+from c3.train.models.base import Inputs
+from c3.train.models.c3 import C3, C3Options
+from c3.train.models.c3_ablations import C3b, C3c, C3d
+from c3.train.models.c3_released import C3Released
+from c3.train.models.fast0tag import Fast0Tag, Fast0TagOptions
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run, list_runs
+from c3.train.run_folder import Run, list_runs
 from PIL import Image
 from torch.nn.functional import normalize
 

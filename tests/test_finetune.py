@@ -13,33 +13,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3.endtoend import EndToEnd, EndToEndOptions
-from c3.errors import C3Error
-from c3.evaluate.groups import group_runs
-from c3.extract.backbones import load_backbone, state_hash
-from c3.extract.cache import FeatureCache
-from c3.extract.datasets.demo import DemoSpec, write_demo
-from c3.extract.run import ExtractOptions, extract
-from c3.finetune import FineTuneOptions, finetune
-from c3.images import PIXELS
-from c3.train.methods.base import Inputs
-from c3.train.methods.fast0tag import Fast0Tag
-from c3.train.registry import rebuild, restore, vectors_in_use
+from c3.common.errors import C3Error
+from c3.evaluate.report.groups import group_runs
+from c3.extract.backbone.network import state_hash
+from c3.extract.backbone.weights import load_backbone
+from c3.extract.datasets.demo.data_set import DemoSpec, write_demo
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
+from c3.train.finetune.end_to_end import EndToEnd, EndToEndOptions
+from c3.train.finetune.images import PIXELS
+from c3.train.finetune.run import finetune
+from c3.train.finetune.start import FineTuneOptions
+from c3.train.models.base import Inputs
+from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run, open_run, write_json
-from c3.train.state import Keeper
+from c3.train.run_folder import Run, open_run, write_json
+from c3.train.scorer import rebuild, restore, vectors_in_use
+from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
 from steps import after
-from tuning_place import QUICK, Place, c3, joined, made, tensors
+from tuning_place import QUICK, Placement, c3, joined, made, tensors
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
     return made(tmp_path_factory.mktemp("place"), draw_table)
 
 
 @pytest.fixture(scope="module")
-def tuned(place: Place) -> Run:
+def tuned(place: Placement) -> Run:
     return finetune(place.asked(place.start.parent))
 
 
@@ -48,7 +51,7 @@ def log(run: Run) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
 
 
-def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(place: Place) -> None:
+def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(place: Placement) -> None:
     cache, (model, table) = FeatureCache.open(place.store), joined(place)
     scorer = restore(open_run(place.start), cache, torch.device("cpu"))
     vectors = vectors_in_use(cache.classes.vectors, "l2")
@@ -65,7 +68,7 @@ def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(plac
     assert images == pytest.approx(Validation(cache, scorer.arrays).score(scorer.model, seen), abs=1e-6)
 
 
-def test_both_parts_are_tuned_and_validation_gets_no_worse(place: Place, tuned: Run) -> None:
+def test_both_parts_are_tuned_and_validation_gets_no_worse(place: Placement, tuned: Run) -> None:
     before, after = tensors(place.start), tensors(tuned)
     assert before.keys() == after.keys()
     assert not torch.equal(before["network.0.weight"], after["network.0.weight"])
@@ -81,12 +84,12 @@ def test_both_parts_are_tuned_and_validation_gets_no_worse(place: Place, tuned: 
     assert not (tuned.path / "checkpoint.safetensors").exists()
 
 
-def test_longer_training_lowers_the_loss(place: Place, tmp_path: Path) -> None:
+def test_longer_training_lowers_the_loss(place: Placement, tmp_path: Path) -> None:
     lines = log(finetune(place.asked(tmp_path, epochs=6, lr=3e-3)))
     assert lines[-1]["loss"] < 0.9 * lines[0]["loss"]
 
 
-def test_the_backbone_learns_at_its_own_rate(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backbone_learns_at_its_own_rate(place: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates, real = [], torch.optim.Adam.step
 
     def watched(self: torch.optim.Adam, *arguments: object) -> object:
@@ -103,7 +106,7 @@ def tensors_of_backbone() -> list[torch.nn.Parameter]:
     return list(load_backbone("squeezenet1_1", "random:0").parameters())
 
 
-def test_a_frozen_backbone_stays_bit_for_bit_and_gives_the_same_store(place: Place, tmp_path: Path) -> None:
+def test_a_frozen_backbone_stays_bit_for_bit_and_gives_the_same_store(place: Placement, tmp_path: Path) -> None:
     run = finetune(place.asked(tmp_path, backbone_lr=0))
     assert state_hash(tensors(run, "backbone")) == open_run(place.start).record["cache"]["weights_sha256"]
     assert run.record["cache"]["digest"] == FeatureCache.open(place.store).digest
@@ -111,7 +114,7 @@ def test_a_frozen_backbone_stays_bit_for_bit_and_gives_the_same_store(place: Pla
 
 
 def test_the_start_is_kept_where_no_epoch_is_better(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for scores, epoch in (([0.5, 0.4, 0.5], 0), ([0.5, 0.6, 0.4], 1)):
         told = iter(scores)
@@ -125,20 +128,20 @@ def test_the_start_is_kept_where_no_epoch_is_better(
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"ema": 0.9, "clip": 1.0}
     whole = finetune(place.asked(tmp_path / "whole", **settings))
     asked = replace(place.asked(tmp_path / "stopped", **settings), checkpoint_steps=1)
-    real, done = Keeper.step, []
+    real, done = Checkpointer.step, []
 
-    def step(self: Keeper) -> None:
+    def step(self: Checkpointer) -> None:
         real(self)
         done.append(1)
         if len(done) in (1, 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Keeper, "step", step)
+    monkeypatch.setattr(Checkpointer, "step", step)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             finetune(asked)
@@ -168,12 +171,12 @@ def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer()
     assert all(torch.equal(value, before[name]) for name, value in backbone.body.state_dict().items())
 
 
-def test_half_precision_trains(place: Place, tmp_path: Path) -> None:
+def test_half_precision_trains(place: Placement, tmp_path: Path) -> None:
     run = finetune(place.asked(tmp_path, precision="bf16", epochs=1))
     assert run.record["validation"]["start"] > 0
 
 
-def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Place, tuned: Run, tmp_path: Path) -> None:
+def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Placement, tuned: Run, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(tuned.path, tmp_path / "moved"))
     cache = tuned.record["cache"] | {"weights_asked": "/gone/backbone.safetensors"}
     write_json(moved / "run.json", tuned.record | {"cache": cache})
@@ -190,7 +193,7 @@ def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Place, tuned: Run,
     assert [scores[name] for name in table.classes.names] == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-5)
 
 
-def test_the_two_stages_close(place: Place, tuned: Run) -> None:
+def test_the_two_stages_close(place: Placement, tuned: Run) -> None:
     missing = c3("evaluate", "--run", tuned.path, "--device", "cpu")
     command = tuned.record["end_to_end"]["extract"]
     assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
@@ -237,7 +240,7 @@ def test_images_that_could_not_be_read_are_left_out(
 
 
 def test_an_image_that_goes_during_training_is_named(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place_copy = place.copied(tmp_path)
 
@@ -259,7 +262,7 @@ def test_without_val_all_epochs_are_trained(
     (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(",val", ",test"))
     store = tmp_path / "f.zarr"
     extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
-    place = Place(root, store, train(TrainOptions(store, "fast0tag", tmp_path / "runs", QUICK, device="cpu")).path)
+    place = Placement(root, store, train(TrainOptions(store, "fast0tag", tmp_path / "runs", QUICK, device="cpu")).path)
     run = finetune(place.asked(tmp_path / "tuned"))
     assert run.record["validation"] is None
     assert "the weights after the last epoch are kept" in caplog.text

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import zarr
-from c3.errors import C3Error
-from c3.extract import quantise
-from c3.extract.cache import FeatureCache, Layout, Level
-from c3.extract.layout import CODECS
+from c3.common.errors import C3Error
+from c3.extract.store import quantise
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import CODECS, FeatureArray, Layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-LEVELS = (Level("p8", 5), Level("p16", 4), Level("p32", 3))
+LEVELS = (FeatureArray("p8", 5), FeatureArray("p16", 4), FeatureArray("p32", 3))
 Make = Callable[..., FeatureCache]
 
 

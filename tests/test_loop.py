@@ -12,15 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate.metrics import average_precision
-from c3.extract.cache import FeatureCache
+from c3.extract.store.cache import FeatureCache
 from c3.train.averaging import RAMP, Average
 from c3.train.recipes import LoopOptions
-from c3.train.registry import restore
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run
+from c3.train.run_folder import Run
 from c3.train.schedule import learning_rate
+from c3.train.scorer import restore
 from c3.train.validation import Validation, mean_average_precision
 from safetensors.torch import load_file
 from torch import nn
@@ -174,7 +174,7 @@ def test_tensorboard_gets_every_column_of_the_log(
 ) -> None:
     cache = make_cache()
     asked = TrainOptions(cache.path, "fast0tag", tmp_path, QUICK, device="cpu", tensorboard=True)
-    monkeypatch.setattr("c3.train.board.find_spec", lambda name: None)
+    monkeypatch.setattr("c3.train.tensorboard.find_spec", lambda name: None)
     with pytest.raises(C3Error, match="--tensorboard needs the package tensorboard: pip install tensorboard"):
         train(asked)
     assert list(tmp_path.glob("fast0tag-*")) == []
@@ -193,7 +193,7 @@ def test_tensorboard_gets_every_column_of_the_log(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr("c3.train.board.find_spec", lambda name: name)
+    monkeypatch.setattr("c3.train.tensorboard.find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
     first, second = log(train(asked))
     for line, epoch in ((first, 1), (second, 2)):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.train.losses import (
+from c3.common.errors import C3Error
+from c3.train.models.losses import (
     ASL_CLIP,
     ASL_GAMMA,
     across,
@@ -19,7 +19,7 @@ from c3.train.losses import (
     mean_over,
     ranknet,
 )
-from c3.train.objectives import LOGITS, OBJECTIVES, Objective
+from c3.train.models.objectives import LOGITS, OBJECTIVES, Objective
 from method_reference import Largest
 from torch import Tensor
 

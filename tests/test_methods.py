@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from c3.extract.store.layout import REGIONS, VECTOR
 from c3.train.loop import batch_loss
-from c3.train.methods.base import REGIONS, VECTOR, Inputs, Method
+from c3.train.models.base import Inputs, Method
 from c3.train.registry import METHODS
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate import metrics
 from c3.evaluate.metrics import (
     average_precision,

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.train.methods.base import REGIONS, Inputs
-from c3.train.methods.ml_decoder import QUERIES_AT_ONCE, MLDecoder, MLDecoderOptions
+from c3.common.errors import C3Error
+from c3.extract.store.layout import REGIONS
+from c3.train.models.base import Inputs
+from c3.train.models.ml_decoder import QUERIES_AT_ONCE, MLDecoder, MLDecoderOptions
 from torch import Tensor
 
 INPUTS = Inputs({"p16": 4, "p32": 5}, 6, 7)
@@ -71,7 +72,7 @@ def test_blocks_of_classes_change_no_score(monkeypatch: pytest.MonkeyPatch) -> N
     tokens = model({"p32": torch.randn(3, 5, 7, 7, dtype=torch.float64)})
     whole = model.scores(tokens, vectors)
     for at_once in (1, 7, 12):  # below one class of three images, two classes, four
-        monkeypatch.setattr("c3.train.methods.ml_decoder.QUERIES_AT_ONCE", at_once)
+        monkeypatch.setattr("c3.train.models.ml_decoder.QUERIES_AT_ONCE", at_once)
         with torch.no_grad():
             torch.testing.assert_close(model.scores(tokens, vectors), whole)
 

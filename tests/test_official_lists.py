@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from c3.extract.catalog import Catalog, DatasetSpec, VectorSpec
-from c3.extract.check import sha256
+from c3.common.safe_pickle import load_pickle
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.catalog.specs import DatasetSpec, VectorSpec
+from c3.extract.catalog_check import sha256
 from c3.extract.datasets.nuswide import nuswide_classes
 from c3.extract.datasets.openimages_classes import read_classes
-from c3.extract.leaks import near_duplicates
-from c3.extract.rows import Classes
-from c3.extract.safepickle import load_pickle
-from c3.extract.wordvectors import class_vectors
+from c3.extract.store.tables import Classes
+from c3.extract.words.class_vectors import class_vectors
+from c3.extract.words.near_duplicates import near_duplicates
 
 REAL = Path(__file__).resolve().parents[2] / "shared/real/official"
 pytestmark = pytest.mark.skipif(not REAL.exists(), reason="needs the official lists beside the checkout")

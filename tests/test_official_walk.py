@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from c3.cli import main
-from c3.extract.cache import FeatureCache, Status
+from c3.extract.store.cache import FeatureCache, Status
 from click.testing import CliRunner, Result
 from official_trees import Tree, write_nuswide, write_openimages
 

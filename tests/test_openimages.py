@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from c3.errors import C3Error
-from c3.extract.catalog import Catalog
-from c3.extract.datasets import boxes, openimages_csv, read_manifest
-from c3.extract.manifest import Manifest, ReadOptions
+from c3.common.errors import C3Error
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.datasets import boxes, openimages_csv
+from c3.extract.datasets.manifest import Manifest, ReadOptions
+from c3.extract.datasets.read import read_manifest
 from official_trees import Tree, labels_of, write_openimages
 
 HUMAN = "{}-annotations-human-imagelabels.csv"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.evaluate.pages import FigureOptions, write_page
+from c3.evaluate.report.pages import FigureOptions, write_page
 from c3.evaluate.run import evaluate
-from c3.extract.cache import FeatureCache
+from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions, train
 from PIL import Image
 

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.evaluate.run import evaluate, report
-from c3.extract.cache import FeatureCache
+from c3.common.errors import C3Error
+from c3.evaluate.report.run import report
+from c3.evaluate.run import evaluate
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import VECTOR
 from c3.train.loop import batch_loss
-from c3.train.methods.base import VECTOR, Inputs
-from c3.train.methods.cnn_rnn import CNNRNN, FLOOR, CNNRNNOptions
-from c3.train.methods.logistic import Logistic, LogisticOptions
-from c3.train.methods.warp import Warp, WarpOptions
-from c3.train.methods.wsabie import Wsabie, WsabieOptions
+from c3.train.models.base import Inputs
+from c3.train.models.cnn_rnn import CNNRNN, FLOOR, CNNRNNOptions
+from c3.train.models.logistic import Logistic, LogisticOptions
+from c3.train.models.warp import Warp, WarpOptions
+from c3.train.models.wsabie import Wsabie, WsabieOptions
 from c3.train.run import TrainOptions, train
 from safetensors.torch import load_file
 from torch import Tensor

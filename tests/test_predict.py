@@ -17,22 +17,23 @@ import pytest
 import torch
 from c3 import Tagger
 from c3.cli import main
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate.run import evaluate
 from c3.evaluate.thresholds import best_threshold, read_thresholds
-from c3.extract.cache import Classes, FeatureCache
-from c3.extract.catalog import Catalog
-from c3.extract.cropping import POLICIES
-from c3.extract.pictures import find_pictures
-from c3.extract.run import ExtractOptions, extract
-from c3.extract.vocabulary import find_vocabulary
-from c3.tags import Label, Tagged, csv_lines, table
+from c3.extract.backbone.crop_policies import POLICIES
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.tables import Classes
+from c3.predict.images import find_pictures
+from c3.predict.results import Label, Tagged, csv_lines, table
+from c3.predict.vocabulary import find_vocabulary
 from c3.train import registry
-from c3.train.classes import read_classes
-from c3.train.methods.fast0tag import Fast0Tag
-from c3.train.registry import restore
+from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
-from c3.train.runs import open_run, write_json
+from c3.train.run_folder import open_run, read_classes, write_json
+from c3.train.scorer import restore
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -41,7 +42,7 @@ SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}}
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A store of twelve drawn pictures, an evaluated run of each method, the pictures, and their catalog."""
 
     store: Path
@@ -52,7 +53,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
     root = tmp_path_factory.mktemp("tagging")
     tiny = draw_table(root / "tiny", 12)
     store = root / "f.zarr"
@@ -61,16 +62,16 @@ def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, 
     for method, size in SIZES.items():
         run = train(TrainOptions(store, method, root / "runs", QUICK | size, device="cpu"))
         runs[method] = evaluate(run.path, device="cpu").path
-    return Place(store, runs, tiny / "images", tiny / "catalog.yaml", tiny / "vectors.txt")
+    return Placement(store, runs, tiny / "images", tiny / "catalog.yaml", tiny / "vectors.txt")
 
 
 @pytest.fixture(scope="module")
-def tagger(place: Place) -> Tagger:
+def tagger(place: Placement) -> Tagger:
     return Tagger.load(place.runs["c3"], device="cpu")
 
 
 @pytest.fixture
-def run_copy(place: Place, tmp_path: Path) -> Path:
+def run_copy(place: Placement, tmp_path: Path) -> Path:
     return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
 
 
@@ -78,7 +79,7 @@ def c3(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def scores_of_store(place: Place, method: str) -> np.ndarray:
+def scores_of_store(place: Placement, method: str) -> np.ndarray:
     """(test rows, classes) as c3 evaluate scores them."""
     cache = FeatureCache.open(place.store)
     scorer = restore(open_run(place.runs[method]), cache, torch.device("cpu"))
@@ -86,7 +87,7 @@ def scores_of_store(place: Place, method: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", SIZES)
-def test_the_scores_of_the_stores_own_pictures_are_those_of_evaluation(place: Place, method: str) -> None:
+def test_the_scores_of_the_stores_own_pictures_are_those_of_evaluation(place: Placement, method: str) -> None:
     cache = FeatureCache.open(place.store)
     expected = scores_of_store(place, method)
     paths = [place.images / name for name in cache.image_ids("test").tolist()]
@@ -99,12 +100,12 @@ def test_the_scores_of_the_stores_own_pictures_are_those_of_evaluation(place: Pl
     assert kinds == {"blue": "seen", "red": "seen", "dark red": "unseen"}
 
 
-def test_a_run_needs_no_store(place: Place, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_needs_no_store(place: Placement, tagger: Tagger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FeatureCache, "open", lambda *_: pytest.fail("the store was opened"))
     assert Tagger.load(place.runs["c3"], device="cpu").tag(place.images)[0].ok
 
 
-def test_batches_and_order_do_not_change_a_score(place: Place, tagger: Tagger) -> None:
+def test_batches_and_order_do_not_change_a_score(place: Placement, tagger: Tagger) -> None:
     paths = find_pictures([place.images])
     alone, together = (tagger.tag(paths, batch_size=size) for size in (1, 5))
     for one, other in zip(alone, together, strict=True):
@@ -112,7 +113,7 @@ def test_batches_and_order_do_not_change_a_score(place: Place, tagger: Tagger) -
         np.testing.assert_allclose(*([label.score for label in t.labels] for t in (one, other)), rtol=1e-4, atol=1e-5)
 
 
-def test_any_word_with_a_vector_can_be_asked_for(place: Place, tagger: Tagger, tmp_path: Path) -> None:
+def test_any_word_with_a_vector_can_be_asked_for(place: Placement, tagger: Tagger, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("# colours\n\nred\n dark red \nGreen\nnight-blue\n")
     shown = c3("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words,
@@ -129,7 +130,7 @@ def test_any_word_with_a_vector_can_be_asked_for(place: Place, tagger: Tagger, t
     assert scores["dark red"] == pytest.approx(own["dark red"], rel=1e-5)
 
 
-def test_vectors_are_normalised_as_the_run_says_and_may_be_an_array(place: Place, tagger: Tagger) -> None:
+def test_vectors_are_normalised_as_the_run_says_and_may_be_an_array(place: Placement, tagger: Tagger) -> None:
     picture = [place.images / "01.png"]
     vectors = np.array([[3, 0, 0, 0], [0, 0, 0, 0.5]])
     (long,) = tagger.tag(picture, vocabulary=["x", "y"], vectors=vectors)
@@ -140,7 +141,7 @@ def test_vectors_are_normalised_as_the_run_says_and_may_be_an_array(place: Place
     assert tagger.tag(picture, vocabulary=["red"])[0].labels[0].kind == "seen"  # a class brings its own vector
 
 
-def test_a_bad_picture_loses_nothing_else(place: Place, tmp_path: Path) -> None:
+def test_a_bad_picture_loses_nothing_else(place: Placement, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     (folder / "deep").mkdir(parents=True)
     for number in range(3):
@@ -197,7 +198,7 @@ def test_pictures_are_found_in_files_folders_and_globs(tmp_path: Path) -> None:
             find_pictures(places)
 
 
-def test_a_picture_scores_the_maximum_over_the_crops_of_its_store(place: Place, run_copy: Path) -> None:
+def test_a_picture_scores_the_maximum_over_the_crops_of_its_store(place: Placement, run_copy: Path) -> None:
     record = json.loads((run_copy / "run.json").read_text())
     record["cache"]["crops"] = "five"
     write_json(run_copy / "run.json", record)
@@ -214,7 +215,7 @@ def test_a_picture_scores_the_maximum_over_the_crops_of_its_store(place: Place, 
         assert scores[label.crop] == pytest.approx(max(scores), rel=1e-4, abs=1e-5)
 
 
-def test_responses_sum_to_the_scores_and_are_drawn(place: Place, tmp_path: Path) -> None:
+def test_responses_sum_to_the_scores_and_are_drawn(place: Placement, tmp_path: Path) -> None:
     (found,) = Tagger.load(place.runs["c3"], device="cpu").tag(place.images / "02.png", responses=True)
     for label in found.labels:
         assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
@@ -257,7 +258,7 @@ def test_a_class_without_a_positive_has_no_threshold_of_its_own() -> None:
     assert np.isnan(best_threshold(np.zeros(3, bool), np.arange(3.0))).all()
 
 
-def test_thresholds_are_chosen_on_val_for_seen_classes(place: Place, tagger: Tagger) -> None:
+def test_thresholds_are_chosen_on_val_for_seen_classes(place: Placement, tagger: Tagger) -> None:
     cache = FeatureCache.open(place.store)
     scorer = restore(open_run(place.runs["c3"]), cache, torch.device("cpu"))
     scores = scorer({name: cache.read("val", name, 0, cache.rows("val")) for name in scorer.arrays})
@@ -281,7 +282,7 @@ def test_thresholds_are_chosen_on_val_for_seen_classes(place: Place, tagger: Tag
         assert all(label.threshold == pytest.approx(expected.get(label.name, median)) for label in tagged.labels)
 
 
-def test_a_number_as_threshold_gives_all_that_reach_it(place: Place, tagger: Tagger) -> None:
+def test_a_number_as_threshold_gives_all_that_reach_it(place: Placement, tagger: Tagger) -> None:
     whole = tagger.tag(place.images, top=3)
     middle = float(np.median([label.score for tagged in whole for label in tagged.labels]))
     for tagged, before in zip(tagger.tag(place.images, threshold=middle), whole, strict=True):
@@ -291,7 +292,7 @@ def test_a_number_as_threshold_gives_all_that_reach_it(place: Place, tagger: Tag
     assert all(not tagged.labels and tagged.ok for tagged in tagger.tag(place.images, threshold=1e9))
 
 
-def test_thresholds_that_are_not_there_or_damaged_are_refused(place: Place, run_copy: Path) -> None:
+def test_thresholds_that_are_not_there_or_damaged_are_refused(place: Placement, run_copy: Path) -> None:
     tagger = Tagger.load(run_copy, device="cpu")
     (run_copy / "thresholds.csv").write_text("class,threshold\nred,x\n")
     with pytest.raises(C3Error, match=r"damaged.*c3 evaluate --run"):
@@ -302,7 +303,7 @@ def test_thresholds_that_are_not_there_or_damaged_are_refused(place: Place, run_
 
 
 def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Closed(Fast0Tag):
         zero_shot = False
@@ -315,7 +316,7 @@ def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
         tagger.tag(place.images, vocabulary=["red"])
 
 
-def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Place, tmp_path: Path) -> None:
+def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Placement, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("red\nxyzzy\ngreen\nred\nplugh\n")
     command = ("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words, "--device", "cpu",
@@ -329,7 +330,7 @@ def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Place, tmp_
     assert "left out of the vocabulary, 2 without a vector" in kept.stderr
 
 
-def test_other_vectors_are_refused(place: Place, tagger: Tagger, tmp_path: Path) -> None:
+def test_other_vectors_are_refused(place: Placement, tagger: Tagger, tmp_path: Path) -> None:
     def file(name: str, *lines: str) -> Path:
         (tmp_path / name).write_text("\n".join(lines) + "\n")
         return tmp_path / name
@@ -360,13 +361,13 @@ def test_an_empty_vocabulary_is_refused() -> None:
             find_vocabulary(words, None, classes, Catalog(), drop_unknown=True)
 
 
-def test_weights_of_another_hash_are_refused_with_both(place: Place) -> None:
+def test_weights_of_another_hash_are_refused_with_both(place: Placement) -> None:
     expected = open_run(place.runs["c3"]).record["cache"]["weights_sha256"]
     with pytest.raises(C3Error, match=f"expected sha256 {expected}, found (?!{expected})[0-9a-f]{{64}}"):
         Tagger.load(place.runs["c3"], weights="random:1", device="cpu")
 
 
-def test_weights_that_are_not_here_say_how_to_name_them(place: Place, run_copy: Path) -> None:
+def test_weights_that_are_not_here_say_how_to_name_them(place: Placement, run_copy: Path) -> None:
     record = json.loads((run_copy / "run.json").read_text())
     record["cache"]["weights_asked"] = "my-vgg"
     write_json(run_copy / "run.json", record)
@@ -375,7 +376,7 @@ def test_weights_that_are_not_here_say_how_to_name_them(place: Place, run_copy: 
     assert Tagger.load(run_copy, weights="random:0", device="cpu").tag(place.images / "00.png")[0].ok
 
 
-def test_run_folders_that_are_not_whole_are_refused(place: Place, run_copy: Path, tmp_path: Path) -> None:
+def test_run_folders_that_are_not_whole_are_refused(place: Placement, run_copy: Path, tmp_path: Path) -> None:
     def refused(said: str) -> None:
         shown = c3("predict", place.images, "--run", run_copy, "--device", "cpu")
         assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
@@ -418,13 +419,13 @@ def test_run_folders_that_are_not_whole_are_refused(place: Place, run_copy: Path
     ],
 )
 def test_questions_without_a_sense_are_refused(
-    place: Place, tagger: Tagger, asked: dict[str, object], said: str
+    place: Placement, tagger: Tagger, asked: dict[str, object], said: str
 ) -> None:
     with pytest.raises(C3Error, match=said):
         tagger.tag(place.images, **asked)
 
 
-def test_the_command_refuses_in_one_line(place: Place, tmp_path: Path) -> None:
+def test_the_command_refuses_in_one_line(place: Placement, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
     for arguments, said in (
         ((tmp_path, "--run", place.runs["c3"]), "no pictures at"),

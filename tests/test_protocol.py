@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
+from c3.common.errors import C3Error
 from c3.evaluate.measure import frequency_floor, measure, random_floor
 from c3.evaluate.protocol import (
     COCO,

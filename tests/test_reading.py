@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c3.extract.cache import FeatureCache, Layout, Status
+from c3.extract.store.cache import FeatureCache, Status
+from c3.extract.store.layout import Layout
 
 Make = Callable[..., FeatureCache]
 PAGE = Path(__file__).resolve().parents[1] / "docs/reading.md"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.extract.cache import FeatureCache
-from c3.extract.catalog import Catalog
-from c3.extract.datasets import read_manifest
-from c3.extract.run import ExtractOptions, extract
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.datasets.read import read_manifest
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
 
 CATALOG = Path(__file__).resolve().parents[2] / "shared/real/catalog.yaml"
 pytestmark = pytest.mark.skipif(not CATALOG.exists(), reason="needs the real data beside the checkout")

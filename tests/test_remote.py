@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.cli import main
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
-from c3.extract.grow import merge
-from c3.extract.run import ExtractOptions, extract
+from c3.common.errors import C3Error
+from c3.extract.merge import merge
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
 from c3.extract.verify import verify
 from click.testing import CliRunner
 

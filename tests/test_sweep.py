@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from c3.cli import main
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions
-from c3.train.runs import Run, list_runs
+from c3.train.run_folder import Run, list_runs
 from c3.train.sweep import combinations, sweep
 from click.testing import CliRunner, Result
 

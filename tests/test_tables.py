@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from c3.errors import C3Error
-from c3.evaluate.groups import group_runs
-from c3.evaluate.published import TABLES
-from c3.evaluate.render import FORMATS, WIDTH
-from c3.evaluate.run import report
-from c3.evaluate.tables import build
-from c3.train.runs import METRICS_SCHEMA, list_runs, write_json
+from c3.common.errors import C3Error
+from c3.evaluate.report.groups import group_runs
+from c3.evaluate.report.published import TABLES
+from c3.evaluate.report.render import FORMATS, WIDTH
+from c3.evaluate.report.run import report
+from c3.evaluate.report.tables import build
+from c3.train.run_folder import METRICS_SCHEMA, list_runs, write_json
 
 KS = {
     "nuswide": (3, 5),

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
-from c3.train.methods.c3 import C3Options
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache
+from c3.train.models.c3 import C3Options
 from c3.train.recipes import resolve_recipe, settings_of
-from c3.train.registry import METHODS, restore
+from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run, list_runs, open_run
+from c3.train.run_folder import Run, list_runs, open_run
+from c3.train.scorer import restore
 from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]

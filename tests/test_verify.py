@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache, Status
-from c3.extract.run import ExtractOptions, extract
+from c3.common.errors import C3Error
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.verify import verify
 from PIL import Image
 

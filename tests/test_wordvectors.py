@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.errors import C3Error
-from c3.extract.catalog import Catalog, VectorSpec
-from c3.extract.datasets import read_manifest
-from c3.extract.leaks import near_duplicates
-from c3.extract.manifest import ReadOptions
-from c3.extract.rows import Classes
-from c3.extract.safepickle import load_pickle
-from c3.extract.vectorfiles import read_vectors
-from c3.extract.wordvectors import class_vectors
+from c3.common.errors import C3Error
+from c3.common.safe_pickle import load_pickle
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.catalog.specs import VectorSpec
+from c3.extract.datasets.manifest import ReadOptions
+from c3.extract.datasets.read import read_manifest
+from c3.extract.store.tables import Classes
+from c3.extract.words.class_vectors import class_vectors
+from c3.extract.words.near_duplicates import near_duplicates
+from c3.extract.words.vector_files import read_vectors
 
 RED, STAR = np.float32([1, 0]), np.float32([0, 1])
 

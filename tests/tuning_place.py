@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 from c3.cli import main
-from c3.endtoend import EndToEnd, EndToEndOptions
-from c3.extract.run import ExtractOptions, extract
-from c3.finetune import FineTuneOptions
-from c3.images import ImageTable
-from c3.train.registry import rebuild
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.train.finetune.end_to_end import EndToEnd, EndToEndOptions
+from c3.train.finetune.images import ImageTable
+from c3.train.finetune.start import FineTuneOptions, request_of
 from c3.train.run import TrainOptions, train
-from c3.train.runs import Run, open_run
-from c3.warmstart import request_of
+from c3.train.run_folder import Run, open_run
+from c3.train.scorer import rebuild
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
@@ -26,7 +26,7 @@ TUNING = {"epochs": 2, "lr": 1e-3, "warmup": 2, "backbone_lr": 0.5}
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A table data set, its store and a finished run on it."""
 
     root: Path
@@ -41,22 +41,22 @@ class Place:
         """A request that tunes the run, into `runs`."""
         return FineTuneOptions("tiny", self.start, "fast0tag", runs, TUNING | settings, self.catalog, "cpu")
 
-    def copied(self, folder: Path) -> Place:
+    def copied(self, folder: Path) -> Placement:
         """The same data set and run, to be changed."""
         root, start = folder / "copy", folder / "start"
         shutil.copytree(self.root, root)
         shutil.copytree(self.start, start)
-        return Place(root, self.store, start)
+        return Placement(root, self.store, start)
 
 
-def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[str, ...] = ()) -> Place:
+def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[str, ...] = ()) -> Placement:
     """A place with sixteen drawn pictures, some of which are broken."""
     root = draw_table(folder / "tiny", 16)
     for name in broken:
         (root / "images" / name).write_bytes(b"no picture")
     store = folder / "f.zarr"
     extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
-    return Place(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", QUICK, device="cpu")).path)
+    return Placement(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", QUICK, device="cpu")).path)
 
 
 def c3(*arguments: object) -> Result:
@@ -67,7 +67,7 @@ def tensors(run: Run | Path, name: str = "weights") -> dict[str, torch.Tensor]:
     return load_file((run if isinstance(run, Path) else run.path) / f"{name}.safetensors")
 
 
-def joined(place: Place) -> tuple[EndToEnd, ImageTable]:
+def joined(place: Placement) -> tuple[EndToEnd, ImageTable]:
     """The model before its first step, and its images."""
     start = open_run(place.start)
     request = request_of(start, place.asked(place.start))

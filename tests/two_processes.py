@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3.errors import C3Error
-from c3.extract.cache import FeatureCache
+from c3.common.errors import C3Error
+from c3.extract.store.cache import FeatureCache
 from c3.train import run as training
+from c3.train.distributed.replica import replicate
+from c3.train.distributed.world import World, launched
 from c3.train.loop import batch_loss
 from c3.train.recipes import settings_of
 from c3.train.registry import METHODS
-from c3.train.replica import replicate
 from c3.train.run import TrainOptions, train
 from c3.train.validation import Validation
-from c3.train.world import World, launched
 from method_reference import EVERYTHING, SEEN, build
 from safetensors.torch import save_file
 from steps import after

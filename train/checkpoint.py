@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import C3Error
-from ..extract.cache import differing_settings
-from .runs import write_bytes
+from ..common.errors import C3Error
+from ..common.files import write_bytes
+from ..extract.store.cache import differing_settings
 
 SCHEMA = 1
 

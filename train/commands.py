@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from ..command_options import ManyValues, cache_option, device_option, runs_option
-from ..errors import C3Error
+from ..common.click_options import ManyValues, device_option, runs_option
+from ..common.errors import C3Error
 
-FILE = click.Path(path_type=Path)
 METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table1, table3, table5."
 
 
@@ -88,7 +87,8 @@ def train(
     }  # fmt: skip
     if end_to_end:
         _require_end_to_end(cache, dataset, start, method, residency)
-        from ..finetune import FineTuneOptions, finetune, summary
+        from .finetune.run import finetune, summary
+        from .finetune.start import FineTuneOptions
 
         asked = FineTuneOptions(dataset, start, method or "c3", **shared)
         for seed in seeds or (None,):
@@ -127,59 +127,4 @@ def _timing(record: dict[str, Any]) -> str:
     return f"{size}, {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
 
 
-@click.command(cls=ManyValues)
-@cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help="A method: fast0tag, lesa, c3, ...")
-@runs_option
-@click.option("--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
-@click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
-@click.option("--lr", multiple=True, type=float, help="Learning rates.")
-@click.option("--epochs", multiple=True, type=int)
-@click.option("--seeds", multiple=True, type=int, help="Seeds: --seeds 0 1 2; 0 without it.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=V1,V2", help="Values of any other setting.")
-@click.option("--list", "listed", type=FILE, help="A YAML list of settings, each with every combination of the rest.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time, in processes.")
-@device_option
-@running_options
-@click.pass_obj
-def sweep(
-    catalog: Path | None,
-    cache: str,
-    method: str,
-    runs: Path,
-    seeds: tuple[int, ...],
-    settings: tuple[str, ...],
-    listed: Path | None,
-    jobs: int,
-    device: str,
-    residency: str,
-    checkpoint_minutes: float,
-    checkpoint_steps: int,
-    **named: tuple[Any, ...],
-) -> None:
-    """Train and evaluate every combination of settings on one store; finished runs are not done again."""
-    from ..evaluate.run import evaluate_sweep, sweep_summary
-    from .run import TrainOptions
-    from .sweep import combinations, read_list, varied
-    from .sweep import sweep as run
-
-    grid = {name: values for name, values in named.items() if values}
-    for setting in settings:
-        name, equals, values = setting.partition("=")
-        if not equals:
-            raise C3Error(f"--set {setting!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
-        grid[name] = tuple(values.split(","))
-    if seeds:
-        grid["seed"] = seeds
-    asked = combinations(grid, read_list(listed, method, grid) if listed else ({},))
-    options = TrainOptions(
-        cache, method, runs, {}, catalog, device,
-        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
-    )  # fmt: skip
-    done = run(options, asked, evaluate_sweep, jobs)
-    click.echo(sweep_summary(done.runs, varied(asked)))
-    if done.failures:
-        raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")
-
-
-COMMANDS = (train, sweep)
+COMMANDS = (train,)

@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import C3Error
-from ..progress import progress
-from ..signals import stop_requests
+from ..common.errors import C3Error
+from ..common.progress import progress
+from ..common.signals import stop_requests
 from .averaging import copied
-from .batches import Batch, BatchStream
-from .board import write_scalars
-from .division import rank_sizes
-from .methods.base import Method
+from .data.batches import Batch, BatchStream
+from .distributed.rank_rows import rank_sizes
+from .distributed.replica import replicate
+from .distributed.world import World
+from .models.base import Method
 from .recipes import LoopOptions
-from .replica import replicate
-from .runs import LOG as LOG_FILE
-from .runs import write_csv
+from .run_folder import LOG as LOG_FILE
+from .run_folder import write_csv
 from .schedule import learning_rate
-from .state import Keeper, TrainingState
+from .tensorboard import write_scalars
+from .training_state import Checkpointer, TrainingState
 from .validation import Validation
-from .world import World
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 
 
 def batch_loss(
@@ -80,7 +80,7 @@ class Job:
     options: LoopOptions
     device: torch.device
     folder: Path
-    keeper: Keeper
+    checkpointer: Checkpointer
     validation: Validation | None = None
     board: bool = False
     start: float | None = None
@@ -103,7 +103,7 @@ def fit(job: Job) -> dict[str, float]:
     vectors = job.vectors.to(job.device)
     state = TrainingState(model, options, job.device, world)
     with world.alike():
-        restored = job.keeper.restore(state)
+        restored = job.checkpointer.restore(state)
     if restored:
         LOG.info("going on after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
     elif job.start is not None:
@@ -134,7 +134,7 @@ def fit(job: Job) -> dict[str, float]:
                 started = ended
                 note = f"epoch {at.epoch + 1}/{options.epochs}, loss {parts['loss']:.4f}, waited {at.wait_share:.0%}"
                 bar.advance(size, note=note)
-                job.keeper.step()
+                job.checkpointer.step()
             _end_epoch(job, state, vectors)
     state.require_finite()
     if state.best or state.average:
@@ -160,10 +160,10 @@ def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Even
             failure = error
         waited = time.perf_counter() - asked
         failed, stopped, due, waited = job.world.largest(
-            job.world.failed(failure), stop.is_set(), job.keeper.due, waited
+            job.world.failed(failure), stop.is_set(), job.checkpointer.due, waited
         )
         if failed or stopped or due:
-            job.keeper.save(state)
+            job.checkpointer.save(state)
         if failed:
             raise failure or job.world.failure_of(failed)
         if stopped:

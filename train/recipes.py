@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ..catalog_file import read_catalog
-from ..errors import C3Error, unknown_name
+from ..common.catalog_file import read_catalog
+from ..common.errors import C3Error, unknown_name
 
 FALLBACK = "default"  # the recipes of a data set that has none of its own
 SWITCH = {"true": True, "false": False}

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-from torch.nn.functional import normalize
-from torch.utils.flop_counter import FlopCounterMode
-
-from ..errors import C3Error, unknown_name
-from ..extract.cache import FeatureCache
-from .methods.base import REGIONS, VECTOR, Inputs, Method
-from .methods.biam import BiAM
-from .methods.bilinear import Kim
-from .methods.c3 import C3
-from .methods.c3_ablations import C3a, C3b, C3c, C3d
-from .methods.c3_plus import C3Plus
-from .methods.c3_released import C3Released
-from .methods.cnn_rnn import CNNRNN
-from .methods.conse import Conse
-from .methods.fast0tag import Fast0Tag
-from .methods.labelem import LabelEM
-from .methods.lesa import Lesa
-from .methods.lesa_apc import AttentionPerCluster
-from .methods.logistic import Logistic
-from .methods.ml_decoder import MLDecoder
-from .methods.warp import Warp
-from .methods.wsabie import Wsabie
-from .runs import WEIGHTS, Run
+from ..common.errors import unknown_name
+from ..extract.store.cache import FeatureCache
+from ..extract.store.layout import REGIONS, VECTOR
+from .models.base import Inputs, Method
+from .models.biam import BiAM
+from .models.bilinear import Kim
+from .models.c3 import C3
+from .models.c3_ablations import C3a, C3b, C3c, C3d
+from .models.c3_plus import C3Plus
+from .models.c3_released import C3Released
+from .models.cnn_rnn import CNNRNN
+from .models.conse import Conse
+from .models.fast0tag import Fast0Tag
+from .models.labelem import LabelEM
+from .models.lesa import Lesa
+from .models.lesa_apc import AttentionPerCluster
+from .models.logistic import Logistic
+from .models.ml_decoder import MLDecoder
+from .models.warp import Warp
+from .models.wsabie import Wsabie
 
 METHODS: dict[str, type[Method]] = {
     "conse": Conse,
@@ -60,11 +50,31 @@ EXTRACT_OPTIONS = {REGIONS: "--regions", VECTOR: "--global"}  # that make the ar
 # Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
 GROUPS: dict[str, tuple[str, ...]] = {
     "table1": (
-        "conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder", "c3-plus",
+        "conse",
+        "labelem",
+        "fast0tag",
+        "kim",
+        "lesa-apc",
+        "lesa",
+        "biam",
+        "c3",
+        "c3-released",
+        "ml-decoder",
+        "c3-plus",
     ),
     "table3": ("c3-a", "c3-b", "c3-c", "c3-d", "c3"),
     "table5": (
-        "logistic", "warp", "wsabie", "fast0tag", "cnn-rnn", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-plus",
+        "logistic",
+        "warp",
+        "wsabie",
+        "fast0tag",
+        "cnn-rnn",
+        "kim",
+        "lesa-apc",
+        "lesa",
+        "biam",
+        "c3",
+        "c3-plus",
     ),
 }
 
@@ -89,112 +99,3 @@ def inputs_of(cache: FeatureCache) -> Inputs:
     extras = {array.name: array.channels for array in cache.extras}
     classes = int(cache.classes.seen.sum())
     return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(VECTOR, 0))
-
-
-def class_vectors(cache: FeatureCache, form: str) -> Tensor:
-    """(classes, d_w) float32 in the order of the cache: `l2` normalised, or `raw` as read."""
-    return vectors_in_use(cache.classes.vectors, form)
-
-
-def vectors_in_use(vectors: np.ndarray, form: str) -> Tensor:
-    """Word vectors (classes, d_w) float32 as read -> as methods take them: `l2` normalised, or `raw`."""
-    read = torch.from_numpy(vectors)
-    return normalize(read, dim=1) if form == "l2" else read
-
-
-@torch.inference_mode()
-def gflops(model: Method, vectors: Tensor | None = None) -> float:
-    """10^9 floating-point operations (a multiply-add is two) of the head on one picture, scores included if asked for.
-
-    `vectors` (classes, d_w) are the classes to score; without them only the embedding is counted.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    arrays = {name: torch.zeros(1, *model.inputs.shape(name), device=device) for name in model.reads(model.inputs)}
-    with FlopCounterMode(display=False) as counter:
-        embedding = model(arrays)
-        if vectors is not None:
-            model.scores(embedding, vectors)
-    return counter.get_total_flops() / 1e9
-
-
-class Scorer:
-    """A trained method with the vectors of classes: maps in, class scores out.
-
-    `arrays` are the names of what it reads. `zero_shot` is False where it can only score the classes it was trained on.
-    """
-
-    def __init__(self, model: Method, vectors: Tensor, device: torch.device) -> None:
-        self.model, self.vectors, self.device = model.to(device).eval(), vectors.to(device), device
-        self.arrays, self.zero_shot = model.reads(model.inputs), model.zero_shot
-
-    @torch.inference_mode()
-    def __call__(self, arrays: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
-        """name -> (rows, *shape) arrays of any float type to (rows, classes) float32 scores.
-
-        The classes are those of the vectors, or those that the method was trained on where it is not zero-shot.
-        """
-        return self.model.scores(self.model(self._placed(arrays)), self.vectors).cpu().numpy()
-
-    @torch.inference_mode()
-    def stages(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
-        """Name -> (rows, width) float32 vectors before and after the method's encoder; empty where it has none."""
-        return {name: values.cpu().numpy() for name, values in self.model.stages(self._placed(arrays)).items()}
-
-    @torch.inference_mode()
-    def responses(self, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]) -> np.ndarray | None:
-        """(rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where a method has none."""
-        found = self.model.responses(self._placed(arrays), self.vectors[list(classes)])
-        return None if found is None else found.cpu().numpy()
-
-    def gflops(self) -> float:
-        """10^9 floating-point operations of the head and all class scores on one picture."""
-        return gflops(self.model, self.vectors)
-
-    def _placed(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        return {name: torch.as_tensor(values).to(self.device).float() for name, values in arrays.items()}
-
-
-def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Refuse features that are not those a run was trained on: `offered` has the shape of a row of each, by name."""
-    trained = Inputs(**run.record["inputs"])
-    needed = {name: trained.shape(name) for name in method_class(run.method).reads(trained)}
-    if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
-        there = {name: offered[name] for name in lacking if name in offered} or "no such array"
-        options = " ".join(option for name, option in EXTRACT_OPTIONS.items() if name in lacking)
-        remedy = f"extract them with: c3 extract {options}" if options else "use features of its kind"
-        raise C3Error(f"run {run.id} was trained on {lacking}, {where} has {there}; {remedy}")
-
-
-def require_width(run: Run, d_w: int, where: object) -> None:
-    """Refuse word vectors of another width than a run was trained with."""
-    trained = run.record["inputs"]["d_w"]
-    if d_w != trained:
-        raise C3Error(f"run {run.id} was trained on word vectors of {trained} numbers, {where} has {d_w}")
-
-
-def rebuild(run: Run) -> Method:
-    """The trained model of a run folder alone, on the CPU. The weights are read without pickle."""
-    kind, config = method_class(run.method), run.record["config"]
-    options = kind.Options(**{name: config[name] for name in kind.Options.__dataclass_fields__})
-    model = kind(Inputs(**run.record["inputs"]), options)
-    try:
-        model.load_state_dict(load_file(run.path / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise C3Error(
-            f"{run.path / WEIGHTS} is missing or damaged ({type(error).__name__}); train the run again"
-        ) from error
-    return model
-
-
-def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
-    """The trained model of a run for the classes of a cache, which must have features of its kind."""
-    found, trained = inputs_of(cache), run.record["inputs"]["classes"]
-    require_arrays(run, {name: found.shape(name) for name in found.names}, cache.location)
-    require_width(run, found.d_w, cache.location)
-    if not method_class(run.method).zero_shot and found.classes != trained:
-        raise C3Error(
-            f"run {run.id} only knows the {trained} classes it was trained on, {cache.location} has "
-            f"{found.classes} seen classes; evaluate it on its own store"
-        )
-    return Scorer(rebuild(run), class_vectors(cache, run.record["config"]["vectors"]), device)

@@ -16,25 +16,25 @@ from typing import Any
 
 import torch
 
-from ..devices import resolve_device
-from ..errors import C3Error, unknown_name
-from ..extract.cache import FeatureCache
-from ..signals import terminated_like_interrupted
-from .batches import BatchStream
-from .board import require_tensorboard
+from ..common.devices import resolve_device
+from ..common.errors import C3Error, unknown_name
+from ..common.signals import terminated_like_interrupted
+from ..extract.store.cache import FeatureCache
 from .checkpoint import write_weights
-from .classes import write_classes
-from .held import HeldArrays
+from .data.batches import BatchStream
+from .data.placement import Placement
+from .data.shared_arrays import SharedArrays
+from .distributed.world import World, launched, require_alone
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
-from .registry import class_vectors, gflops, inputs_of, method_class, methods_named
-from .residency import Place
-from .runs import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_json
-from .state import Keeper
+from .registry import inputs_of, method_class, methods_named
+from .run_folder import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_classes, write_json
+from .scorer import class_vectors, gflops
+from .tensorboard import require_tensorboard
+from .training_state import Checkpointer
 from .validation import Validation
-from .world import World, launched, require_alone
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainOptions:
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int = 0
     tensorboard: bool = False
-    held: HeldArrays | None = None
+    shared: SharedArrays | None = None
 
 
 def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
@@ -116,12 +116,21 @@ def _train(options: TrainOptions, world: World) -> Run:
         vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
         model.prepare(vectors)
         reads = model.reads(model.inputs)
-        place = Place(options.residency, world.device, world.local_size, options.held)
+        place = Placement(options.residency, world.device, world.local_size, options.shared)
         stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place, world=world)
         validation = Validation(cache, reads, world=world) if recipe.loop.patience else None
-    keeper = Keeper(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
+    checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
     job = Job(
-        model, stream, vectors, recipe.loop, world.device, path, keeper, validation, options.tensorboard, world=world
+        model,
+        stream,
+        vectors,
+        recipe.loop,
+        world.device,
+        path,
+        checkpointer,
+        validation,
+        options.tensorboard,
+        world=world,
     )
     record = _record(path, options.method, recipe, cache, job)
     if found:
@@ -137,7 +146,7 @@ def _train(options: TrainOptions, world: World) -> Run:
             write_weights(path / WEIGHTS, model.state_dict())
             write_classes(path, cache.classes)
             write_json(path / RECORD, finished)
-            keeper.path.unlink(missing_ok=True)
+            checkpointer.path.unlink(missing_ok=True)
     return open_run(path) if world.first else Run(path, finished, None)  # another machine may see the files late
 
 

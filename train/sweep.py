@@ -13,21 +13,21 @@ from typing import Any
 
 import torch
 
-from ..catalog_file import read_yaml
-from ..devices import nth_device, resolve_device
-from ..errors import C3Error, unknown_name
-from ..extract.cache import FeatureCache
-from ..signals import terminated_like_interrupted
-from .batches import BatchStream
-from .held import HeldArrays
-from .jobs import outcomes
+from ..common.catalog_file import read_yaml
+from ..common.devices import nth_device, resolve_device
+from ..common.errors import C3Error, unknown_name
+from ..common.signals import terminated_like_interrupted
+from ..extract.store.cache import FeatureCache
+from .data.batches import BatchStream
+from .data.placement import Placement
+from .data.shared_arrays import SharedArrays
+from .processes import outcomes
 from .recipes import settings_of
 from .registry import inputs_of, method_class
-from .residency import Place
 from .run import TrainOptions, planned, train
-from .runs import RECORD, Run, open_run
+from .run_folder import RECORD, Run, open_run
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 Settings = Mapping[str, Any]
 
 
@@ -101,13 +101,13 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     cache = FeatureCache.open(base.cache)
     cache.require_complete()
     done = _Done(asked)
-    with terminated_like_interrupted(), HeldArrays() as held:
-        requests = [replace(base, settings={**base.settings, **settings}, held=held) for settings in asked]
+    with terminated_like_interrupted(), SharedArrays() as shared:
+        requests = [replace(base, settings={**base.settings, **settings}, shared=shared) for settings in asked]
         todo = _folders(requests, cache, done)
         jobs, numbers, task = min(jobs, len(todo)), list(todo.values()), partial(_train_one, measure=measure)
         if jobs > 1:
             if not all(map(_finished, todo)):
-                residency = _load(base, cache, held)
+                residency = _load(base, cache, shared)
                 requests = [replace(request, residency=residency) for request in requests]
             threads = max(torch.get_num_threads() // jobs, 1)
             LOG.info("%d processes, threads in each: %d", jobs, threads)
@@ -168,16 +168,16 @@ def _finished(folder: Path) -> bool:
     return (folder / RECORD).exists() and open_run(folder).finished
 
 
-def _load(base: TrainOptions, cache: FeatureCache, held: HeldArrays) -> str:
+def _load(base: TrainOptions, cache: FeatureCache, shared: SharedArrays) -> str:
     """Read what the method reads of `train` into memory that processes share; gives the residency of all of them."""
     if base.residency == "device":
         raise C3Error("--residency device: processes share the memory of the machine; use --residency ram, or --jobs 1")
     reads = method_class(base.method).reads(inputs_of(cache))
-    BatchStream(cache, "train", reads, batch_size=2, seed=0, place=Place(base.residency, held=held))
-    if not held.size:
+    BatchStream(cache, "train", reads, batch_size=2, seed=0, place=Placement(base.residency, shared=shared))
+    if not shared.size:
         LOG.info("every process reads the arrays itself, in every epoch")
         return "stream"
-    LOG.info("the processes share %.2f GB of arrays, which are read once", held.size / 1e9)
+    LOG.info("the processes share %.2f GB of arrays, which are read once", shared.size / 1e9)
     return "ram"
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import C3Error
-from ..extract.cache import FeatureCache, Status
-from .methods.base import Method
-from .world import World
+from ..common.errors import C3Error
+from ..extract.store.cache import FeatureCache, Status
+from .distributed.world import World
+from .models.base import Method
 
 ROWS = 256  # scored at a time; eval mode gives every row the same scores in any batch
 

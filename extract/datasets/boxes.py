@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..manifest import Split
-from ..rows import Rows, SparseLabels
+from ...common.errors import C3Error
+from ..catalog.specs import DatasetSpec
+from ..store.tables import Rows, SparseLabels
+from .manifest import Split
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 STEP = 1 << 20  # boxes whose labels are made at a time
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..lists import relative_path
-from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, texts, unvectored
-from ..rows import Classes, Rows, SparseLabels
+from ...common.errors import C3Error
+from ...common.text_files import relative_path
+from ..backbone.crop_policies import WHOLE_IMAGE
+from ..catalog.specs import DatasetSpec
+from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
+from .manifest import Manifest, ReadOptions, Split, texts, unvectored
 
 YEARS = {"train": "train2017", "val": "", "test": "val2017"}  # split -> official file; `val` only where an entry says
 SETTINGS = ("years", "seen", "unseen", "drop_unseen_images", *(f"{split}_annotations" for split in YEARS))

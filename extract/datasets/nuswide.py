@@ -6,11 +6,12 @@ import hashlib
 
 import numpy as np
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..lists import class_list
-from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, texts, unvectored
-from ..rows import Classes, Rows, SparseLabels
+from ...common.errors import C3Error
+from ...common.text_files import class_list
+from ..backbone.crop_policies import WHOLE_IMAGE
+from ..catalog.specs import DatasetSpec
+from ..store.tables import Classes, Rows, SparseLabels
+from .manifest import Manifest, ReadOptions, Split, texts, unvectored
 from .nuswide_labels import NusWideLabels, Positives
 
 # of a catalog entry; all but the first two are places that differ from the official ones

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec, require_file
-from ..lists import image_list, require_lines
-from .bits import read_bits
+from ...common.errors import C3Error
+from ...common.files import require_file
+from ...common.text_files import image_list, require_lines
+from ..catalog.specs import DatasetSpec
+from .bit_tables import read_bits
 
 PARTS = {"train": "Train", "test": "Test"}  # split -> the word in official file names
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split, unvectored
-from ..rows import Classes, Rows, SparseLabels
+from ...common.errors import C3Error
+from ..backbone.crop_policies import WHOLE_IMAGE
+from ..catalog.specs import DatasetSpec
+from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
+from .manifest import Manifest, ReadOptions, Split, unvectored
 from .openimages_classes import OpenImagesClasses, read_classes
 from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
-LOG = logging.getLogger("c3")
+LOG = logging.getLogger(__name__)
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
 SOURCES = ("human", "human+machine")
 # of a catalog entry: places that differ from the official ones, and `unseen`, a plain list of MIDs

@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..lists import class_list, numbered_lines, read_names
+from ...common.errors import C3Error
+from ...common.text_files import class_list, numbered_lines, read_names
+from ..catalog.specs import DatasetSpec
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...errors import C3Error
-from ...progress import progress
-from ..catalog import require_file
+from ...common.errors import C3Error
+from ...common.files import require_file
+from ...common.progress import progress
 
 STEP = 1 << 20  # rows of a piece
 ID_DIGITS = 16

@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from ...errors import C3Error
-from ..catalog import DatasetSpec
-from ..lists import class_list
-from ..manifest import WHOLE_IMAGE, Manifest, ReadOptions, Split
-from ..rows import Classes, Rows, SparseLabels
+from ...common.errors import C3Error
+from ...common.text_files import class_list
+from ..backbone.crop_policies import WHOLE_IMAGE
+from ..catalog.specs import DatasetSpec
+from ..store.tables import Classes, Rows, SparseLabels
+from .manifest import Manifest, ReadOptions, Split
 
 COLUMNS = ("image_path", "labels", "split")
 SPLITS = ("train", "val", "test")

@@ -1,0 +1,91 @@
+"""Progress of long work: a live bar on a terminal, plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LOG = logging.getLogger(__name__)
+LINE_EVERY = 15.0  # seconds between log lines when the output is no terminal
+
+
+class Bar:
+    """Counts what is done and what failed; `advance` is cheap enough to call once a batch."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = self.failed = 0
+        self.note = ""
+        self.started = self._last_line = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    def advance(self, count: int, failed: int = 0, note: str = "") -> None:
+        """Count `count` more units, of which `failed` failed; `note` replaces the free text at the end of the line."""
+        self.done += count
+        self.failed += failed
+        self.note = note or self.note
+        self._show()
+
+    def line(self) -> str:
+        """One plain line: count, rate, time left, failures."""
+        left = (self.total - self.done) / self.rate if self.done else 0.0
+        parts = [
+            f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
+            f"{self.rate:.1f} {self.unit}/s",
+            f"{_clock(left)} left",
+            f"{self.failed} failed",
+        ]
+        return ", ".join(parts) + (f", {self.note}" if self.note else "")
+
+    def _show(self) -> None:
+        if time.monotonic() - self._last_line >= LINE_EVERY and self.done < self.total:
+            self._last_line = time.monotonic()
+            LOG.info(self.line())
+
+    def close(self) -> None:
+        if self.done:
+            LOG.info("%s: %s %s in %s, %.1f %s/s, %d failed", self.title, f"{self.done:,}", self.unit,
+                     _clock(time.monotonic() - self.started), self.rate, self.unit, self.failed)  # fmt: skip
+
+
+class _LiveBar(Bar):
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        super().__init__(title, total, unit)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._live = Progress(
+            TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True
+        )
+        self._task = self._live.add_task(title, total=total)
+        self._live.start()
+
+    def _show(self) -> None:
+        self._live.update(self._task, completed=self.done, description=self.line())
+
+    def close(self) -> None:
+        self._live.stop()
+        super().close()
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str) -> Iterator[Bar]:
+    """Show the progress of `total` units of work; always ends with one summary line. Silent where the log is."""
+    bar = (_LiveBar if sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO) else Bar)(title, total, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,61 @@
+"""Pickles from the field, read without running what is in them: plain containers, numbers, texts and numpy arrays."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import C3Error
+
+
+def _reconstruct(kind: object, shape: object, _typecode: object) -> np.ndarray:
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError("an array of an unusual kind")
+    return np.empty(0, np.int8)  # its contents, shape and type are set by the next opcode
+
+
+def _frombuffer(data: object, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(data, dtype).reshape(shape, order=order)  # numpy itself refuses objects here
+
+
+def _encode(text: object, encoding: object) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("a text in an unusual encoding")
+    return text.encode("latin1")
+
+
+# Written by every numpy from 1 to 2; the names are only looked up here, nothing is imported.
+ALLOWED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return ALLOWED[module, name]
+
+
+def load_pickle(path: Path) -> Any:
+    """Read a pickle of numpy arrays, lists, dicts, texts and numbers; anything else is refused before it is run.
+
+    Raises C3Error when the file is damaged or asks for something that is not plain data.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Unpickler(file).load()
+    except pickle.UnpicklingError as error:
+        raise C3Error(f"{path} is refused: {error}. Only pickles of plain data and numpy arrays are read") from error
+    except (EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, ImportError, MemoryError,
+            OverflowError) as error:  # fmt: skip
+        raise C3Error(f"{path} is not a readable pickle ({type(error).__name__}: {error})") from error

@@ -1,0 +1,1 @@
+"""Stage 3: trained runs -> numbers, with intervals."""

@@ -1,0 +1,1 @@
+"""Tables, figures and the html page. No torch."""

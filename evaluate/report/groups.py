@@ -1,0 +1,116 @@
+"""Runs -> groups: the runs of one method, store and configuration that differ only in their seed make one row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from ...train.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sample standard deviation of n runs, in percent; NaN without a run, and sd without a second one.
+
+    low and high are the mean ends of the runs' own confidence intervals over images.
+    """
+
+    mean: float = float("nan")
+    sd: float = float("nan")
+    n: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+NOTHING = Summary()
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row of a table: runs of one method that differ in their seed alone, and the settings that set them apart.
+
+    `apart` has the settings that another group of the same method has otherwise; it is empty for an only group.
+    """
+
+    method: str
+    runs: tuple[Run, ...]
+    apart: Mapping[str, Any]
+
+    @property
+    def backbone(self) -> str | None:
+        """The backbone of the features, or None without a run."""
+        return self.runs[0].record["cache"]["backbone"] if self.runs else None
+
+    def label(self, title: str) -> str:
+        """The row's name: the method's title, and in brackets what sets it apart."""
+        settings = ", ".join(f"{key} {value}" for key, value in self.apart.items())
+        return f"{title} ({settings})" if settings else title
+
+    def summary(self, protocol: str, task: str, metric: str) -> Summary:
+        """Mean and spread of one metric; runs that could not measure it are left out."""
+        values, ends = [], []
+        for run in self.runs:
+            results = run.metrics["protocols"][protocol] if run.metrics else {"tasks": {}}
+            value = (results["tasks"].get(task) or {}).get(metric)
+            if value is not None:
+                values.append(value)
+                ends += [results["intervals"].get(task, {}).get(metric)]
+        if not values:
+            return NOTHING
+        low, high = map(mean, zip(*ends, strict=True)) if all(ends) else (float("nan"), float("nan"))
+        return Summary(mean(values), stdev(values) if len(values) > 1 else float("nan"), len(values), low, high)
+
+    def origin(self) -> str:
+        """Where the row comes from: runs, seeds, store, backbone and weights."""
+        cache = self.runs[0].record["cache"]
+        runs, seeds = ", ".join(run.id for run in self.runs), ", ".join(str(run.seed) for run in self.runs)
+        reads = ", ".join(self.runs[0].record["reads"])
+        features = f"{reads} of features {cache['digest']} ({cache['backbone']}, weights {cache['weights']})"
+        return f"runs {runs}; seeds {seeds}; {features}"
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
+    """Group runs, oldest first, by method, store and configuration without the seed.
+
+    Returns the groups in order of their first run, and the runs that a later one with the same seed replaces: counting
+    both would pass a repetition off as a second seed.
+    """
+    members: dict[str, dict[int, Run]] = {}
+    replaced = []
+    for run in runs:
+        key = json.dumps([run.method, _features(run), _settings(run)], sort_keys=True)
+        seeds = members.setdefault(key, {})
+        if run.seed in seeds:
+            replaced.append(seeds[run.seed])
+        seeds[run.seed] = run
+    rows = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in members.values()]
+    groups = []
+    for row in rows:
+        rivals = [_settings(other[0]) for other in rows if other[0].method == row[0].method]
+        groups.append(Group(row[0].method, row, _apart(_settings(row[0]), rivals)))
+    return groups, replaced
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    config = {key: value for key, value in run.record["config"].items() if key != "seed"}
+    cache = run.record["cache"]
+    config["ranks"] = run.record.get("ranks", 1)  # several processes make other batches
+    return config | {"backbone": cache["backbone"], "weights": cache["weights"], "features": _features(run)[:8]}
+
+
+def _features(run: Run) -> str:
+    """The digest of the store of a run. Every seed of a tuned backbone has its own: there it is where they began."""
+    return run.record.get("end_to_end", {}).get("features", run.record["cache"]["digest"])
+
+
+def _apart(settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that differ among rivals; the store's digest only where nothing else tells two of them apart."""
+    keys = dict.fromkeys(key for rival in rivals for key in rival)
+    differing = [key for key in keys if any(rival.get(key) != settings.get(key) for rival in rivals)]
+    readable = [key for key in differing if key != "features"]
+    told = {json.dumps([rival.get(key) for key in readable]) for rival in rivals}
+    chosen = readable if len(told) == len(rivals) else differing
+    return {key: settings.get(key, "unset") for key in chosen}

@@ -1,0 +1,194 @@
+"""The whole report as one self-contained html page: tables, figures, curves, classes, examples, how to reproduce."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image
+
+from ...common.errors import C3Error
+from ...common.version import __version__
+from ...train.run_folder import METRICS, PER_CLASS, Run
+from . import explain, figures, series
+from .render import Table, body_of, headings_of
+
+TEMPLATE = Path(__file__).with_name("template")
+EXAMPLES = 8
+ON_COMMAND = ("groups", "lambda_reg", "epochs", "batch_size", "lr", "weight_decay", "seed")
+CAPTIONS = {
+    3: "Images that have exactly one of the shown classes, before the (ML)2P-Encoder (the maximum of F_a over the "
+    "positions) and after it (X). The silhouette is measured before the projection.",
+    4: "mAP over the number of groups g and the weight λ of the regulariser. Settings are chosen on the validation "
+    "split, never by this figure. Bars are the deviation over seeds.",
+    5: "What a method reaches and what scoring one image cost when it was evaluated; making the features is not "
+    "included.",
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a page is made of: its tables, the measured runs of every data set, and how to run the models again."""
+
+    tables: Sequence[Table]
+    runs: Mapping[str, Sequence[Run]]
+    device: str = "auto"
+    images: Path | None = None
+
+
+def page(content: Content) -> str:
+    """The page as text. Figures and examples that cannot be made are explained where they would stand."""
+    runs = [run for group in content.runs.values() for run in group]
+    shown_first = [series.chosen_run(group) for group in content.runs.values()]
+    per_class = [_per_class(run) for run in sorted(runs, key=lambda run: run not in shown_first)]
+    # autoescape covers every value; only our own svg, script and json (with < escaped) are marked safe
+    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("report.html").render(
+        css=(TEMPLATE / "report.css").read_text(encoding="utf-8"),
+        js=(TEMPLATE / "report.js").read_text(encoding="utf-8"),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        tables=[_table(table) for table in content.tables],
+        datasets=[_dataset(name, group, content) for name, group in content.runs.items()],
+        runs=[_run(run) for run in runs],
+        per_class=per_class,
+        per_class_json=json.dumps(per_class, ensure_ascii=False).replace("<", "\\u003c"),
+    )
+
+
+def _table(table: Table) -> dict[str, Any]:
+    """Cells with the number that they are sorted by."""
+    rows = []
+    for (method, task), shown, (_, entry) in zip(
+        table.frame.index, body_of(table, strong="\0{}".format), table.frame.iterrows(), strict=True
+    ):
+        values = [
+            entry[metric, field]
+            for metric in table.metrics
+            for field in ("mean", "published", *(["difference"] * table.compares))
+        ]
+        cells = [{"text": method, "value": None}, {"text": task, "value": None}]
+        for text, value in zip(shown[2:], values, strict=True):
+            best = text.startswith("\0")
+            cells.append({"text": text.lstrip("\0"), "value": None if math.isnan(value) else value, "best": best})
+        rows.append(cells)
+    return {
+        "title": table.title,
+        "headings": [{"name": name, "source": source} for name, source in headings_of(table)],
+        "rows": rows,
+        "notes": table.notes,
+        "measured": bool(table.frame.xs("n", axis=1, level="field").notna().any(axis=None)),
+    }
+
+
+def _dataset(name: str, runs: Sequence[Run], content: Content) -> dict[str, Any]:
+    run = series.chosen_run(runs)
+    makers: dict[int, Callable[[], Any]] = {
+        3: lambda: figures.draw_embedding(explain.embedding(run, content.device), run.id),
+        4: lambda: figures.draw_curves(series.curves(runs), f"{name}, test split"),
+        5: lambda: figures.draw_costs(series.costs(runs), f"{name}, test split"),
+    }
+    shown = [_figure(f"Figure {number}, {name}", CAPTIONS[number], make) for number, make in makers.items()]
+    training = _figure(
+        f"Training loss, {name}", "One line a run, a colour a method; the losses of different methods are different "
+        "functions.", lambda: figures.draw_training(series.training(runs), name),
+    )  # fmt: skip
+    found, problem = [], ""
+    try:
+        found = [_example(each) for each in explain.examples(run, EXAMPLES, content.device, content.images)]
+    except C3Error as error:
+        problem = str(error)
+    if found and not any(example["photo"] for example in found):
+        problem = "The photographs were not found; c3 report --images FOLDER says where they are."
+    return {
+        "name": name, "figures": shown, "training": training, "examples": found, "example_run": run.id,
+        "example_problem": problem,
+    }  # fmt: skip
+
+
+def _figure(title: str, caption: str, make: Callable[[], Any]) -> dict[str, str]:
+    try:
+        return {"title": title, "caption": caption, "svg": figures.inline_svg(make(), title)}
+    except C3Error as error:
+        return {"title": title, "caption": f"Not drawn: {error}", "svg": ""}
+
+
+def _example(example: explain.Example) -> dict[str, Any]:
+    def labels(predicted: Sequence[explain.Prediction]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": label.name,
+                "score": f"{label.score:.2f}",
+                "correct": label.correct,
+                "overlay": None if label.response is None else _data_url(figures.heat(label.response), "png"),
+            }
+            for label in predicted
+        ]
+
+    return {
+        "id": example.image_id,
+        "photo": None if example.pixels is None else _data_url(example.pixels, "jpeg"),
+        "unseen": labels(example.unseen), "seen": labels(example.seen),
+        "true_unseen": example.true_unseen, "true_seen": example.true_seen,
+    }  # fmt: skip
+
+
+def _data_url(pixels: np.ndarray, kind: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _per_class(run: Run) -> dict[str, Any]:
+    path = run.path / PER_CLASS
+    if not path.exists():
+        raise C3Error(f"{run.path} has {METRICS} but no {PER_CLASS}; measure it again: c3 evaluate --run {run.path}")
+    with path.open(encoding="utf-8", newline="") as file:
+        classes = [
+            {
+                "name": line["class"],
+                "kind": "seen" if line["seen"] == "1" else "unseen",
+                "positives": int(line["positives"]),
+                "negatives": int(line["negatives"]),
+                "ap": float(line["AP"]) if line["AP"] else None,
+                "floor": float(line["random AP"]) if line["random AP"] else None,
+            }
+            for line in csv.DictReader(file)
+        ]
+    return {"id": run.id, "classes": classes}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    record, metrics = run.record, run.metrics or {}
+    config, cache = record["config"], record["cache"]
+    flags = [f"--{'lambda' if name == 'lambda_reg' else name.replace('_', '-')} {config[name]}"
+             for name in ON_COMMAND if name in config]  # fmt: skip
+    flags += [f"--set {name}={value}" for name, value in config.items() if name not in ON_COMMAND]
+    train = f"c3 train --cache {shlex.quote(cache['path'])} --method {run.method} \\\n    {' '.join(flags)}"
+    versions = ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items())
+    facts = {
+        "recipe": record.get("recipe", "-"),
+        "store": f"{cache['path']}, digest {cache['digest']}",
+        "features": f"{cache['backbone']}, weights {cache['weights']} ({cache.get('weights_sha256', 'no hash')})",
+        "trained": f"{record['created']} on {record.get('device', '-')}, {record.get('rows', '-')} rows, "
+        f"{record.get('parameters', '-')} parameters",
+        "measured": f"{metrics['split']}, {metrics['images']} images, ties {metrics['ties']}, bootstrap "
+        f"{metrics['bootstrap']['resamples']} resamples with seed {metrics['bootstrap']['seed']}",
+        "versions": versions,
+    }
+    return {
+        "id": run.id,
+        "command": f"{train}\nc3 evaluate --run {shlex.quote(str(run.path))}",
+        "facts": list(facts.items()),
+    }

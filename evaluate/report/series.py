@@ -1,0 +1,159 @@
+"""Runs -> the numbers behind figures 4 and 5 and the training curves. No torch, no matplotlib."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from ...common.errors import C3Error
+from ...train.run_folder import LOG, Run
+from .groups import Group, group_runs
+from .notes import TITLES
+
+VARIED = {"groups": 7, "lambda_reg": 0.4}  # the settings of figure 4, and what the paper keeps them at
+TASKS = {"zsl": "ZSL", "gzsl": "GZSL"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """mAP (percent) over one setting, the other kept: x, mean over seeds and deviation (0 for one seed), by task."""
+
+    setting: str
+    kept: dict[str, Any]
+    x: tuple[float, ...]
+    values: dict[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method reaches (mAP in percent by task) and costs: milliseconds and GFLOPs to score an image."""
+
+    title: str
+    values: dict[str, float]
+    ms: float
+    gflops: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """The log of one run: epochs from 1, and every logged quantity by name."""
+
+    run: str
+    title: str
+    epochs: tuple[int, ...]
+    columns: dict[str, tuple[float, ...]]
+
+
+def measured(runs: Sequence[Run]) -> list[Run]:
+    """The finished runs that were evaluated."""
+    return [run for run in runs if run.finished and run.metrics is not None]
+
+
+def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
+    """Figure 4: mAP over g and over lambda of the largest family of C3 runs that differ in nothing else but the seed.
+
+    The other setting is kept where the curve has most points (the paper's value among equals). Raises C3Error when no
+    setting takes two values.
+    """
+    families: dict[str, list[Run]] = defaultdict(list)
+    for run in measured(runs):
+        if VARIED.keys() <= run.record["config"].keys():
+            rest = {k: v for k, v in run.record["config"].items() if k not in (*VARIED, "seed")}
+            families[json.dumps([run.method, run.record["cache"]["digest"], rest], sort_keys=True)].append(run)
+    largest = max(families.values(), key=_points, default=[])
+    found = tuple(curve for setting in VARIED if (curve := _curve(setting, largest)))
+    if not found:
+        raise C3Error(
+            "figure 4 needs C3 runs that differ in g or lambda only; make them with: "
+            "c3 sweep --cache features.zarr --groups 1 3 5 7 9 --lambda 0 0.2 0.4 0.6 0.8"
+        )
+    return found
+
+
+def leading(runs: Sequence[Run]) -> dict[str, Group]:
+    """Method -> the configuration that stands for it: most seeds, then most epochs, then the first one made.
+
+    Never the best one: that would be a choice by test scores.
+    """
+    groups, _ = group_runs(measured(runs))
+    chosen: dict[str, Group] = {}
+    for group in groups:
+        if group.method not in chosen or _size(group) > _size(chosen[group.method]):
+            chosen[group.method] = group
+    return chosen
+
+
+def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
+    """Figure 5: every method by its `leading` configuration, cheapest first."""
+    found = []
+    for group in leading(runs).values():
+        metrics = [run.metrics for run in group.runs if run.metrics]
+        protocol = next(iter(metrics[0]["protocols"]))
+        values = {task: group.summary(protocol, task, "mAP").mean for task in TASKS}
+        ms, gflops = (mean(part[key] for part in metrics) for key in ("ms_per_image", "gflops"))
+        found.append(Cost(TITLES.get(group.method, group.method), values, ms, gflops, metrics[0]["device"]))
+    if not found:
+        raise C3Error("figure 5 needs an evaluated run; make one with: c3 train and c3 evaluate")
+    return tuple(sorted(found, key=lambda cost: cost.ms))
+
+
+def chosen_run(runs: Sequence[Run]) -> Run:
+    """The run that figures 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
+    order = {"c3": 0, "c3-released": 1}
+    groups = leading(runs)
+    return groups[min(groups, key=lambda method: order.get(method, len(order)))].runs[0]
+
+
+def training(runs: Sequence[Run]) -> tuple[Training, ...]:
+    """The training log of every run that has one."""
+    found = []
+    for run in runs:
+        path = run.path / LOG
+        if not path.exists():
+            continue
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        if lines:
+            names = [name for name in lines[0] if name not in ("epoch", "step")]
+            columns = {name: tuple(float(line[name]) for line in lines) for name in names}
+            epochs = tuple(int(line["epoch"]) for line in lines)
+            found.append(Training(run.id, TITLES.get(run.method, run.method), epochs, columns))
+    return tuple(found)
+
+
+def _size(group: Group) -> tuple[int, int]:
+    return len(group.runs), group.runs[0].record["config"].get("epochs", 0)
+
+
+def _points(family: Sequence[Run]) -> int:
+    return len({tuple(run.record["config"][name] for name in VARIED) for run in family})
+
+
+def _curve(setting: str, family: Sequence[Run]) -> Curve | None:
+    (other,) = VARIED.keys() - {setting}
+    values = {run.record["config"][other]: set() for run in family}
+    for run in family:
+        values[run.record["config"][other]].add(run.record["config"][setting])
+    if not values:
+        return None
+    kept = max(values, key=lambda value: (len(values[value]), -abs(value - VARIED[other])))
+    line = [run for run in family if run.record["config"][other] == kept]
+    x = sorted(values[kept])
+    if len(x) < 2:
+        return None
+    shown = {}
+    for task in TASKS:
+        at = {value: [] for value in x}
+        for run in line:
+            results = next(iter(run.metrics["protocols"].values()))["tasks"][task] if run.metrics else None
+            if results:
+                at[run.record["config"][setting]].append(results["mAP"])
+        if all(at.values()):
+            shown[task] = tuple((mean(v), stdev(v) if len(v) > 1 else 0.0) for v in at.values())
+    return Curve(setting, {other: kept}, tuple(x), shown) if shown else None

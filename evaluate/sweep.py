@@ -1,0 +1,37 @@
+"""The runs of a sweep: measured on test and on val, and summed up by what chooses among them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ..common.errors import C3Error
+from ..train.run_folder import Run, read_metrics
+from .run import evaluate
+
+LOG = logging.getLogger(__name__)
+
+
+def evaluate_sweep(run: Run) -> Run:
+    """Measure a run of a sweep on test and, to choose settings by, on val; what is measured already stays."""
+    if run.metrics is None:
+        run = evaluate(run.path, device=run.record["device"])
+    if "val" in run.record["cache"]["splits"] and read_metrics(run.path, "val") is None:
+        try:
+            evaluate(run.path, "val", device=run.record["device"])
+        except C3Error as error:
+            LOG.warning("%s is not measured on val: %s", run.path, error)
+    return run
+
+
+def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """A line a run: the settings `names` that were varied, and mAP on val, by which settings are chosen."""
+    lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
+    for run in runs:
+        metrics = read_metrics(run.path, "val")
+        tasks = next(iter(metrics["protocols"].values()))["tasks"] if metrics else {}
+        shown = [f"{values['mAP']:.2f}" if (values := tasks.get(task)) else "-" for task in ("zsl", "gzsl")]
+        lines.append([*(str(run.record["config"].get(name, "-")) for name in names), *shown, str(run.path)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([*table, "Test metrics are in each run folder: c3 report --figures 4 draws them."])

@@ -1,0 +1,97 @@
+"""Rows added to a store that exists (`--append`): finished shards are taken over as files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ..common.errors import C3Error
+from .datasets.manifest import Manifest, Split
+from .merge import joined_digest, require_kin
+from .request import Request
+from .store.cache import FeatureCache
+from .store.create import replace_store, scratch_of
+from .store.storage import LocalStorage
+from .store.tables import Rows
+
+UNKNOWN = ""  # the path of a row that the data set at hand does not have
+
+
+LOG = logging.getLogger(__name__)
+
+
+def append(request: Request) -> tuple[Request, FeatureCache]:
+    """Add the rows and splits of a request that a store does not have yet, behind those that it has.
+
+    Returns the request with its rows in the order of the grown store, and that store. Finished shards stay; the last
+    shard of a split that grows is pending when it was not full. Nothing changes when there is nothing to add.
+    """
+    cache = FeatureCache.open(request.options.out, mode="r+")
+    manifest = request.manifest
+    require_kin(cache, request.config(), manifest.classes, "this request")
+    splits = {name: _aligned(cache, name, manifest) for name in cache.splits}
+    splits |= {name: split for name, split in manifest.splits.items() if name not in splits}
+    request = replace(request, manifest=replace(manifest, splits=splits))
+    if all(name in cache.splits and len(split) == cache.rows(name) for name, split in splits.items()):
+        return request, cache
+    if not isinstance(cache.storage, LocalStorage):
+        raise C3Error(f"{cache.location}: --append works on stores of this file system; elsewhere use c3 merge")
+    cache.require_complete()
+
+    scratch = scratch_of(cache.storage)
+    config = cache.config | {"manifest_sha256": joined_digest([cache.config, request.config()])}
+    provenance = cache.attrs["provenance"] | {"request": request.options.record() | {"append": True}}
+    try:
+        grown = FeatureCache.create(
+            scratch.path,
+            config=config,
+            provenance=provenance,
+            notes=cache.attrs["notes"],
+            levels=cache.arrays,
+            classes=cache.classes,
+            splits={name: split.rows for name, split in splits.items()},
+            layout=cache.layout,
+        )
+        for name in cache.splits:
+            for shard in range(cache.shards(name)):
+                if cache.shard_rows(name, shard) == grown.shard_rows(name, shard):
+                    grown.adopt_shard(name, shard, cache, shard)
+        replace_store(cache.storage, LocalStorage(scratch.path))
+    finally:
+        scratch.delete_folder("")
+    added = {name: len(split) - (cache.rows(name) if name in cache.splits else 0) for name, split in splits.items()}
+    LOG.info("%s grows by %s", cache.location, ", ".join(f"{n} rows of {name}" for name, n in added.items() if n))
+    return request, FeatureCache.open(request.options.out, mode="r+")
+
+
+def _aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Split:
+    """The rows of a split of a store, then those of the data set that it lacks. Old rows must be as they were."""
+    old = cache.table(name)
+    if name not in manifest.splits:
+        return Split(old, np.full(len(old), UNKNOWN))
+    new = manifest.splits[name]
+    place = {key: row for row, key in enumerate(_keys(new.rows))}
+    found = np.array([place.get(key, -1) for key in _keys(old)], dtype=np.int64)
+    missing = np.flatnonzero(found < 0)
+    if len(missing):
+        raise C3Error(
+            f"{cache.location}: {len(missing)} rows of {name} are not in the data set any more, first image "
+            f"{old.image_id[missing[0]]}; --append only adds"
+        )
+    kept = new.rows.labels.take(found)
+    if not all(
+        np.array_equal(getattr(kept, part), getattr(old.labels, part)) for part in ("indptr", "indices", "value")
+    ):
+        raise C3Error(f"{cache.location}: labels of {name} have changed since it was made; --append only adds")
+    added = np.setdiff1d(np.arange(len(new)), found)
+    order = np.concatenate([found, added])
+    rows = Rows(new.rows.image_id[order], new.rows.crop[order], new.rows.labels.take(order))
+    return Split(rows, new.path[order])
+
+
+def _keys(rows: Rows) -> Iterator[tuple[str, bytes]]:
+    crops = np.ascontiguousarray(rows.crop, np.float32)
+    return ((image, crop.tobytes()) for image, crop in zip(rows.image_id.tolist(), crops, strict=True))

@@ -1,0 +1,24 @@
+"""Forward Pyramid: the taps of a backbone, max-pooled to one grid (paper, section 3.2); the global vector. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+from ..store.layout import GRID
+
+
+def pool_levels(taps: Sequence[Tensor]) -> list[Tensor]:
+    """(batch, C, H, W) taps of any size -> (batch, C, 7, 7) levels by max-pooling.
+
+    Where H is a multiple of 7 (28, 14, 7: VGG and ResNet at 224 pixels) the windows do not overlap, as in the paper;
+    elsewhere (SqueezeNet's 27 and 13) they overlap by one.
+    """
+    return [adaptive_max_pool2d(tap, GRID) for tap in taps]
+
+
+def pool_vector(tap: Tensor) -> Tensor:
+    """(batch, D) of the whole picture: a vector as it is, the mean over the positions of a (batch, D, H, W) map."""
+    return tap if tap.ndim == 2 else adaptive_avg_pool2d(tap, 1).flatten(start_dim=1)

@@ -1,0 +1,1 @@
+"""The catalog as frozen specifications of data sets, word vectors and weights."""

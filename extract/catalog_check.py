@@ -1,0 +1,104 @@
+"""`c3 catalog check`: is a data set complete on this disk, and does it hold what its official documents state?"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common.errors import C3Error
+from .catalog.catalog import Catalog
+from .catalog.specs import DatasetSpec, FileSpec
+from .datasets.kinds import kind_of
+from .datasets.read import vector_coverage
+
+TABLE_PATHS = ("table", "images", "classes", "unseen")  # settings of a table that name a file or a folder
+
+
+@dataclass(frozen=True)
+class Check:
+    """The lines of the report, and whether nothing is missing or wrong."""
+
+    lines: tuple[str, ...]
+    complete: bool
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def check(user_file: Path | None, name: str) -> Check:
+    """Look at every file of a data set, then count what is in them, then look up the word vectors of its classes.
+
+    A missing file is shown with its origin and its place. Files with a known sha256 are hashed; counts that the
+    official documents state are compared with what the files hold.
+    """
+    spec = Catalog(user_file).dataset(name)
+    lines, problems = [], 0
+    for file in (*spec.files, *_own_files(spec)):
+        finding = _finding(spec, file)
+        problems += not finding.startswith(("ok", "not there"))
+        lines.append(f"{finding:<8} {spec.root / file.path}")
+    if spec.vectors and not spec.vectors.path.exists():
+        problems += 1
+        origin = f"from {spec.vectors.source}; " if spec.vectors.source else ""
+        lines.append(f"missing (word vectors, {origin}your own catalog may name others): {spec.vectors.path}")
+    missing = problems > 0
+    for look in (_counts, _coverage) if spec.vectors and spec.kind != "demo" else (_counts,):
+        try:
+            findings, wrong = look(spec)
+        except C3Error as error:  # of a file that is listed as missing already, it says what was not looked at
+            findings, wrong = [f"{'unknown' if missing else 'wrong':<8} {error}"], 1
+        lines, problems = lines + findings, problems + wrong
+    return Check(tuple(lines), not problems)
+
+
+def _own_files(spec: DatasetSpec) -> list[FileSpec]:
+    """The files that the settings of a table name; a data set with official files lists them in its entry."""
+    source = "c3 extract, which draws it" if spec.kind == "demo" else ""
+    settings = [] if spec.files else [option for option in TABLE_PATHS if option in spec.options]
+    return [FileSpec(str(spec.options[option]), source) for option in settings]
+
+
+def _finding(spec: DatasetSpec, file: FileSpec) -> str:
+    path = spec.root / file.path
+    if not path.exists():
+        if file.instead and all((spec.root / other).exists() for other in file.instead):
+            return f"ok (instead: {', '.join(file.instead)})"
+        other = f"; or in its place {', '.join(file.instead)}" if file.instead else ""
+        size = f", {file.size:,} bytes" if file.size else ""
+        origin = f" (from {file.origin}{size}{other})" if file.origin else ""
+        command = f"; c3 fetch {spec.name} takes it from there" if file.url else ""
+        return f"{'not there, optional' if file.optional else 'missing'}{origin}{command}:"
+    if path.is_dir():
+        return "ok" if any(path.iterdir()) else f"empty folder (from {file.origin}):"
+    found = path.stat().st_size
+    if file.size is not None and found != file.size:
+        return f"{found:,} bytes, expected {file.size:,} (from {file.origin}):"
+    if file.sha256 is not None and (digest := sha256(path)) != file.sha256:
+        return f"sha256 {digest[:16]}..., expected {file.sha256[:16]}... (from {file.origin}):"
+    return "ok" + (f" {found:,} bytes, sha256 as known" if file.sha256 else "")
+
+
+def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
+    """A line for every count of what is there, and how many differ from the official ones."""
+    lines, wrong = [], 0
+    count = kind_of(spec).counts
+    for name, found in (count(spec) if count else {}).items():
+        expected = spec.counts.get(name, found)
+        wrong += expected != found
+        stated = ", as stated officially" if name in spec.counts else ""
+        verdict = f"ok       {{}}{stated}" if expected == found else f"wrong    {{}}, expected {expected:,}"
+        lines.append(verdict.format(f"{name.replace('_', ' ')}: {found:,}"))
+    return lines, wrong
+
+
+def _coverage(spec: DatasetSpec) -> tuple[list[str], int]:
+    """How the classes find their word vectors; classes without one are a problem."""
+    coverage = vector_coverage(spec)
+    return [f"vectors  {line}" for line in coverage.lines()], len(coverage.missing)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The demo data set: drawn scenes with labels and synthetic word vectors."""

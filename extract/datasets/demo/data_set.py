@@ -1,0 +1,240 @@
+"""The demo data set: drawn scenes, labels and synthetic word vectors, written as a `table` data set on disk.
+
+It is made so that a small method can succeed for the right reason. Pictures show several things before a landscape;
+classes are words (`red`, `star`, `striped`, `large`, `sea`, `night`) and two-word phrases over them (`red star`,
+`night sea`). A phrase's vector is the mean of its words' vectors, and every word of an unseen class also occurs in
+seen classes, so an unseen class can be predicted from seen ones and from nothing else.
+
+What it is not: photographs, or word vectors learnt from text. The vectors are random numbers from a seed; the words of
+a family (colours, shapes ...) share a direction and each word has one of its own. Labels say only what a picture shows.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ....common.errors import C3Error
+from .drawing import SIZES, Scene, Thing, draw_scene
+
+VERSION = 1
+SPLITS = ("train", "val", "test")
+
+# how often: the first word of a family is the most frequent, the last the rarest
+FAMILIES = {
+    "colour": ("red", "blue", "yellow", "green", "orange", "pink", "purple"),
+    "shape": ("circle", "square", "star", "triangle", "heart", "cross", "crescent", "ring"),
+    "texture": ("plain", "striped", "dotted", "checkered"),
+    "size": ("medium", "small", "large"),
+    "place": ("sky", "grass", "sea", "sand", "snow"),
+    "light": ("day", "sunset", "night", "misty"),
+}
+SILENT = ("plain", "small", "medium", "day")  # words that nobody would tag a picture with
+SEEN_PHRASES = (
+    "red circle", "blue circle", "yellow circle", "purple circle", "red square", "green square", "purple square",
+    "red star", "yellow star", "blue triangle", "green triangle", "red heart", "pink heart",
+    "orange cross", "yellow crescent", "red ring", "blue ring", "pink ring",
+    "striped circle", "dotted square", "checkered circle", "large circle", "large star",
+    "sunset sky", "night sky", "misty sky", "sunset sea", "misty sea", "night grass", "misty grass",
+)  # fmt: skip
+UNSEEN = (
+    "purple", "ring", "misty",
+    "green circle", "orange circle", "pink square", "blue star", "yellow triangle", "orange heart",
+    "checkered square", "dotted star", "large square",
+    "night sea", "sunset grass", "sunset sand", "night snow",
+)  # fmt: skip
+SEEN = tuple(w for words in FAMILIES.values() for w in words if w not in SILENT + UNSEEN) + SEEN_PHRASES
+CLASSES = SEEN + UNSEEN
+
+
+@dataclass(frozen=True)
+class DemoSpec:
+    """What to draw: a seed, pictures of each split, side in pixels, length of a word vector, and the verified share.
+
+    `verified` are the shares of a picture's present and of its absent classes that `labels-verified.csv` lists.
+    """
+
+    seed: int = 0
+    train: int = 1200
+    val: int = 200
+    test: int = 400
+    side: int = 224
+    d_w: int = 64
+    verified: tuple[float, float] = (0.7, 0.3)
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, least in (("seed", 0), ("train", 1), ("val", 1), ("test", 1), ("side", 32), ("d_w", 2))
+                 if getattr(self, name) < least]  # fmt: skip
+        if wrong or not all(0 < share <= 1 for share in self.verified):
+            raise C3Error(f"demo data set: {wrong[0] if wrong else 'verified'} is out of range in {self}")
+
+
+def write_demo(root: Path, spec: DemoSpec = DemoSpec()) -> None:
+    """Write the demo data set under `root`, or do nothing when it is there already with the same spec.
+
+    Files: images/NNNNN.jpg, labels.csv (complete labelling), labels-verified.csv (+1 / 0 / -1), unseen.txt,
+    classes.txt, vectors.txt (GloVe text) and demo.json, the spec. Image paths in the tables are relative to images/.
+    The same spec gives the same bytes (with the same numpy and Pillow). The folder appears whole or not at all.
+    Raises C3Error when `root` holds anything else or cannot be written.
+    """
+    root = Path(root).absolute()
+    if _present(root, spec):
+        return
+    draft = root.with_name(f".{root.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        (draft / "images").mkdir(parents=True)
+        _write_files(draft, spec)
+        draft.replace(root)
+    except OSError as error:
+        # another process may have finished the same data set in the meantime
+        if not _present(root, spec):
+            raise C3Error(f"cannot write the demo data set to {root}: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def plan_scenes(spec: DemoSpec) -> dict[str, list[Scene]]:
+    """The scenes of each split, before any is drawn; picture n of the data set is the n-th scene in this order."""
+    rng = np.random.default_rng([spec.seed, 1])
+    return {split: _plan_split(getattr(spec, split), rng) for split in SPLITS}
+
+
+def labels_of(scene: Scene) -> tuple[str, ...]:
+    """Every class of the demo that a scene shows, in the order of CLASSES."""
+    shown = {scene.place, scene.light, f"{scene.light} {scene.place}"}
+    for thing in scene.things:
+        words = (thing.colour, thing.texture, thing.size)
+        shown.update((*words, thing.shape), (f"{word} {thing.shape}" for word in words))
+    return tuple(name for name in CLASSES if name in shown)
+
+
+def word_vectors(spec: DemoSpec) -> dict[str, np.ndarray]:
+    """A synthetic vector (d_w,) float32 of length 1 for each word: half its family's direction, and its own."""
+    rng = np.random.default_rng([spec.seed, 2])
+    vectors = {}
+    for words in FAMILIES.values():
+        family = _unit(rng.standard_normal(spec.d_w))
+        for word in words:
+            vectors[word] = _unit(0.5 * family + _unit(rng.standard_normal(spec.d_w))).astype(np.float32)
+    return {word: vector for word, vector in vectors.items() if word not in SILENT}
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _present(root: Path, spec: DemoSpec) -> bool:
+    """Whether `root` holds this very data set; C3Error when it holds something else."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / "demo.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != "c3-demo":
+        raise C3Error(f"{root} exists and is not a demo data set; name another folder")
+    wanted = json.loads(_spec_json(spec))
+    differs = [f"{key} is {found.get(key)}, expected {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
+    if differs:
+        raise C3Error(f"{root} holds another demo data set: {'; '.join(differs)}; name another folder")
+    return True
+
+
+def _spec_json(spec: DemoSpec) -> str:
+    return json.dumps({"format": "c3-demo", "version": VERSION, **asdict(spec)}, indent=1)
+
+
+def _zipf(words: Sequence[str]) -> np.ndarray:
+    weights = 1 / np.arange(1, len(words) + 1)
+    return weights / weights.sum()
+
+
+def _deal(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` indices in random order whose frequencies follow `weights` as closely as whole numbers can."""
+    weights = np.maximum(weights / weights.sum(), 0.018)  # 7 of 400: no class of a test split is left with a few
+    quota = weights / weights.sum() * count
+    dealt = np.floor(quota).astype(int)
+    dealt[np.argsort(dealt - quota, kind="stable")[: count - dealt.sum()]] += 1
+    return rng.permutation(np.repeat(np.arange(len(weights)), dealt))
+
+
+def _plan_split(count: int, rng: np.random.Generator) -> list[Scene]:
+    """Scenes whose first thing realises a dealt phrase, so that no class is left to chance; the rest is free."""
+    themes = [name.split() for name in CLASSES if name.split()[-1] in FAMILIES["shape"] and " " in name]
+    theme_of = _deal(np.array([0.5 if " ".join(theme) in UNSEEN else 1.0 for theme in themes]), count, rng)
+    landscapes = [(light, place) for light in FAMILIES["light"] for place in FAMILIES["place"]]
+    landscape_of = _deal(np.outer(_zipf(FAMILIES["light"]), _zipf(FAMILIES["place"])).ravel(), count, rng)
+    scenes = []
+    for theme, landscape in zip(theme_of, landscape_of, strict=True):
+        things: list[Thing] = []
+        for number in range(rng.choice(4, p=(0.58, 0.30, 0.09, 0.03)) + 1):
+            _add_thing(things, themes[theme] if number == 0 else (), rng)
+        # large things behind small ones
+        things.sort(key=lambda thing: -thing.radius)
+        scenes.append(Scene(landscapes[landscape][1], landscapes[landscape][0], tuple(things)))
+    return scenes
+
+
+def _add_thing(things: list[Thing], fixed: Sequence[str], rng: np.random.Generator) -> None:
+    """Append a thing with the fixed words and otherwise random ones, where it hides as little as possible."""
+    words = {}
+    for family in ("colour", "shape", "texture", "size"):
+        drawn = rng.choice(FAMILIES[family], p=_zipf(FAMILIES[family]))
+        words[family] = next((word for word in fixed if word in FAMILIES[family]), str(drawn))
+    if words["size"] == "large" and things:
+        words["size"] = "medium"  # two large things would cover one another
+    radius = float(rng.uniform(*SIZES[words["size"]]))
+    places = rng.uniform(radius + 0.04, 0.96 - radius, (60, 2))
+    clear = [min((np.hypot(x - t.x, y - t.y) - radius - t.radius for t in things), default=1.0) for x, y in places]
+    # the first free spot, else the least crowded: always taking the emptiest would push everything into corners
+    best = next((n for n, gap in enumerate(clear) if gap > 0.01), int(np.argmax(clear)))
+    things.append(Thing(**words, x=float(places[best, 0]), y=float(places[best, 1]), radius=radius,
+                        angle=float(rng.uniform(-0.3, 0.3))))  # fmt: skip
+
+
+def _write_files(root: Path, spec: DemoSpec) -> None:
+    rows, verified = [], []
+    choose = np.random.default_rng([spec.seed, 3])
+    scenes = [(split, scene) for split, planned in plan_scenes(spec).items() for scene in planned]
+    for number, (split, scene) in enumerate(scenes):
+        path = f"{number:05d}.jpg"
+        # one generator a picture: its pixels do not depend on how many were drawn before
+        pixels = draw_scene(scene, spec.side, np.random.default_rng([spec.seed, 4, number]))
+        Image.fromarray(pixels).save(root / "images" / path, quality=90)
+        present = labels_of(scene)
+        absent = [name for name in CLASSES if name not in present]
+        rows.append((path, "|".join(present), split))
+        confirmed = _some(present, spec.verified[0], choose)
+        verified.append((path, confirmed, _some(absent, spec.verified[1], choose), split))
+    _write_csv(root / "labels.csv", ("image_path", "labels", "split"), rows)
+    _write_csv(root / "labels-verified.csv", ("image_path", "labels", "negatives", "split"), verified)
+    vectors = word_vectors(spec).items()
+    _write_lines(root / "vectors.txt", [f"{word} {' '.join(f'{x:.6f}' for x in vector)}" for word, vector in vectors])
+    _write_lines(root / "classes.txt", CLASSES)
+    _write_lines(root / "unseen.txt", UNSEEN)
+    _write_lines(root / "demo.json", [_spec_json(spec)])
+
+
+def _some(names: Sequence[str], share: float, rng: np.random.Generator) -> str:
+    """A random share of the names (at least one), joined by `|` in their order."""
+    kept = rng.choice(len(names), max(1, round(share * len(names))), replace=False)
+    return "|".join(names[n] for n in sorted(kept))
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,165 @@
+"""Manifest: one row per crop, sparse labels, classes. It fixes the row order of a store for ever."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...common.errors import C3Error, unknown_name
+from ..backbone.crop_policies import BOXES, POLICIES
+from ..backbone.crop_policies import NAMES as CROP_POLICIES
+from ..store.tables import Classes, Rows
+
+DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What is asked of a data set's reader beyond its catalog entry.
+
+    `crops` is a crop policy of cropping.py, `label_source` is `human` or `human+machine` (Open Images). Classes without
+    a vector are an error unless `drop_unknown_classes`. `splits` are the only ones needed, all when empty: the files of
+    the others may be missing.
+    """
+
+    crops: str = "whole"
+    label_source: str = "human"
+    drop_unknown_classes: bool = False
+    splits: tuple[str, ...] = ()
+
+    def wants(self, split: str) -> bool:
+        """Whether a split is to be read."""
+        return not self.splits or split in self.splits
+
+
+def texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(rows,) numpy text of variable width: about 33 bytes for an id of 16 characters, where a Python str takes 65."""
+    return np.asarray(values, dtype=np.dtypes.StringDType())
+
+
+def unvectored(seen: Sequence[str], unseen: Sequence[str] = ()) -> Classes:
+    """Classes that wait for their vectors: the seen ones, then the unseen ones."""
+    names = (*seen, *unseen)
+    return Classes(names, np.arange(len(names)) < len(seen), np.empty((len(names), 0), np.float32))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a split and where their pictures are: path (rows,) text, relative to the manifest's root."""
+
+    rows: Rows
+    path: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def head(self, count: int) -> Split:
+        """The first `count` rows."""
+        return self.take(np.arange(min(count, len(self))))
+
+    def take(self, rows: np.ndarray) -> Split:
+        """The given rows (any order, repeats allowed)."""
+        taken = Rows(self.rows.image_id[rows], self.rows.crop[rows], self.rows.labels.take(rows))
+        return Split(taken, self.path[rows])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a data set that extraction needs, read from its official files.
+
+    `labelling` is `complete` (an absent label is negative) or `verified` (an absent label is unknown). `crops` names
+    the crop policy. `class_keys` are other names under which the vectors of the classes may be filed (Open Images
+    MIDs). `notes` are facts about the data for the evaluator, plain json: `leaks` maps an unseen class to the seen
+    classes that are nearly the same word.
+    """
+
+    dataset: str
+    root: Path
+    labelling: str
+    classes: Classes
+    splits: dict[str, Split]
+    crops: str = "whole"
+    class_keys: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def select(self, splits: Sequence[str] = (), limit: int | None = None) -> Manifest:
+        """Keep the named splits (all when empty) and at most `limit` rows of each."""
+        unknown = [name for name in splits if name not in self.splits]
+        if unknown:
+            raise C3Error(f"data set {self.dataset} has no split {unknown[0]!r}; it has {', '.join(self.splits)}")
+        kept = {name: split for name, split in self.splits.items() if not splits or name in splits}
+        if limit is not None:
+            kept = {name: split.head(limit) for name, split in kept.items()}
+        empty = [name for name, split in kept.items() if not len(split)]
+        if empty:
+            raise C3Error(f"data set {self.dataset}: split {empty[0]!r} has no rows")
+        return replace(self, splits=kept)
+
+    def keep_classes(self, keep: np.ndarray) -> Manifest:
+        """Only the classes of a mask (classes,) bool; the labels of the others are taken out of the rows."""
+        kept = np.flatnonzero(keep)
+        classes = Classes(
+            tuple(self.classes.names[c] for c in kept), self.classes.seen[kept], self.classes.vectors[kept]
+        )
+        keys = tuple(self.class_keys[c] for c in kept) if self.class_keys else ()
+        splits = {
+            name: replace(split, rows=replace(split.rows, labels=split.rows.labels.keep_classes(keep)))
+            for name, split in self.splits.items()
+        }
+        return replace(self, classes=classes, class_keys=keys, splits=splits)
+
+    def digest(self) -> str:
+        """sha256 over classes, vectors, row order, crops and labels: two manifests that agree give equal stores."""
+        state = hashlib.sha256()
+
+        def add(*parts: object) -> None:
+            encoded = (str(part).encode() for part in parts)
+            state.update(b"".join(b"%d:%b" % (len(data), data) for data in encoded))
+
+        def add_texts(values: np.ndarray) -> None:
+            for start in range(0, len(values), DIGEST_STEP):
+                add(*values[start : start + DIGEST_STEP].tolist())
+
+        def add_array(values: np.ndarray, dtype: str) -> None:
+            array = np.ascontiguousarray(values, dtype)
+            state.update(b"%d:" % array.nbytes)
+            state.update(array)
+
+        add(self.labelling, *self.classes.names)
+        add_array(self.classes.seen, "?")
+        add_array(self.classes.vectors, "<f4")
+        for name, split in self.splits.items():
+            add(name, len(split))
+            add_texts(split.rows.image_id)
+            add_texts(split.path)
+            add_array(split.rows.crop, "<f4")
+            add_array(split.rows.labels.indptr, "<i8")
+            add_array(split.rows.labels.indices, "<i4")
+            add_array(split.rows.labels.value, "i1")
+        return state.hexdigest()
+
+
+def crop_manifest(manifest: Manifest, policy: str) -> Manifest:
+    """Turn whole images into the crops of a policy, image by image: the crops of an image are neighbours.
+
+    Every crop has the labels and the image_id of its image. Like `whole`, each is resized to a square.
+    """
+    if policy not in CROP_POLICIES:
+        raise unknown_name("crop policy", policy, CROP_POLICIES)
+    if policy in ("whole", BOXES):
+        return replace(manifest, crops=policy)
+    crops = np.array(POLICIES[policy], np.float32)
+    return replace(
+        manifest, crops=policy, splits={name: _expand(split, crops) for name, split in manifest.splits.items()}
+    )
+
+
+def _expand(split: Split, crops: np.ndarray) -> Split:
+    repeated = split.take(np.repeat(np.arange(len(split)), len(crops)))
+    rows = Rows(repeated.rows.image_id, np.tile(crops, (len(split), 1)), repeated.rows.labels)
+    return Split(rows, repeated.path)

@@ -1,0 +1,86 @@
+"""DatasetSpec -> Manifest: rows, word vectors, crops."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...common.errors import C3Error
+from ..backbone.crop_policies import BOXES
+from ..catalog.specs import DatasetSpec, VectorSpec
+from ..store.tables import Classes
+from ..words.class_vectors import Coverage, class_vectors
+from ..words.near_duplicates import near_duplicates
+from .kinds import kind_of
+from .manifest import Manifest, ReadOptions, crop_manifest
+
+LOG = logging.getLogger(__name__)
+
+
+def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Manifest:
+    """Read a data set's files into a Manifest: rows, then word vectors, then crops.
+
+    Raises C3Error naming file and line for whatever is missing, damaged or contradicts itself.
+    """
+    kind = kind_of(spec)
+    if options.crops == BOXES and not kind.boxes:
+        raise C3Error(f"data set {spec.name} has no boxes; choose another --crops")
+    if options.label_source != "human" and not kind.machine_labels:
+        raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
+    manifest = kind.manifest(spec, options)
+    manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
+    manifest = replace(manifest, notes=manifest.notes | class_notes(spec, manifest.classes))
+    return crop_manifest(manifest, options.crops)
+
+
+def class_notes(spec: DatasetSpec, classes: Classes) -> dict[str, Any]:
+    """What the evaluator may want to know about classes: near duplicates, where the entry has a `leak_cosine`."""
+    cosine = spec.options.get("leak_cosine")
+    return {} if cosine is None else {"leaks": near_duplicates(classes, float(cosine))}
+
+
+def joined_classes(spec: DatasetSpec) -> Classes:
+    """The classes of a data set with their vectors; reads no labels and no image."""
+    classes, keys = kind_of(spec).classes(spec)
+    bare = Manifest(spec.name, spec.root, spec.labelling, classes, splits={}, class_keys=keys)
+    return join_vectors(bare, _vectors(spec)).classes
+
+
+def vector_coverage(spec: DatasetSpec) -> Coverage:
+    """Which classes of a data set have a word vector; reads the class lists and the vectors, no labels and no image."""
+    classes, keys = kind_of(spec).classes(spec)
+    return class_vectors(classes.names, _vectors(spec), keys)[1]
+
+
+def _vectors(spec: DatasetSpec) -> VectorSpec:
+    if spec.vectors is None:
+        raise C3Error(
+            f"data set {spec.name} in {spec.catalog}: the setting 'vectors' is missing (a name of the section vectors)"
+        )
+    return spec.vectors
+
+
+def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = False) -> Manifest:
+    """Give the classes of a manifest their vectors; `drop_unknown` drops the classes that have none, with their labels.
+
+    Raises C3Error listing every class without a vector.
+    """
+    names = manifest.classes.names
+    vectors, coverage = class_vectors(names, spec, manifest.class_keys)
+    if coverage.missing and (not drop_unknown or len(coverage.missing) == len(names)):
+        raise C3Error(
+            f"{len(coverage.missing)} of {len(names)} classes have no vector in {spec.path}: "
+            f"{', '.join(coverage.missing)}. Add their words to the vectors file, or leave these classes out with "
+            "--drop-unknown-classes"
+        )
+    summary, *findings = coverage.lines()
+    LOG.info("%s: %s", spec.name, summary)
+    for finding in findings:
+        LOG.warning("%s: %s", spec.name, finding)
+    joined = replace(manifest, classes=Classes(names, manifest.classes.seen, vectors))
+    if not coverage.missing:
+        return joined
+    return joined.keep_classes(~np.isnan(vectors[:, 0]))

@@ -1,0 +1,1 @@
+"""`c3 fetch`: official files and images, whole and verified."""

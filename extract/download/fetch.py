@@ -1,0 +1,196 @@
+"""FRONT DOOR of `c3 fetch`: a data set's official files and images, concurrently, resumable, with a status for each."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from ...common.errors import C3Error
+from ...common.progress import progress
+from ..catalog.catalog import Catalog
+from ..catalog.specs import DatasetSpec
+from .downloader import Downloader, Outcome, Politeness, Target
+from .url_lists import image_folder, image_targets, list_path
+
+LOG = logging.getLogger(__name__)
+STATUS_FILE = "fetch-status.csv"
+COLUMNS = ("path", "status", "bytes", "url", "detail")
+FINAL = ("gone", "placeholder", "mismatch")  # asked for again only with --retry-failed
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """What `c3 fetch` was asked for: the needed files; with `optional` the others, with `images` the images too.
+
+    `splits` and `limit` are about images.
+    """
+
+    dataset: str
+    catalog: Path | None = None
+    optional: bool = False
+    images: bool = False
+    splits: tuple[str, ...] = ()
+    limit: int | None = None
+    jobs: int = 8
+    retry_failed: bool = False
+    politeness: Politeness = Politeness()
+
+
+def fetch(options: FetchOptions) -> str:
+    """Download what is not there yet and return a summary; the same command continues a stopped one.
+
+    Every image gets a line in fetch-status.csv beside the images: ok, gone, placeholder, mismatch or failed. Raises
+    C3Error when a file (not an image) could not be had, and when nothing of the data set has a plain address.
+    """
+    spec = Catalog(options.catalog).dataset(options.dataset)
+    files = [
+        Target(file.url, spec.root / file.path, file.size, sha256=file.sha256)
+        for file in spec.files
+        if file.url and (not file.optional or options.optional or (options.images and file.path == list_path(spec)))
+    ]
+    if not files and not options.images:
+        raise C3Error(
+            f"no file of data set {spec.name} has a plain official address; where they come from: "
+            f"c3 catalog check {spec.name}"
+        )
+    summary = []
+    with Downloader(options.politeness, options.jobs) as downloader:
+        if files:
+            summary.append(_fetch_files(spec, files, downloader, options))
+        if options.images:
+            summary.append(_fetch_images(spec, downloader, options))
+    return "\n".join(summary)
+
+
+def _fetch_files(spec: DatasetSpec, targets: list[Target], downloader: Downloader, options: FetchOptions) -> str:
+    missing = [target for target in targets if not target.path.exists()]
+    outcomes = []
+    with progress("files", len(missing), "files") as bar:
+        for outcome in _outcomes(downloader, iter(missing), options.jobs):
+            outcomes.append(outcome)
+            bar.advance(1, outcome.status != "ok", outcome.target.path.name)
+    failed = [outcome for outcome in outcomes if outcome.status != "ok"]
+    if failed:
+        first = failed[0]
+        raise C3Error(
+            f"{len(failed)} of {len(missing)} files could not be fetched, first {first.target.url}: {first.status}, "
+            f"{first.detail}. What was fetched is kept; the same command continues"
+        )
+    return f"{spec.name}: {len(outcomes)} files fetched, {len(targets) - len(missing)} were there, below {spec.root}"
+
+
+def _fetch_images(spec: DatasetSpec, downloader: Downloader, options: FetchOptions) -> str:
+    wanted = islice(image_targets(spec, options.splits), options.limit)
+    folder = image_folder(spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = _Journal(folder)
+        counts: Counter[str] = Counter()
+        pending = (target for target in wanted if journal.pending(target, counts, options.retry_failed))
+        with journal, progress("images", min(_lines(spec), options.limit or sys.maxsize), "images") as bar:
+            for outcome in _outcomes(downloader, pending, options.jobs):
+                counts[outcome.status] += 1
+                journal.write(outcome)
+                bar.advance(1, outcome.status != "ok")
+    except OSError as error:
+        raise C3Error(f"cannot write below {folder}: {error.strerror or error}; the same command continues") from error
+    shown = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items())) or "none wanted"
+    return f"{spec.name}: images {shown}; a line for each in {folder / STATUS_FILE}"
+
+
+def _outcomes(downloader: Downloader, targets: Iterator[Target], jobs: int) -> Iterator[Outcome]:
+    """Outcomes in the order in which they come; a few targets for each thread are waiting, never the whole list."""
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            waiting: set[Future[Outcome]] = {pool.submit(downloader.fetch, t) for t in islice(targets, 2 * jobs)}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                waiting |= {pool.submit(downloader.fetch, target) for target in islice(targets, len(done))}
+        except BaseException:  # an interrupt too: what runs is stopped, not waited for
+            downloader.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Journal:
+    """fetch-status.csv: appended while images come, read by the next run; the last line of a path counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / STATUS_FILE
+        self._final: dict[str, str] = {}  # images that are there need no memory
+        self._running: set[str] = set()
+        self._file: TextIO | None = None
+        if self.path.exists():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    if row.get("status") in FINAL:
+                        self._final[row["path"]] = row["status"]
+                    else:
+                        self._final.pop(row["path"], None)
+
+    def __enter__(self) -> _Journal:
+        before = _last_byte(self.path)
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._file)
+        if not before:
+            self._csv.writerow(COLUMNS)
+        elif before != b"\n":  # killed inside a line
+            self._file.write("\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def pending(self, target: Target, counts: Counter[str], retry_failed: bool) -> bool:
+        """Whether a target is to be fetched; if not, it is counted."""
+        if target.path.exists():
+            counts["there already"] += 1
+            return False
+        name = self._name(target)
+        known = self._final.get(name)
+        if known and not retry_failed:
+            counts[f"{known} before"] += 1
+            return False
+        if name in self._running:  # two downloads never write one file
+            counts["listed twice"] += 1
+            return False
+        self._running.add(name)
+        return True
+
+    def write(self, outcome: Outcome) -> None:
+        """Add the line of an image that was asked for."""
+        name = self._name(outcome.target)
+        self._running.discard(name)
+        self._csv.writerow((name, outcome.status, outcome.size, outcome.target.url, outcome.detail))
+        self._file.flush()
+
+    def _name(self, target: Target) -> str:
+        return target.path.relative_to(self.folder).as_posix()
+
+
+def _last_byte(path: Path) -> bytes:
+    """Nothing of a file that is empty or not there."""
+    if not path.exists() or not path.stat().st_size:
+        return b""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1)
+
+
+def _lines(spec: DatasetSpec) -> int:
+    """Lines of the list of addresses, for the progress bar."""
+    with (spec.root / list_path(spec)).open("rb") as file:
+        return max(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b"")) - 1, 0)

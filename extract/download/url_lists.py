@@ -1,0 +1,130 @@
+"""Lists of image addresses: Open Images' own csv, NUS-WIDE-urls.txt, or a plain csv of path and url."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ...common.errors import C3Error, unknown_name
+from ...common.files import require_file
+from ...common.text_files import relative_path
+from ..catalog.specs import DatasetSpec
+from .downloader import Target
+
+SUBSETS = {"train": "train", "validation": "val", "test": "test"}
+
+
+def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target]:
+    """What to fetch for a data set with an `image_urls` setting: a file, its format, and the folder to fill.
+
+    Raises C3Error naming file and line for a path that leads out of the folder or a checksum that is none.
+    """
+    setting = _setting(spec)
+    if setting["format"] not in FORMATS:
+        raise unknown_name("format of image_urls", str(setting["format"]), FORMATS)
+    what = f"data set {spec.name}: list of image addresses"
+    path = require_file(spec.root / list_path(spec), what, f"c3 catalog check {spec.name}")
+    return FORMATS[setting["format"]](path, image_folder(spec), splits)
+
+
+def list_path(spec: DatasetSpec) -> str:
+    """Where the list of addresses is, below the data set's root."""
+    return str(_setting(spec)["path"])
+
+
+def image_folder(spec: DatasetSpec) -> Path:
+    """The folder that the images go to."""
+    return spec.root / _setting(spec).get("folder", spec.options.get("images", "images"))
+
+
+def _setting(spec: DatasetSpec) -> dict[str, str]:
+    setting = spec.options.get("image_urls")
+    if not isinstance(setting, dict) or not {"path", "format"} <= setting.keys():
+        raise C3Error(
+            f"data set {spec.name} in {spec.catalog} has no list of image addresses (image_urls: {{path, format}}); "
+            f"where its images come from: c3 catalog check {spec.name}"
+        )
+    return setting
+
+
+def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
+    """Columns ImageID, Subset, OriginalURL, OriginalSize, OriginalMD5 (base64); images go to SUBSET/ID.jpg."""
+    for where, row in _rows(path, ("ImageID", "Subset", "OriginalURL")):
+        if splits and SUBSETS.get(row["Subset"]) not in splits:
+            continue
+        name = relative_path(f"{row['Subset']}/{row['ImageID']}.jpg", where)
+        size = row.get("OriginalSize") or ""
+        yield Target(
+            row["OriginalURL"],
+            folder / name,
+            size=int(size) if size.isdecimal() else None,
+            md5=_md5(row.get("OriginalMD5") or "", where),
+            image=True,
+        )
+
+
+def _table(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
+    """Columns path and url, and as far as known split, size and md5 (hexadecimal)."""
+    for where, row in _rows(path, ("path", "url")):
+        if splits and row.get("split") not in splits:
+            continue
+        size = row.get("size") or ""
+        name = folder / relative_path(row["path"], where)
+        yield Target(row["url"], name, int(size) if size.isdecimal() else None, row.get("md5") or None, image=True)
+
+
+def _nuswide(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
+    """Columns Photo_file, Photo_id and addresses of several sizes, `null` where there is none; the largest is taken.
+
+    The paths begin on the authors' own disk; the last two parts, class folder and file, are ours.
+    """
+    if splits:
+        raise C3Error(f"{path} does not say which split an image belongs to; leave out --splits")
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            fields = line.split()
+            if number == 1 or not fields:
+                continue
+            where = f"{path} line {number}"
+            urls = [field for field in fields[2:] if field.startswith("http")]
+            parts = fields[0].replace("\\", "/").split("/")[-2:]
+            if len(parts) < 2:
+                raise C3Error(f"{where}: expected a path with a class folder, found {fields[0]!r}")
+            if urls:
+                yield Target(urls[0], folder / relative_path("/".join(parts), where), image=True)
+
+
+def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in needed if name not in (reader.fieldnames or ())]
+        if missing:
+            found = ",".join(reader.fieldnames or ())[:200]
+            raise C3Error(f"{path} line 1: expected the columns {', '.join(needed)}, found {found or 'nothing'}")
+        for row in reader:
+            where = f"{path} line {reader.line_num}"
+            if None in row.values():
+                raise C3Error(f"{where}: the line ends early; the file is incomplete")
+            yield where, row
+
+
+def _md5(text: str, where: str) -> str | None:
+    if not text:
+        return None
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        digest = b""
+    if len(digest) != 16:
+        raise C3Error(f"{where}: OriginalMD5 must be 16 bytes in base64, found {text!r}")
+    return digest.hex()
+
+
+FORMATS: dict[str, Callable[[Path, Path, tuple[str, ...]], Iterator[Target]]] = {
+    "openimages": _openimages,
+    "nuswide": _nuswide,
+    "table": _table,
+}

@@ -1,0 +1,145 @@
+"""Several stores joined into one (`c3 merge`). Shards that fit are taken over as files, never computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import C3Error
+from ..common.progress import progress
+from .store.cache import FeatureCache, differing_settings
+from .store.tables import Classes, Rows, SparseLabels
+
+LOG = logging.getLogger(__name__)
+
+
+def merge(paths: Sequence[str | Path], out: str | Path) -> str:
+    """Join stores into a new one and return a summary.
+
+    Stores of the same rows (the parts of one extraction) give their finished shards; stores of different rows follow
+    each other split by split. They must agree in everything else that decides values.
+    """
+    stores = [FeatureCache.open(path) for path in paths]
+    first = stores[0]
+    for other in stores[1:]:
+        require_kin(first, other.config, other.classes, other.location)
+        if first.layout != other.layout:
+            raise C3Error(f"{first.location} has {first.layout}, {other.location} has {other.layout}; they must agree")
+    parts = all(store.digest == first.digest for store in stores)
+    sources = {name: _sources(stores[:1] if parts else stores, name) for store in stores for name in store.splits}
+    if not parts:
+        _require_disjoint(sources)
+        _require_aligned(sources)
+    merged = FeatureCache.create(
+        out,
+        config=first.config | ({} if parts else {"manifest_sha256": joined_digest([store.config for store in stores])}),
+        provenance=first.attrs["provenance"] | {"merged": [store.attrs["provenance"] for store in stores]},
+        notes=first.attrs["notes"],
+        levels=first.arrays,
+        classes=first.classes,
+        splits={name: _concatenated([store.table(name) for store in members]) for name, members in sources.items()},
+        layout=first.layout,
+    )
+    total = sum(merged.shards(name) for name in merged.splits)
+    with progress("merge", total, "shards") as bar:
+        for name, members in sources.items():
+            for shard in range(merged.shards(name)):
+                _take_shard(merged, name, shard, stores if parts else members, parts)
+                bar.advance(1)
+    pending = sum(len(merged.pending(name)) for name in merged.splits)
+    rows = ", ".join(f"{name} {merged.rows(name):,}" for name in merged.splits)
+    return f"{out} holds {rows} rows of {len(stores)} stores; {pending} of {total} shards pending"
+
+
+def _take_shard(merged: FeatureCache, name: str, shard: int, stores: Sequence[FeatureCache], parts: bool) -> None:
+    if parts:
+        for store in stores:
+            if store.is_done(name, shard):
+                merged.adopt_shard(name, shard, store, shard)
+                return
+        return
+    rows = merged.shard_rows(name, shard)
+    pieces, start = [], 0
+    for store in stores:
+        stop = start + store.rows(name)
+        inside = range(max(rows.start, start) - start, min(rows.stop, stop) - start)
+        if len(inside):
+            pieces.append((store, inside))
+        start = stop
+    size = merged.layout.shard_rows
+    store, inside = pieces[0]
+    if any(not _done(store, name, inside) for store, inside in pieces):
+        return  # a row of it is not extracted yet: the shard stays pending
+    if len(pieces) == 1 and inside.start % size == 0 and inside == store.shard_rows(name, inside.start // size):
+        merged.adopt_shard(name, shard, store, inside.start // size)
+        return
+    maps = {
+        array.name: np.concatenate([store.read(name, array.name, part.start, part.stop) for store, part in pieces])
+        for array in merged.arrays
+    }
+    status = np.concatenate([store.status(name, part) for store, part in pieces])
+    merged.write_shard(name, shard, maps, status)
+
+
+def _done(store: FeatureCache, name: str, rows: range) -> bool:
+    size = store.layout.shard_rows
+    return all(store.is_done(name, shard) for shard in range(rows.start // size, (rows.stop - 1) // size + 1))
+
+
+def _sources(stores: Sequence[FeatureCache], name: str) -> list[FeatureCache]:
+    return [store for store in stores if name in store.splits]
+
+
+def _require_disjoint(sources: Mapping[str, list[FeatureCache]]) -> None:
+    for name, members in sources.items():
+        seen: dict[str, str] = {}
+        for store in members:
+            for image in np.unique(store.image_ids(name)).tolist():
+                if seen.setdefault(image, store.location) != store.location:
+                    raise C3Error(
+                        f"image {image} of {name} is in {seen[image]} and in {store.location}; merge adds rows"
+                    )
+
+
+def _require_aligned(sources: Mapping[str, list[FeatureCache]]) -> None:
+    """int8 shards have steps of their own: their rows cannot be dealt into other shards without a second rounding."""
+    for name, members in sources.items():
+        for before, after in pairwise(members):
+            if before.layout.dtype == "int8" and before.rows(name) % before.layout.shard_rows:
+                raise C3Error(
+                    f"{before.location} ends inside a shard of {name} ({before.rows(name)} rows, shards of "
+                    f"{before.layout.shard_rows}), so that int8 rows of {after.location} cannot follow unchanged; "
+                    "extract with --append instead, or merge float16 stores"
+                )
+
+
+def _concatenated(tables: Sequence[Rows]) -> Rows:
+    return Rows(
+        np.concatenate([table.image_id for table in tables]),
+        np.concatenate([table.crop for table in tables]),
+        SparseLabels.join([table.labels for table in tables]),
+    )
+
+
+def require_kin(store: FeatureCache, config: Mapping[str, object], classes: Classes, other: str) -> None:
+    """Refuse rows that were made in another way, or that mean other classes."""
+    differing = {
+        key: said for key, said in differing_settings(store.config, config).items() if key != "manifest_sha256"
+    }
+    if differing:
+        raise C3Error(f"{store.location} and {other} do not fit: {'; '.join(differing.values())}")
+    own = store.classes
+    if own.names != classes.names or not (
+        np.array_equal(own.seen, classes.seen) and np.array_equal(own.vectors, classes.vectors)
+    ):
+        raise C3Error(f"{store.location} and {other} do not fit: their classes or word vectors differ")
+
+
+def joined_digest(configs: Sequence[Mapping[str, object]]) -> str:
+    """What stands for the manifest of rows that came from several."""
+    return hashlib.sha256("+".join(str(config["manifest_sha256"]) for config in configs).encode()).hexdigest()

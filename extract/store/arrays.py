@@ -1,0 +1,212 @@
+"""The maps of one array: chunks read straight from their shards, decoded when they are indexed.
+
+Zarr's own reader costs several times what decoding costs (docs/benchmarks.md). This one reads the index of a shard
+once, fetches the bytes of a chunk in one piece, checks their crc32c and decompresses them where the caller wants them.
+The format is Zarr v3's sharding codec: chunks, then (offset, bytes) of each as uint64, then the index's own crc32c.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import google_crc32c
+import numpy as np
+
+from ...common.errors import C3Error
+from .layout import CODECS, FeatureArray, Layout
+from .quantise import decode, is_wide
+from .storage import Storage, remedy
+
+CRC = 4  # bytes of a crc32c
+NO_CHUNK = np.uint64(2**64 - 1)  # how the index says that a chunk was not written
+
+
+@dataclass(frozen=True)
+class ArrayFiles:
+    """Which array is read and how it is packed."""
+
+    storage: Storage
+    split: str
+    level: FeatureArray
+    codec: str
+    layout: Layout
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Its path in the store, `train/pyramid/p8`."""
+        return f"{self.split}/{self.level.path}"
+
+    def key(self, shard: int) -> str:
+        """The file of a shard."""
+        return f"{self.split}/{self.level.shard_path(shard)}"
+
+
+class ChunkReader:
+    """Chunks of one array, by number. Safe to use from several threads, which then decode at the same time."""
+
+    def __init__(self, files: ArrayFiles) -> None:
+        self.files = files
+        self._decompress = CODECS[files.codec].decompress
+        self._indexes: dict[int, np.ndarray] = {}
+        self._scratch = threading.local()
+
+    def rows_of(self, chunk: int) -> range:
+        """The rows that a chunk holds; the last may be short."""
+        size = self.files.layout.chunk_rows
+        return range(chunk * size, min((chunk + 1) * size, self.files.rows))
+
+    def read(self, chunk: int, out: np.ndarray) -> None:
+        """Decode a chunk into `out`, C-contiguous (rows of the chunk, *cell) of the stored dtype.
+
+        Raises C3Error that names the shard when it is lost or damaged.
+        """
+        layout = self.files.layout
+        shard, place = divmod(chunk, layout.shard_rows // layout.chunk_rows)
+        whole = out if len(out) == layout.chunk_rows else self._whole_chunk()  # short chunks are stored padded
+        try:
+            offset, length = (int(value) for value in self._index(shard)[place])
+            data = np.frombuffer(self.files.storage.read(self.files.key(shard), offset, offset + length), np.uint8)
+            if len(data) != length:
+                raise ValueError(f"the file ends inside chunk {place}")
+            _check(data, f"chunk {place}")
+            self._decompress(data[:-CRC], whole)
+        except FileNotFoundError as error:
+            raise C3Error(self._named(shard, "is missing, lost or not extracted yet")) from error
+        except (ValueError, RuntimeError) as error:  # the decompressors raise RuntimeError
+            raise C3Error(self._named(shard, f"is damaged ({error})")) from error
+        if whole is not out:
+            out[...] = whole[: len(out)]
+
+    def _index(self, shard: int) -> np.ndarray:
+        if shard not in self._indexes:
+            layout = self.files.layout
+            size = 16 * (layout.shard_rows // layout.chunk_rows) + CRC
+            data = np.frombuffer(self.files.storage.read(self.files.key(shard), -size), np.uint8)
+            if len(data) != size:
+                raise ValueError("the file is shorter than its index")
+            _check(data, "its index")
+            index = data[:-CRC].view("<u8").reshape(-1, 2)
+            used = index[: -(-min(layout.shard_rows, self.files.rows - shard * layout.shard_rows) // layout.chunk_rows)]
+            if (used == NO_CHUNK).any():
+                raise ValueError("chunks were never written")
+            self._indexes[shard] = index
+        return self._indexes[shard]
+
+    def _whole_chunk(self) -> np.ndarray:
+        if not hasattr(self._scratch, "chunk"):
+            layout = self.files.layout
+            self._scratch.chunk = np.empty((layout.chunk_rows, *self.files.level.cell), layout.dtype)
+        return self._scratch.chunk
+
+    def _named(self, shard: int, fault: str) -> str:
+        storage = self.files.storage
+        return f"{storage.location}: shard {shard} of {self.files.name} {fault}; {remedy(storage)}"
+
+
+def _check(data: np.ndarray, what: str) -> None:
+    if len(data) <= CRC or google_crc32c.value(data[:-CRC]) != int.from_bytes(data[-CRC:], "little"):
+        raise ValueError(f"the checksum of {what} does not match")
+
+
+class ShardScales:
+    """Step and offset of every shard of one level, (n, 2) float32, read once. `wide`: the array needs float32."""
+
+    def __init__(self, files: ArrayFiles, read: Callable[[int], np.ndarray], wide: bool) -> None:
+        self._files, self._read, self.wide = files, read, wide
+        self._known: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, shard: int) -> np.ndarray:
+        if shard not in self._known:
+            scale = self._read(shard)
+            where = f"{self._files.storage.location}: shard {shard} of {self._files.name}"
+            if not scale[:, 0].all():  # a step of zero is the fill value: the file is not there
+                raise C3Error(f"{where} has no scale: it is lost, or not extracted yet; {remedy(self._files.storage)}")
+            if is_wide(scale, self._files.layout.dtype) and not self.wide:
+                raise C3Error(f"{where} needs float32 and `wide` does not say so; {remedy(self._files.storage)}")
+            self._known[shard] = scale
+        return self._known[shard]
+
+
+class StoredArray:
+    """`maps[rows]` is (rows, *cell), read and decoded now; `rows` is a number, a slice or row numbers.
+
+    The cell is (channels, 7, 7) of a level, (channels, 14, 14) of `regions`, (width,) of `global`. dtype is float16, or
+    float32 where a value of this array is beyond float16. It has what dask.array.from_array and
+    numpy.asarray ask of an array. Reading a lost or damaged shard raises C3Error: zeros are never made up.
+    """
+
+    def __init__(self, reader: ChunkReader, scales: ShardScales) -> None:
+        files = reader.files
+        self._reader, self.scales = reader, scales
+        self._size, self._rows = files.layout.chunk_rows, files.rows
+        self._chunks_per_shard = files.layout.shard_rows // self._size
+        self.stored_dtype = np.dtype(files.layout.dtype)
+        self.dtype = np.dtype("float32" if scales.wide else "float16")
+        self.shape = (files.rows, *files.level.cell)
+        self.ndim = len(self.shape)
+        self.chunks = (self._size, *self.shape[1:])
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def read_chunk(self, chunk: int, out: np.ndarray) -> None:
+        """Decode one chunk into `out`, C-contiguous (rows of the chunk, *cell) of `self.dtype`."""
+        scale = self.scales[chunk // self._chunks_per_shard]
+        stored = out if self.plain else np.empty(out.shape, self.stored_dtype)
+        self._reader.read(chunk, stored)
+        if not self.plain:
+            decode(stored, scale, out)
+
+    @property
+    def plain(self) -> bool:
+        """Whether stored values are the values themselves, in every shard."""
+        return self.stored_dtype == np.float16 and not self.scales.wide
+
+    def scale_of(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, n, 2) float32 step and offset of row numbers; n is 1, or the channels of int8 (quantise.py)."""
+        return np.stack([self.scales[shard] for shard in (rows // (self._size * self._chunks_per_shard)).tolist()])
+
+    def read_stored(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
+        """Read chunks one after the other into `out`, (sum of their rows, *cell) of `stored_dtype`, in the pool's
+        threads: values as the store holds them.
+
+        A short chunk (the last of a split) is followed directly by the next one.
+        """
+        ends = np.cumsum([len(self._reader.rows_of(chunk)) for chunk in chunks])
+        places = [out[end - len(self._reader.rows_of(chunk)) : end] for chunk, end in zip(chunks, ends, strict=True)]
+        list((pool.map if pool else map)(self._read_stored, chunks, places))
+
+    def _read_stored(self, chunk: int, out: np.ndarray) -> None:
+        self.scales[chunk // self._chunks_per_shard]  # a lost one is found before its values are used
+        self._reader.read(chunk, out)
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int] | tuple[object, ...]) -> np.ndarray:
+        first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        numbers = np.arange(self._rows)[first]
+        rows = np.atleast_1d(numbers)
+        found = self._gather(rows)[:, *rest] if rest else self._gather(rows)
+        return found[0] if numbers.ndim == 0 else found
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """The values of row numbers in any order; every chunk is decoded once."""
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for chunk in np.unique(rows // self._size).tolist():
+            inside = self._reader.rows_of(chunk)
+            wanted = np.flatnonzero((rows >= inside.start) & (rows < inside.stop))
+            run = slice(wanted[0], wanted[0] + len(inside))
+            if len(wanted) == len(inside) and np.array_equal(rows[run], inside):
+                self.read_chunk(chunk, found[run])  # a whole chunk in order needs no second copy
+                continue
+            maps = np.empty((len(inside), *self.shape[1:]), self.dtype)
+            self.read_chunk(chunk, maps)
+            found[wanted] = maps[rows[wanted] - inside.start]
+        return found
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the maps are on disk: an array of them is always a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)

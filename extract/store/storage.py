@@ -1,0 +1,276 @@
+"""Where the files of a store are: a folder, or any fsspec URL (s3://, gs://, memory:// ...).
+
+Zarr reads and writes arrays through `zarr_store`; what needs exact bytes (the chunk reader, flags, verification)
+comes here. Credentials and endpoints are taken from the environment by fsspec's own drivers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
+
+from ...common.errors import C3Error
+
+LOCK_FILE = ".c3-lock"  # empty; processes hold single bytes of it, which the system frees when they end
+
+
+def open_storage(location: str | Path) -> Storage:
+    """The storage behind a path or URL; `file://` is a local path."""
+    text = os.fspath(location)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    return RemoteStorage(text) if "://" in text else LocalStorage(Path(text))
+
+
+def remedy(storage: Storage) -> str:
+    """The command that mends a store; it ends every message about damage."""
+    return f"mend it with: c3 verify {storage.location} --repair"
+
+
+class Storage(ABC):
+    """The files of one store by their keys, `train/pyramid/p8/c/0/0/0/0`."""
+
+    location: str  # what a user typed; stands in messages
+    address: str  # the same from every folder and machine: an absolute path or a URL
+    parallel_reads: int  # how many reads are worth having under way at once
+
+    @abstractmethod
+    def zarr_store(self, read_only: bool = False) -> Store:
+        """The same files as a Zarr store."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether anything is there at all."""
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
+        """Bytes start..stop of a file (start may be negative: from its end). Raises FileNotFoundError."""
+
+    @abstractmethod
+    def names(self, prefix: str) -> list[str]:
+        """The names directly below a prefix, in no order; empty when there is no such folder."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Key -> bytes of every file."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Delete one file; no error when it is not there."""
+
+    @abstractmethod
+    def delete_folder(self, prefix: str) -> None:
+        """Delete everything below a prefix, what killed processes left there too; no error when there is nothing."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Write one file whole."""
+
+    def adopt(self, source: Storage, theirs: str, key: str) -> None:
+        """Take over a finished file of another store as `key`: linked where possible, else copied."""
+        self.write(key, bytes(source.read(theirs)))
+
+    def flush(self, keys: Sequence[str]) -> None:  # noqa: B027 - an object store answers only when an object is safe
+        """Return when these files would survive a power cut."""
+
+    @contextlib.contextmanager
+    def claim(self, number: int) -> Iterator[bool]:
+        """Hold the right to write shard `number` (counted over the store); False when another process holds it."""
+        yield True  # an object store replaces whole objects: two writers of a shard would write the same bytes
+
+    def free_bytes(self) -> int | None:
+        """The space left, where that is known."""
+        return None
+
+
+class LocalStorage(Storage):
+    """A folder."""
+
+    parallel_reads = os.cpu_count() or 1
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.location = str(path)
+        self.address = str(path.resolve())
+
+    def zarr_store(self, read_only: bool = False) -> Store:
+        return LocalStore(self.path, read_only=read_only)
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
+        file = os.open(self.path / key, os.O_RDONLY)
+        try:
+            size = os.fstat(file).st_size
+            start = max(size + start, 0) if start < 0 else start
+            wanted = max((size if stop is None else min(stop, size)) - start, 0)
+            return os.pread(file, wanted, start)
+        finally:
+            os.close(file)
+
+    def names(self, prefix: str) -> list[str]:
+        try:
+            with os.scandir(self.path / prefix) as entries:
+                return [entry.name for entry in entries]
+        except FileNotFoundError:
+            return []
+
+    def sizes(self) -> dict[str, int]:
+        found = {}
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                file = Path(folder, name)
+                found[file.relative_to(self.path).as_posix()] = file.stat().st_size
+        return found
+
+    def delete(self, key: str) -> None:
+        (self.path / key).unlink(missing_ok=True)
+
+    def write(self, key: str, data: bytes) -> None:
+        file = self.path / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            scratch.write_bytes(data)
+            scratch.replace(file)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def delete_folder(self, prefix: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.path / prefix)
+
+    def adopt(self, source: Storage, theirs: str, key: str) -> None:
+        if not isinstance(source, LocalStorage):
+            super().adopt(source, theirs, key)
+            return
+        target = self.path / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source.path / theirs, target)  # files are replaced, never changed in place: sharing one is safe
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source.path / theirs, target)
+
+    def flush(self, keys: Sequence[str]) -> None:
+        for path in {self.path / key for key in keys} | {(self.path / key).parent for key in keys}:
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    @contextlib.contextmanager
+    def claim(self, number: int) -> Iterator[bool]:
+        lock = _Lock.of(self.path / LOCK_FILE)
+        free = lock.take(number)
+        try:
+            yield free
+        finally:
+            if free:
+                lock.give(number)
+
+    def free_bytes(self) -> int | None:
+        folder = self.path
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+
+class _Lock:
+    """Bytes of a lock file that this process holds. One for each file: POSIX drops all locks of a process on a file
+    when any descriptor of it is closed, and never makes a process exclude itself."""
+
+    _open: ClassVar[dict[Path, _Lock]] = {}
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._held: set[int] = set()
+
+    @classmethod
+    def of(cls, path: Path) -> _Lock:
+        """The lock of a file; a store that was replaced since has a new file."""
+        path = path.absolute()
+        with cls._guard:
+            known = cls._open.get(path)
+            if known is None or not path.exists() or not os.path.samestat(os.fstat(known._file), path.stat()):
+                known = cls._open[path] = cls(path)
+            return known
+
+    def take(self, number: int) -> bool:
+        """Hold byte `number`; False while anyone else does, in this process or another."""
+        with self._guard:
+            if number in self._held:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            except (BlockingIOError, PermissionError):  # the two answers that POSIX allows for "held by another"
+                return False
+            self._held.add(number)
+            return True
+
+    def give(self, number: int) -> None:
+        """Let go of byte `number`."""
+        with self._guard:
+            self._held.discard(number)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+
+class RemoteStorage(Storage):
+    """An fsspec URL."""
+
+    parallel_reads = 16  # a request waits for the network, not for a core
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.location = self.address = url.rstrip("/")
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(self.location)
+        except (ImportError, ValueError) as error:  # the driver is not installed, or no such protocol
+            raise C3Error(f"{url}: {error}") from error
+
+    def zarr_store(self, read_only: bool = False) -> Store:
+        return FsspecStore.from_url(self.location, read_only=read_only)
+
+    def exists(self) -> bool:
+        return self._files.exists(f"{self._root}/zarr.json") or bool(self.names(""))
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
+        return self._files.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
+
+    def names(self, prefix: str) -> list[str]:
+        self._files.invalidate_cache()  # another process may have written since
+        try:
+            found: list[Any] = self._files.ls(f"{self._root}/{prefix}".rstrip("/"), detail=False)
+        except FileNotFoundError:
+            return []
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found]
+
+    def sizes(self) -> dict[str, int]:
+        self._files.invalidate_cache()
+        found = self._files.find(self._root, detail=True)
+        return {path.removeprefix(f"{self._root}/"): info["size"] for path, info in found.items()}
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{key}")
+
+    def write(self, key: str, data: bytes) -> None:
+        self._files.pipe_file(f"{self._root}/{key}", data)
+
+    def delete_folder(self, prefix: str) -> None:
+        self._files.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            self._files.rm(f"{self._root}/{prefix}".rstrip("/"), recursive=True)

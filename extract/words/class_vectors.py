@@ -1,0 +1,127 @@
+"""Class names -> word vectors, with a report of what was found, what was not, and which classes share a vector."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..catalog.specs import VectorSpec
+from .vector_files import Vectors, read_vectors
+
+LOG = logging.getLogger(__name__)
+SHOWN = 10  # names listed in a line of the log
+# s is what a possessive leaves
+STOP_WORDS = frozenset(
+    ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "s", "the", "to", "with")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How classes found their vectors: under the whole name, as the mean of words, of only some words, or not at all.
+
+    `partly` maps a class to its words without a vector; `identical` lists groups of classes that share one vector.
+    """
+
+    classes: int
+    whole: int
+    averaged: int
+    partly: dict[str, list[str]]
+    missing: tuple[str, ...]
+    identical: tuple[tuple[str, ...], ...]
+
+    def lines(self) -> list[str]:
+        """The report in words, one finding a line."""
+        lines = [
+            f"{self.classes - len(self.missing)} of {self.classes} classes have a vector: {self.whole} by their whole "
+            f"name, {self.averaged} as the mean of their words, {len(self.partly)} of these of only some words"
+        ]
+        if self.partly:
+            lines.append("words without a vector: " + _some(f"{c} ({' '.join(w)})" for c, w in self.partly.items()))
+        if self.missing:
+            lines.append("classes without a vector: " + _some(self.missing))
+        if self.identical:
+            lines.append(
+                f"{len(self.identical)} groups of classes share one vector and cannot be told apart: "
+                + _some(" = ".join(group) for group in self.identical)
+            )
+        return lines
+
+
+def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = ()) -> tuple[np.ndarray, Coverage]:
+    """(classes, d_w) float32 vectors as read, a row of NaN where a class has none, and the coverage.
+
+    A class is looked up under its key (`keys`, an Open Images MID), its name as written, in lower case, and with `_` or
+    `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a vector.
+    Stop words and punctuation count only where a name has nothing else. A key in brackets at the end of a name only
+    tells two classes of one name apart, and is left out.
+    """
+    keys = keys or [""] * len(names)
+    plain = [name.removesuffix(f" ({key})") for name, key in zip(names, keys, strict=True)]
+    forms = [_whole_forms(name, key) for name, key in zip(plain, keys, strict=True)]
+    words = [_words(name) if spec.lookup == "words" else [] for name in plain]
+    wanted = {form for group in (*forms, *words) for form in group}
+    vectors = read_vectors(spec, wanted)
+    found = [_lookup(forms[c], words[c], vectors) for c in range(len(names))]
+    d_w = next((len(vector) for vector, _, _ in found if vector is not None), 0)
+    matrix = np.full((len(names), d_w), np.nan, np.float32)
+    for c, (vector, _, _) in enumerate(found):
+        if vector is not None:
+            matrix[c] = vector
+    coverage = Coverage(
+        classes=len(names),
+        whole=sum(vector is not None and whole for vector, whole, _ in found),
+        averaged=sum(vector is not None and not whole for vector, whole, _ in found),
+        partly={names[c]: lost for c, (vector, _, lost) in enumerate(found) if vector is not None and lost},
+        missing=tuple(names[c] for c, (vector, _, _) in enumerate(found) if vector is None),
+        identical=_identical(names, matrix),
+    )
+    return matrix, coverage
+
+
+def _lookup(forms: list[str], words: list[str], vectors: Vectors) -> tuple[np.ndarray | None, bool, list[str]]:
+    """The vector, whether the whole name has it, and the words that had to be left out of the mean."""
+    for form in forms:
+        if form in vectors:
+            return vectors[form], True, []
+    present = [word for word in words if word in vectors]
+    if not present:
+        return None, False, []
+    mean = np.mean([vectors[word] for word in present], axis=0)
+    return mean, len(words) == 1, [word for word in words if word not in vectors]
+
+
+def _whole_forms(name: str, key: str) -> list[str]:
+    exact = name.strip()
+    lower = exact.lower()
+    joined = [separator.join(_split(lower)) for separator in "_-"]
+    return [form for form in dict.fromkeys([key, exact, lower, *joined]) if form]
+
+
+def _words(name: str) -> list[str]:
+    words = _split(name.lower())
+    return [word for word in words if word not in STOP_WORDS] or words
+
+
+def _split(name: str) -> list[str]:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return [word for word in re.split(r"[\s_\-/,()&.'’\"!?:;+]+", plain) if word]
+
+
+def _identical(names: Sequence[str], vectors: np.ndarray) -> tuple[tuple[str, ...], ...]:
+    groups: dict[bytes, list[str]] = defaultdict(list)
+    for name, vector in zip(names, vectors, strict=True):
+        if vector.size and not np.isnan(vector[0]):
+            groups[vector.tobytes()].append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _some(items: Iterable[str]) -> str:
+    items = list(items)
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -1,0 +1,38 @@
+"""Unseen classes that are nearly a seen word, `boats` beside `boat`: what zero-shot scores should not count."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ..store.tables import Classes
+
+COSINE = 0.75  # of the word vectors: above it two names mark the same pictures (plane, airplane)
+
+
+def near_duplicates(classes: Classes, cosine: float = COSINE) -> dict[str, list[str]]:
+    """Unseen class -> the seen classes that leak into it, most similar first; classes without a leak are not listed.
+
+    Two names leak when they differ only in number, case or punctuation, or when their vectors have at least `cosine`.
+    """
+    unseen, seen = (np.flatnonzero(mask) for mask in (~classes.seen, classes.seen))
+    unit = classes.vectors / np.maximum(np.linalg.norm(classes.vectors, axis=1, keepdims=True), 1e-12)
+    similarity = unit[unseen] @ unit[seen].T  # (unseen, seen)
+    stems = np.array([_stem(name) for name in classes.names])
+    close = (similarity >= cosine) | (stems[unseen][:, None] == stems[seen][None])
+    leaks = {}
+    for row in np.flatnonzero(close.any(axis=1)):
+        columns = np.flatnonzero(close[row])
+        ordered = columns[np.argsort(-similarity[row, columns], kind="stable")]
+        leaks[classes.names[unseen[row]]] = [classes.names[seen[column]] for column in ordered]
+    return leaks
+
+
+def _stem(name: str) -> str:
+    """The singular of the last word, without case, punctuation and what stands in brackets."""
+    word = re.sub(r"[^a-z0-9]+", "", re.sub(r"\(.*?\)", "", name.lower()))
+    for ending, singular in (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x")):
+        if word.endswith(ending) and len(word) > len(ending) + 1:
+            return word.removesuffix(ending) + singular
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word

@@ -1,0 +1,94 @@
+"""The commands that use a trained run: parse, call one function, print one summary. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..common.click_options import device_option
+from ..common.errors import C3Error
+
+PATH = click.Path(path_type=Path)
+WEIGHTS_HELP = "The backbone's weights, if they are not where they were: imagenet, random:SEED, a file, a catalog name."
+SOME_FAILED = 3  # exit code: some pictures could not be read, all others are tagged
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option("--run", "run_path", required=True, type=PATH, help="A finished run folder.")
+@click.option("--vocabulary", type=PATH, help="A file of words to ask for, one a line. Default: the store's classes.")
+@click.option("--vectors", help="Where their vectors are: a file, or a name of the catalog.")
+@click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
+@click.option(
+    "--top", type=click.IntRange(min=1), help="Labels of an image. Default: 5, or all that reach a threshold."
+)
+@click.option("--threshold", metavar="X|val", help="Least score: a number, or val: thresholds.csv of c3 evaluate.")
+@click.option("--json", "form", flag_value="json", help="JSON lines: one object an image.")
+@click.option("--csv", "form", flag_value="csv", help="One line a label.")
+@click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
+@click.option("--overlay", type=PATH, help="Folder for drawings of where the labels of each image come from, as png.")
+@click.option("--weights", help=WEIGHTS_HELP)
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@device_option
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    images: tuple[str, ...],
+    run_path: Path,
+    vocabulary: Path | None,
+    threshold: str | None,
+    form: str,
+    overlay: Path | None,
+    weights: str | None,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Tag images (files, folders, globs) by a trained run, with its classes or with any words that have a vector.
+
+    Exit code 3: some images could not be read; the others are tagged.
+    """
+    from ..common.text_files import word_list
+    from .images import find_pictures
+    from .results import Output, publish
+    from .tagger import Tagger, TagOptions
+
+    if threshold not in (None, "val"):
+        try:
+            asked["threshold"] = float(threshold)
+        except ValueError:
+            raise C3Error(f"--threshold {threshold!r}: expected a number or val") from None
+    options = TagOptions(
+        vocabulary=None if vocabulary is None else word_list(vocabulary),
+        responses=overlay is not None,
+        **{"threshold": threshold} | asked,
+    )
+    paths = find_pictures(images)
+    found = Tagger.load(run_path, weights, ctx.obj, device).stream(paths, options)
+    ctx.exit(SOME_FAILED if publish(found, len(paths), Output(form, click.echo, overlay)) else 0)
+
+
+@click.command()
+@click.argument("run_path", metavar="RUN", type=PATH)
+@click.option(
+    "--onnx", type=PATH, help="Write backbone and head as one graph: uint8 pixels and word vectors to scores."
+)
+@click.option("--safetensors", type=PATH, help="Write the head's weights with what it takes to rebuild it.")
+@click.option("--weights", help=WEIGHTS_HELP)
+@click.pass_obj
+def export(
+    catalog: Path | None, run_path: Path, onnx: Path | None, safetensors: Path | None, weights: str | None
+) -> None:
+    """Write a trained run for other programs: c3 export RUN --onnx model.onnx."""
+    if not (onnx or safetensors):
+        raise C3Error("nothing to write: give --onnx FILE, --safetensors FILE or both")
+    from .export import export_onnx, export_safetensors
+
+    if safetensors:
+        click.echo(export_safetensors(run_path, safetensors))
+    if onnx:
+        click.echo(export_onnx(run_path, onnx, weights, catalog))
+
+
+COMMANDS = (predict, export)

@@ -1,0 +1,171 @@
+"""FRONT DOOR of export: a trained run as one ONNX graph, or as weights with what it takes to rebuild the model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..common.errors import C3Error
+from ..extract.backbone.network import Backbone
+from ..extract.backbone.specs import INPUT_SIZE
+from ..extract.store.layout import GRID
+from ..train.models.base import Method
+from ..train.run_folder import Run, open_run, read_classes
+from ..train.scorer import rebuild
+from .tagger import load_parts
+
+LOG = logging.getLogger(__name__)
+TOLERANCE = 1e-4  # of scores, absolute and relative, between torch and the exported graph
+KEY = "c3"  # of the metadata in both formats
+VECTORS = "class_vectors"  # the tensor that is no weight
+
+
+class Exported(nn.Module):
+    """Backbone and head in one: pixels (batch, 3, 224, 224) uint8 and vectors (classes, d_w) -> scores.
+
+    The scores are (batch, classes) float32. Pixels are normalised inside, and so are vectors where the run was trained
+    with normalised ones. A method that is not zero-shot takes no vectors and scores its trained classes.
+    """
+
+    def __init__(self, backbone: Backbone, head: Method, form: str) -> None:
+        super().__init__()
+        self.backbone, self.head, self.form = backbone, head, form
+
+    def forward(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
+        embedding = self.head(self.backbone.features(pixels, lambda taps: [pooled(tap) for tap in taps]))
+        used = normalize(vectors, dim=1) if vectors is not None and self.form == "l2" else vectors
+        return self.head.scores(embedding, used)
+
+
+def pooled(tap: Tensor) -> Tensor:
+    """(batch, C, H, W) -> (batch, C, 7, 7): the maxima of `pool_levels`, whose operator ONNX does not have.
+
+    The windows are gathered; where they differ in length, short ones repeat their last row, which no maximum sees.
+    """
+    for axis in (2, 3):
+        side = tap.shape[axis]
+        edges = [(i * side // GRID, -(-(i + 1) * side // GRID)) for i in range(GRID)]
+        longest = max(stop - start for start, stop in edges)
+        rows = [min(start + step, stop - 1) for start, stop in edges for step in range(longest)]
+        gathered = tap.index_select(axis, torch.tensor(rows, device=tap.device))
+        tap = gathered.unflatten(axis, (GRID, longest)).amax(axis + 1)
+    return tap
+
+
+def describe(run: Run, model: Method) -> dict[str, Any]:
+    """What it takes to rebuild a head and feed it: method, options, inputs, classes, and how its features are made."""
+    classes, made = read_classes(run), run.record["cache"]
+    return {
+        "run": run.id,
+        "method": run.method,
+        "options": asdict(model.options),
+        "inputs": asdict(model.inputs),
+        "vectors": run.record["config"]["vectors"],
+        "classes": list(classes.names),
+        "seen": classes.seen.tolist(),
+        "features": {name: made[name] for name in ("backbone", "weights", "weights_sha256", "precision", "crops")},
+    }
+
+
+def export_safetensors(run_path: str | Path, out: Path) -> str:
+    """Write the head's weights, the class vectors and `describe` as metadata; returns one line about it."""
+    run = open_run(run_path)
+    run.require_finished()
+    model, classes = rebuild(run), read_classes(run)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    content = tensors | {VECTORS: torch.from_numpy(classes.vectors)}
+    _replace(out, lambda scratch: save_file(content, scratch, {KEY: json.dumps(describe(run, model))}))
+    return f"{out}: the weights of {run.method} with {len(classes)} classes, {_megabytes(out)}"
+
+
+def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, catalog: Path | None = None) -> str:
+    """Write backbone and head as one ONNX graph, in float32; returns one line about it.
+
+    Inputs `pixels` and, for zero-shot methods, `vectors`; output `scores`; batch and classes are dynamic. The file is
+    compared with torch by onnxruntime where that is installed. Raises C3Error for a method that cannot be exported,
+    packages that are missing, and scores that differ; nothing is written then.
+    """
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise C3Error(f"ONNX needs the package {package}, which is not installed: pip install 'c3-mlzsl[onnx]'")
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):  # they report every rewrite of the graph
+        logging.getLogger(name).setLevel(logging.WARNING)
+    parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
+    run, model = parts.run, parts.model.eval()
+    module = Exported(parts.backbone, model, run.record["config"]["vectors"]).eval()
+    inputs = _example(model, batch=2, classes=3)
+    dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
+    try:
+        program = torch.onnx.export(
+            module, tuple(inputs.values()), dynamo=True, input_names=list(inputs), output_names=["scores"],
+            dynamic_shapes={name: dynamic[name] for name in inputs}, verbose=False,
+        )  # fmt: skip
+    except Exception as error:  # torch.export, its decompositions and onnxscript each raise their own kinds
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
+    program.model.metadata_props[KEY] = json.dumps(describe(run, model))
+
+    def write(scratch: Path) -> None:
+        program.save(scratch, external_data=False)
+        _require_equal(scratch, module, model)
+
+    _replace(out, write)
+    asked = "pixels and vectors" if "vectors" in inputs else "pixels"
+    return f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}"
+
+
+def _example(model: Method, batch: int, classes: int) -> dict[str, Tensor]:
+    """Noise of the right shapes; `vectors` only where the method takes them."""
+    noise = torch.Generator().manual_seed(batch)
+    pixels = torch.randint(0, 256, (batch, 3, INPUT_SIZE, INPUT_SIZE), dtype=torch.uint8, generator=noise)
+    vectors = torch.randn(classes, model.inputs.d_w, generator=noise)
+    return {"pixels": pixels} | ({"vectors": vectors} if model.zero_shot else {})
+
+
+def _require_equal(path: Path, module: Exported, model: Method) -> None:
+    """Compare the graph with torch on other numbers of pictures and classes than it was traced with."""
+    if find_spec("onnxruntime") is None:
+        LOG.warning("the graph is not compared with torch: the package onnxruntime is not installed")
+        return
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch, classes in ((1, 1), (3, 5)):
+        inputs = _example(model, batch, classes)
+        with torch.inference_mode():
+            expected = module(**inputs).numpy()
+        (found,) = session.run(None, {name: values.numpy() for name, values in inputs.items()})
+        if found.shape != expected.shape or not np.allclose(found, expected, TOLERANCE, TOLERANCE):
+            raise C3Error(
+                f"the exported graph of {type(model).__name__} differs from torch: {found.shape} and {expected.shape}, "
+                f"expected scores within {TOLERANCE}"
+            )
+
+
+def _replace(out: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole: beside its place, then rename; nothing stays of one that failed."""
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        write(scratch)
+        scratch.replace(out)
+    except (OSError, SafetensorError) as error:
+        raise C3Error(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"

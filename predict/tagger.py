@@ -1,0 +1,241 @@
+"""FRONT DOOR of tagging: a trained run, anybody's pictures and anybody's words -> labels."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..common.devices import resolve_device
+from ..common.errors import C3Error
+from ..evaluate.thresholds import read_thresholds
+from ..extract.backbone.crop_policies import POLICIES
+from ..extract.backbone.network import Backbone
+from ..extract.backbone.weights import load_backbone
+from ..extract.catalog.catalog import Catalog, weights_of
+from ..extract.store.layout import REGIONS, VECTOR
+from ..extract.store.tables import Classes
+from ..train.models.base import Method
+from ..train.run_folder import Run, open_run, read_classes
+from ..train.scorer import Scorer, rebuild, require_arrays, require_width, vectors_in_use
+from .images import Pictures, find_pictures, read_pictures
+from .results import Label, Tagged
+from .vocabulary import VectorSource, find_vocabulary
+
+TOP = 5  # labels of a picture where no threshold decides
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """What to ask of pictures.
+
+    `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, or an
+    array (words, d_w) as read. `top` labels (default: 5, or all that reach a threshold); `threshold` a score, or `val`
+    for those of thresholds.csv. `drop_unknown` leaves out words without a vector and repeats. `responses` also asks
+    where labels come from.
+    """
+
+    vocabulary: Sequence[str] | None = None
+    vectors: VectorSource | None = None
+    top: int | None = None
+    threshold: float | str | None = None
+    drop_unknown: bool = False
+    batch_size: int = 32
+    responses: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("top", self.top), ("batch size", self.batch_size)):
+            if value is not None and value < 1:
+                raise C3Error(f"{name}: expected at least 1, found {value}")
+        number = isinstance(self.threshold, int | float) and math.isfinite(self.threshold)
+        if not (number or self.threshold in (None, "val")):
+            raise C3Error(f"threshold: expected a number or val, found {self.threshold!r}")
+        if isinstance(self.vocabulary, str):
+            raise C3Error(f"vocabulary: expected a list of words, found the text {self.vocabulary!r}")
+        if self.vectors is not None and self.vocabulary is None:
+            raise C3Error("vectors are given without a vocabulary; the run has vectors of its own classes")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The names that are asked for, their kinds, a scorer of them, thresholds (names,) or None, labels at most."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    scorer: Scorer
+    thresholds: np.ndarray | None
+    top: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A finished run, the classes of its store, its model on the CPU, and the backbone of its features."""
+
+    run: Run
+    classes: Classes
+    model: Method
+    backbone: Backbone
+
+
+def load_parts(
+    run_path: str | os.PathLike[str],
+    weights: str | None,
+    catalog: str | os.PathLike[str] | None,
+    device: torch.device,
+    precision: str | None = None,
+) -> Parts:
+    """Load what a run folder names; `weights` and `precision` replace those that its features were made with.
+
+    Raises C3Error when the folder is unfinished or damaged, and for weights of another hash.
+    """
+    run = open_run(run_path)
+    run.require_finished()
+    classes, made = read_classes(run), run.record["cache"]
+    model = rebuild(run)
+    found = _weights(run, weights, Catalog(catalog))
+    # the optional arrays of the store, read or not: the hash is that of all layers that ran
+    extras = [name for name in (REGIONS, VECTOR) if name in model.inputs.names]
+    backbone = load_backbone(made["backbone"], found, device, precision or made["precision"], extras)
+    offered = {array.name: array.cell for array in backbone.arrays}
+    require_arrays(run, offered, f"backbone {made['backbone']}")
+    if backbone.weights_sha256 != made["weights_sha256"]:
+        raise C3Error(
+            f"weights {found} are not those that the features of {run.path} were made with: expected sha256 "
+            f"{made['weights_sha256']}, found {backbone.weights_sha256}; give the right ones with --weights"
+        )
+    return Parts(run, classes, model, backbone)
+
+
+class Tagger:
+    """A trained run with the backbone of its features. `Tagger.load(RUN).tag(PICTURES)`; loading takes seconds."""
+
+    def __init__(self, parts: Parts, catalog: str | os.PathLike[str] | None = None) -> None:
+        self.run, self.classes, self.backbone = parts.run, parts.classes, parts.backbone
+        self._catalog = Catalog(catalog)
+        self._form = self.run.record["config"]["vectors"]
+        own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
+        self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.mean.device)
+        self._boxes = POLICIES.get(self.run.record["cache"]["crops"], POLICIES["whole"])
+
+    @classmethod
+    def load(
+        cls,
+        run: str | os.PathLike[str],
+        weights: str | None = None,
+        catalog: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+    ) -> Tagger:
+        """Load a finished run folder and its backbone; nothing else is needed, not the store either.
+
+        The backbone's weights are found by the name that the store was made with, in the catalog or as a file;
+        `weights` says where they are now. Raises C3Error for a folder that is unfinished or damaged, and for other
+        weights.
+        """
+        return cls(load_parts(run, weights, catalog, resolve_device(device)), catalog)
+
+    def tag(self, images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], **asked: Any) -> list[Tagged]:
+        """Tag files, folders and globs; the keywords are the fields of `TagOptions` (vocabulary, vectors, top ...)."""
+        paths = find_pictures([images] if isinstance(images, str | os.PathLike) else images)
+        return list(self.stream(paths, TagOptions(**asked)))
+
+    def stream(self, paths: Sequence[Path], options: TagOptions = TagOptions()) -> Iterator[Tagged]:
+        """The same picture by picture, in order, as batches are done. A bad picture has a status and no labels.
+
+        Raises C3Error at once for words that cannot be asked for, and for responses where the method has none.
+        """
+        question = self._question(options)
+        if options.responses:
+            shapes = {name: (1, *self._own.model.inputs.shape(name)) for name in question.scorer.arrays}
+            if question.scorer.responses({name: np.zeros(shape) for name, shape in shapes.items()}, [0]) is None:
+                raise C3Error(f"method {self.run.method} does not know where a label comes from: it has no overlays")
+        batches = read_pictures(self.backbone, paths, self._boxes, options.batch_size)
+        return (tagged for batch in batches for tagged in self._batch(batch, question, options.responses))
+
+    def _question(self, options: TagOptions) -> _Question:
+        kind = dict(zip(self.classes.names, np.where(self.classes.seen, "seen", "unseen").tolist(), strict=True))
+        if options.vocabulary is None:
+            scorer = self._own
+            names = tuple(name for name in self.classes.names if scorer.zero_shot or kind[name] == "seen")
+        elif not self._own.zero_shot:
+            raise C3Error(
+                f"method {self.run.method} can only tag with the {self.classes.seen.sum()} classes that it was trained "
+                "on; leave the vocabulary out, or use a run of a zero-shot method such as c3"
+            )
+        else:
+            asked = list(options.vocabulary)
+            found = find_vocabulary(asked, options.vectors, self.classes, self._catalog, options.drop_unknown)
+            require_width(self.run, found.vectors.shape[1], found.source)
+            names, used = found.words, vectors_in_use(found.vectors, self._form)
+            scorer = Scorer(self._own.model, used, self._own.device)
+        if options.threshold == "val":
+            thresholds = read_thresholds(self.run).take(names)
+        else:
+            thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
+        top = options.top or (TOP if thresholds is None else len(names))
+        return _Question(names, tuple(kind.get(name, "new") for name in names), scorer, thresholds, top)
+
+    def _batch(self, batch: Pictures, question: _Question, responses: bool) -> Iterator[Tagged]:
+        crops = len(self._boxes)
+        if batch.readable:
+            scores = question.scorer(batch.arrays).reshape(len(batch.readable), crops, -1)
+            if not np.isfinite(scores).all():
+                raise C3Error(f"run {self.run.path} gives scores that are no finite numbers; train it again")
+        for number, (path, own) in enumerate(zip(batch.paths, batch.crops, strict=True)):
+            if number not in batch.readable:
+                bad = next(crop for crop in own if crop.pixels is None)
+                yield Tagged(str(path), bad.status.name.lower(), bad.reason)
+                continue
+            place = batch.readable.index(number)
+            labels = _labels(scores[place], question)
+            if responses:
+                rows = {name: values[place * crops : (place + 1) * crops] for name, values in batch.arrays.items()}
+                labels = _explained(labels, rows, question)
+            pixels = tuple(crop.pixels for crop in own) if responses else None
+            yield Tagged(str(path), "ok", "", tuple(labels), pixels)
+
+
+def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
+    """What load_backbone takes: the weights that were asked for, else those that the store was made with."""
+    made = run.record["cache"]
+    found = weights_of(made["backbone"], asked or run.weights_asked, catalog)
+    if asked is None and not (found == "imagenet" or found.startswith("random:") or Path(found).is_file()):
+        raise C3Error(
+            f"{run.path}: the features were made by {made['backbone']} with weights {found!r}, which are no file and "
+            "no name in the catalog; give --weights FILE, or the catalog that has them: c3 --catalog FILE predict ..."
+        )
+    return found
+
+
+def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
+    """The best labels of one picture from its scores (crops, names): a picture scores the maximum over its crops."""
+    best = scores.max(axis=0)
+    order = np.argsort(-best, kind="stable")
+    if question.thresholds is not None:
+        order = order[best[order] >= question.thresholds[order]]
+    return [
+        Label(
+            question.names[c],
+            question.kinds[c],
+            float(best[c]),
+            None if question.thresholds is None else float(question.thresholds[c]),
+            int(scores[:, c].argmax()),
+        )
+        for c in order[: question.top].tolist()
+    ]
+
+
+def _explained(labels: list[Label], rows: dict[str, Any], question: _Question) -> list[Label]:
+    """Give labels their responses; rows are the arrays of the crops of one picture. A crop is computed once."""
+    found: dict[int, np.ndarray] = {}
+    for crop in {label.crop for label in labels}:
+        own = [number for number, label in enumerate(labels) if label.crop == crop]
+        classes = [question.names.index(labels[number].name) for number in own]
+        one = {name: values[crop : crop + 1] for name, values in rows.items()}
+        found |= dict(zip(own, question.scorer.responses(one, classes)[0], strict=True))
+    return [replace(label, response=found[number]) for number, label in enumerate(labels)]

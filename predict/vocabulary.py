@@ -1,0 +1,107 @@
+"""A user's words -> their vectors, or one line that names every word that cannot be asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import C3Error
+from ..extract.catalog.catalog import Catalog, vectors_of
+from ..extract.store.tables import Classes
+from ..extract.words.class_vectors import class_vectors
+
+LOG = logging.getLogger(__name__)
+SAME = 0.99  # two vectors of a word with such a cosine are one vector, perhaps written with fewer digits
+
+VectorSource = str | os.PathLike[str] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words that can be asked for, each once, and their vectors (words, d_w) float32 as read; where these are from."""
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+    source: str
+
+
+def find_vocabulary(
+    words: Sequence[str], vectors: VectorSource | None, classes: Classes, catalog: Catalog, drop_unknown: bool = False
+) -> Vocabulary:
+    """Give words their vectors: of a file or a catalog name, of an array with a row a word, or those of `classes`.
+
+    `classes` are those that the model knows; None takes their vectors. Names of several words are looked up as class
+    names are. `drop_unknown` leaves out words without a vector and repeats. Raises C3Error naming these otherwise, for
+    an empty vocabulary, and for a file that gives the classes other vectors than the model was trained with.
+    """
+    if not words:
+        raise C3Error("the vocabulary is empty: expected at least one word")
+    unique = list(dict.fromkeys(words))
+    if vectors is None:
+        found, source = _of_classes(unique, classes), "the run's own classes (--vectors has those of other words)"
+    elif isinstance(vectors, np.ndarray):
+        found, source = _of_array(words, unique, vectors), "the array of vectors"
+    else:
+        found, source = _of_file(unique, os.fspath(vectors), classes, catalog), os.fspath(vectors)
+    missing = np.isnan(found).any(axis=1) if found.shape[1] else np.ones(len(unique), bool)
+    lost = [word for word, gone in zip(unique, missing, strict=True) if gone]
+    repeated = [word for word, count in Counter(words).items() if count > 1]
+    faults = [f"{len(repeated)} repeated: {', '.join(repeated)}"] if repeated else []
+    faults += [f"{len(lost)} without a vector in {source}: {', '.join(lost)}"] if lost else []
+    if faults and (missing.all() or not drop_unknown):
+        raise C3Error(f"words of the vocabulary: {'; '.join(faults)}. Leave them out with --drop-unknown")
+    for fault in faults:
+        LOG.warning("left out of the vocabulary, %s", fault)
+    kept = tuple(word for word, gone in zip(unique, missing, strict=True) if not gone)
+    return Vocabulary(kept, found[~missing], source)
+
+
+def _of_classes(words: Sequence[str], classes: Classes) -> np.ndarray:
+    place = {name: index for index, name in enumerate(classes.names)}
+    none = np.full(classes.d_w, np.nan, np.float32)
+    return np.stack([classes.vectors[place[word]] if word in place else none for word in words])
+
+
+def _of_array(words: Sequence[str], unique: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    if vectors.ndim != 2 or len(vectors) != len(words) or not np.isfinite(vectors).all():
+        raise C3Error(f"vectors: expected ({len(words)}, d_w) finite numbers, a row a word, found {vectors.shape}")
+    return vectors[[words.index(word) for word in unique]].astype(np.float32)
+
+
+def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> np.ndarray:
+    """The classes are looked up with the words, in one pass over the file, to see whether it is the right one."""
+    spec, asked = vectors_of(name, catalog), set(words)
+    names = [*words, *(name for name in classes.names if name not in asked)]
+    vectors, coverage = class_vectors(names, spec)
+    if partly := [f"{word} ({' '.join(lost)})" for word, lost in coverage.partly.items() if word in asked]:
+        LOG.warning("%s: words left out of the mean, for they have no vector: %s", spec.name, ", ".join(partly))
+    if vectors.shape[1] == classes.d_w:
+        _require_same_space(spec.path, names, vectors, classes)
+    return vectors[: len(words)]
+
+
+def _require_same_space(path: Path, names: Sequence[str], vectors: np.ndarray, classes: Classes) -> None:
+    """Two files of one width are not one space: words would be compared with numbers that mean something else."""
+    trained = dict(zip(classes.names, classes.vectors, strict=True))
+    pairs = [
+        (vector, trained[name])
+        for name, vector in zip(names, vectors, strict=True)
+        if name in trained and not np.isnan(vector[0])
+    ]
+    if not pairs:
+        return
+    first, second = (np.stack(side).astype(np.float64) for side in zip(*pairs, strict=True))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosine = (first * second).sum(axis=1) / np.maximum(lengths, np.finfo(float).tiny)
+    same = int((cosine > SAME).sum())
+    if 2 * same < len(pairs):
+        raise C3Error(
+            f"{path} holds other vectors than the run was trained with: of {len(pairs)} of its classes that the file "
+            f"names, {same} have the same vector; give the file that the store was made with"
+        )

@@ -1,0 +1,123 @@
+"""Crop policies: the boxes of every image, in order, with the labels of their image; and what a manifest keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from c3.common.errors import C3Error
+from c3.extract.backbone.crops import load_crop
+from c3.extract.catalog.catalog import Catalog
+from c3.extract.datasets import manifest as manifest_module
+from c3.extract.datasets.manifest import Manifest, ReadOptions, Split, crop_manifest, texts
+from c3.extract.datasets.read import read_manifest
+from c3.extract.options import ExtractOptions
+from c3.extract.run import extract
+from c3.extract.store.cache import FeatureCache
+from c3.extract.store.tables import Classes, Rows, SparseLabels
+from PIL import Image
+
+ROWS = {"whole": 1, "center": 1, "five": 5, "ten": 10}
+
+
+def tiny(table_dataset: Path, **options: object) -> Manifest:
+    return read_manifest(Catalog(table_dataset / "catalog.yaml").dataset("tiny"), ReadOptions(**options))
+
+
+@pytest.mark.parametrize(("policy", "count"), ROWS.items())
+def test_crops_of_an_image_are_neighbours_and_have_its_labels(table_dataset: Path, policy: str, count: int) -> None:
+    whole, cropped = tiny(table_dataset), tiny(table_dataset, crops=policy)
+    assert cropped.crops == policy
+    for name, split in whole.splits.items():
+        rows = cropped.splits[name].rows
+        assert rows.image_id.tolist() == [image for image in split.rows.image_id.tolist() for _ in range(count)]
+        assert cropped.splits[name].path.tolist() == [path for path in split.path.tolist() for _ in range(count)]
+        expected = split.rows.labels.dense(3, absent=-1).repeat(count, axis=0)
+        np.testing.assert_array_equal(rows.labels.dense(3, absent=-1), expected)
+        np.testing.assert_array_equal(rows.crop, np.tile(rows.crop[:count], (len(split), 1)))
+
+
+def test_five_crops_are_the_centre_and_the_corners_and_ten_their_mirrors(table_dataset: Path) -> None:
+    ten = tiny(table_dataset, crops="ten").splits["val"].rows.crop[:10]
+    sides = np.abs(ten[:, 2:] - ten[:, :2])
+    np.testing.assert_array_equal(sides, np.full((10, 2), 0.875))
+    np.testing.assert_array_equal(ten[0], [0.0625, 0.0625, 0.9375, 0.9375])
+    assert {tuple(box[:2]) for box in ten[1:5].tolist()} == {(0, 0), (0.125, 0), (0, 0.125), (0.125, 0.125)}
+    np.testing.assert_array_equal(ten[5:], ten[:5][:, [2, 1, 0, 3]])  # x0 > x1
+    np.testing.assert_array_equal(tiny(table_dataset, crops="five").splits["val"].rows.crop[:5], ten[:5])
+
+
+def test_a_mirrored_box_gives_the_mirrored_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    plain = load_crop(tmp_path / "x.png", np.float32([0, 0.1, 0.5, 1]), 16).pixels
+    mirrored = load_crop(tmp_path / "x.png", np.float32([0.5, 0.1, 0, 1]), 16).pixels
+    np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+    assert (mirrored != plain).any()
+
+
+def test_a_store_holds_a_row_for_every_crop(table_dataset: Path, tmp_path: Path) -> None:
+    request = {"catalog": table_dataset / "catalog.yaml", "backbone": "squeezenet1_1", "weights": "random:0",
+               "device": "cpu", "splits": ("val",), "limit": 20}  # fmt: skip
+    extract(ExtractOptions("tiny", out=tmp_path / "ten.zarr", crops="ten", **request))
+    cache = FeatureCache.open(tmp_path / "ten.zarr")
+    assert cache.config["crops"] == "ten"
+    assert cache.image_ids("val").tolist() == [f"{n:02d}.png" for n in (6, 7) for _ in range(10)]
+    maps = cache.read("val", "p16", 0, 20).astype(np.float32)
+    assert all(np.abs(maps[0] - other).max() > 0 for other in maps[1:10])
+    with pytest.raises(C3Error, match="crops: store 'ten', request 'five'"):
+        extract(ExtractOptions("tiny", out=tmp_path / "ten.zarr", crops="five", **request))
+
+
+def test_policies_and_settings_that_a_data_set_does_not_have_are_refused(table_dataset: Path) -> None:
+    with pytest.raises(C3Error, match=r"unknown crop policy 'fives'\. Did you mean 'five'"):
+        tiny(table_dataset, crops="fives")
+    with pytest.raises(C3Error, match="tiny has no boxes"):
+        tiny(table_dataset, crops="boxes")
+    with pytest.raises(C3Error, match="tiny has no machine labels"):
+        tiny(table_dataset, label_source="human+machine")
+
+
+def many(rows: int) -> Manifest:
+    ids = texts([f"{row:016x}" for row in range(rows)])
+    labels = SparseLabels(np.arange(rows + 1), np.arange(rows, dtype=np.int32) % 3, np.ones(rows, np.int8))
+    crops = np.tile(np.float32([0, 0, 1, 1]), (rows, 1))
+    classes = Classes(("a", "b", "c"), np.array([True, True, False]), np.eye(3, dtype=np.float32))
+    return Manifest("many", Path(), "complete", classes, {"train": Split(Rows(ids, crops, labels), ids)})
+
+
+def reference_digest(manifest: Manifest) -> str:
+    """The digest as first published: every part with its length, one after the other, in memory as a whole."""
+    parts: list[object] = [manifest.labelling, *manifest.classes.names]
+    parts += [np.asarray(manifest.classes.seen, bool), np.asarray(manifest.classes.vectors, "<f4")]
+    for name, split in manifest.splits.items():
+        parts += [name, len(split), *split.rows.image_id.tolist(), *split.path.tolist()]
+        labels = split.rows.labels
+        parts += [np.asarray(split.rows.crop, "<f4"), np.asarray(labels.indptr, "<i8")]
+        parts += [np.asarray(labels.indices, "<i4"), labels.value]
+    content = b""
+    for part in parts:
+        data = part.tobytes() if isinstance(part, np.ndarray) else str(part).encode()
+        content += f"{len(data)}:".encode() + data
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_the_digest_is_that_of_older_stores_and_sees_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = many(1000)
+    expected = reference_digest(manifest)
+    for step in (7, 1000, 1 << 16):
+        monkeypatch.setattr(manifest_module, "DIGEST_STEP", step)
+        assert manifest.digest() == expected
+    assert crop_manifest(manifest, "whole").digest() == expected
+    assert many(999).digest() != expected
+    assert crop_manifest(manifest, "center").digest() != expected
+
+
+def test_classes_are_left_out_with_their_labels() -> None:
+    kept = many(6).keep_classes(np.array([True, False, True]))
+    assert kept.classes.names == ("a", "c")
+    assert kept.classes.seen.tolist() == [True, False]
+    expected = [[1, -1], [-1, -1], [-1, 1]] * 2
+    assert kept.splits["train"].rows.labels.dense(2, absent=-1).tolist() == expected

@@ -1,0 +1,77 @@
+"""Where the arrays of a split are while a training runs: on the device, in memory, or read again every epoch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from ...common.errors import C3Error
+from .shared_arrays import Content, SharedArrays
+
+LOG = logging.getLogger(__name__)
+
+RESIDENCIES = ("auto", "stream", "ram", "device")
+MARGIN = 0.6  # of the free memory that `auto` may take: batches, weights and other people need the rest
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which residency is asked for, the device that batches are for, how many `processes` share the memory, and what
+    was read for them already.
+    """
+
+    residency: str = "stream"
+    device: torch.device = torch.device("cpu")
+    processes: int = 1
+    shared: SharedArrays | None = None
+
+    def resolved(self, needed: int, content: Content = ()) -> str:
+        """`stream`, `ram` or `device` for arrays of so many bytes; `auto` is the fastest that fits with a margin.
+
+        Content that is held already stays where it is. Raises C3Error for a named one that does not fit at all.
+        """
+        if self.residency not in RESIDENCIES:
+            raise C3Error(f"--residency: expected {', '.join(RESIDENCIES)}, found {self.residency!r}")
+        if self.residency == "stream":
+            return "stream"
+        if self.shared and (tensors := self.shared.get(content)):
+            return "ram" if next(iter(tensors.values())).device.type == "cpu" else "device"
+        free = {"ram": free_memory() // self.processes}
+        if self.device.type == "cuda":
+            free = {"device": torch.cuda.mem_get_info(self.device)[0], **free}
+        if self.residency == "auto":
+            fitting = [name for name, size in free.items() if needed <= MARGIN * size]
+            chosen = fitting[0] if fitting else "stream"
+            sizes = ", ".join(f"{_gb(size)} free ({name})" for name, size in free.items())
+            LOG.info("residency %s: the arrays are %s, %s, of which %.0f%% may be used", chosen, _gb(needed), sizes,
+                     100 * MARGIN)  # fmt: skip
+            return chosen
+        if self.residency not in free:
+            raise C3Error(f"--residency device: {self.device} has no memory of its own; use --residency ram")
+        if needed > free[self.residency]:
+            raise C3Error(
+                f"--residency {self.residency}: the arrays are {_gb(needed)}, {_gb(free[self.residency])} are free; "
+                "use --residency stream"
+            )
+        return self.residency
+
+
+def free_memory() -> int:
+    """Bytes of memory that a process may still take: of the machine, or of its control group where that is less."""
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        counted = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        return min(free, limit - used + int(counted["inactive_file"]))  # files that are only cached can be dropped
+    except (OSError, ValueError, KeyError):  # no control group, or one without a limit ("max")
+        return free
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

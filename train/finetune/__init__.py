@@ -1,0 +1,1 @@
+"""Training the backbone together with the head, from images."""

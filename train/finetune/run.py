@@ -1,0 +1,164 @@
+"""FRONT DOOR of training end to end: a finished run + the images of its data set -> a run with its own backbone."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...common.devices import resolve_device
+from ...common.errors import C3Error
+from ...common.signals import terminated_like_interrupted
+from ...extract.backbone.network import state_hash
+from ...extract.options import from_anywhere
+from ...extract.request import Request, package_versions
+from ..checkpoint import write_weights
+from ..distributed.world import require_alone
+from ..loop import Job, fit
+from ..recipes import LoopOptions
+from ..run import begun, open_folder, short_hash
+from ..run_folder import BACKBONE, CHECKPOINT, FEATURES, RECORD, WEIGHTS, Run, open_run, write_classes, write_json
+from ..run_folder import LOG as LOG_FILE
+from ..scorer import rebuild, vectors_in_use
+from ..tensorboard import require_tensorboard
+from ..training_state import Checkpointer
+from ..validation import Validation
+from .end_to_end import EndToEnd
+from .images import PIXELS, ImageStream, ImageTable
+from .start import FineTuneOptions, origin_of, request_of, start_of, tuning_recipe
+
+LOG = logging.getLogger(__name__)
+__all__ = ["FineTuneOptions", "finetune", "summary"]
+
+SCORED_AT_ONCE = 32  # images: the layers of a backbone take far more memory than what a store holds of it
+TUNED = ", tuned end to end"
+
+
+def finetune(options: FineTuneOptions) -> Run:
+    """Train the backbone of a finished run together with its head, from images, and return the new run folder.
+
+    The weights are those of the epoch with the best mAP over the seen classes of `val`, where the run that it starts
+    from is a candidate too; without such labels those after the last epoch. Folder, checkpoints and repetition are as
+    in `train`. Raises C3Error before anything is written, also when the data set is not that of the run.
+    """
+    require_alone("training end to end")
+    with terminated_like_interrupted():
+        return _finetune(options)
+
+
+def _finetune(options: FineTuneOptions) -> Run:
+    device = resolve_device(options.device)
+    if options.tensorboard:
+        require_tensorboard()
+    start = start_of(options)
+    recipe = tuning_recipe(start, options.settings)
+    head, request = rebuild(start), request_of(start, options)
+    config, origin = start.record["config"] | recipe.as_dict(), origin_of(start)
+    identity = {"method": start.method, "store": request.digest, **origin, **config}
+    path = options.runs / f"{start.method}-{start.dataset}-e2e-s{recipe.loop.seed}-{short_hash(identity)}"
+    found = None if options.overwrite else begun(path)
+    if found and found.finished:
+        return found
+    torch.manual_seed(recipe.loop.seed)
+    model = EndToEnd(head, request.backbone, recipe.method)
+    classes = request.manifest.classes
+    vectors = vectors_in_use(classes.vectors, recipe.loop.vectors)[torch.from_numpy(classes.seen)]
+    stream = _stream(start, request, recipe.loop, device)
+    validation = _validation(stream.cache, request, recipe.loop)
+    open_folder(path, found)
+    checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
+    record = start.record | {
+        "id": path.name,
+        "status": "training",
+        "created": found.record["created"] if found else datetime.now(UTC).isoformat(timespec="microseconds"),
+        "config": config,
+        "recipe": recipe.source,
+        "device": str(device),
+        "ranks": 1,
+        "versions": package_versions(),
+        "end_to_end": origin,
+    }
+    write_json(path / RECORD, record)
+    LOG.info("%s on %s: %s", path.name, device, recipe.source)
+    score = validation.score(model.to(device), vectors.to(device)) if validation else None
+    if score is not None:
+        LOG.info("%s has a validation mAP of %.2f %% before the first step", start.id, 100 * score)
+    job = Job(model, stream, vectors, recipe.loop, device, path, checkpointer, validation, options.tensorboard, score)
+    timings = fit(job)
+    return _finish(path, record | {"timings": timings, "validation": _chosen(path, score)}, model, request)
+
+
+def _stream(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> ImageStream:
+    """The images that the run was trained on. Which of them could not be read is found out if any could not."""
+    expected = start.record["rows"]
+    for table in (ImageTable(request.manifest, read_before=("train",)), ImageTable(request.manifest)):
+        stream = ImageStream(table, "train", loop.batch_size, loop.seed, device)
+        if len(stream.rows) == expected:
+            return stream
+    raise C3Error(
+        f"{start.path} was trained on {expected:,} images, of which {len(stream.rows):,} can be read now; is the image "
+        f"folder {request.manifest.root} whole?"
+    )
+
+
+def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Validation | None:
+    """The images that choose among epochs; None where no label of a seen class can."""
+    manifest = request.manifest
+    labels = manifest.splits["val"].rows.labels if "val" in manifest.splits else None
+    if labels is not None and manifest.classes.seen[labels.indices[labels.value > 0]].any():
+        return Validation(table, (PIXELS,), at_a_time=SCORED_AT_ONCE)
+    if loop.patience:
+        raise C3Error(f"data set {manifest.dataset} has no labels of seen classes in val; set patience=0")
+    LOG.warning("there is no val with labels of seen classes: the weights after the last epoch are kept, as they are")
+    return None
+
+
+def _finish(path: Path, record: dict[str, Any], model: EndToEnd, request: Request) -> Run:
+    """Write what is left of a run: both parts of its model, and how features of its backbone are made."""
+    tuned = model.backbone.body.state_dict()
+    write_weights(path / BACKBONE, tuned)
+    write_weights(path / WEIGHTS, model.head.state_dict())
+    write_classes(path, request.manifest.classes)
+    made = record["cache"]
+    options = replace(request.options, weights=str(path / BACKBONE), out=path / FEATURES)
+    request.backbone.weights_sha256 = state_hash(tuned)  # and with it the digest of the store that it will make
+    cache = made | {
+        "path": str((path / FEATURES).resolve()),
+        "digest": request.digest,
+        "weights": made["weights"].removesuffix(TUNED) + TUNED,
+        "weights_asked": from_anywhere(options.weights),
+        "weights_sha256": request.backbone.weights_sha256,
+        "request": options.record(),
+    }
+    made_again = {
+        "backbone_parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
+        "extract": options.command(),
+    }
+    whole = {"status": "finished", "cache": cache, "end_to_end": record["end_to_end"] | made_again}
+    write_json(path / RECORD, record | whole)
+    (path / CHECKPOINT).unlink(missing_ok=True)
+    return open_run(path)
+
+
+def _chosen(path: Path, start: float | None) -> dict[str, Any] | None:
+    """Validation mAP (0..1) of the start and of the weights that are kept, and the epoch of these, 0 for the start."""
+    if start is None:
+        return None
+    with (path / LOG_FILE).open(newline="") as file:
+        scores = [start, *(float(line["val_mAP"]) for line in csv.DictReader(file))]
+    return {"start": start, "best": max(scores), "epoch": scores.index(max(scores))}
+
+
+def summary(run: Run) -> str:
+    """A finished run end to end in words, and what comes next."""
+    timings, chosen, tuned = (run.record[name] for name in ("timings", "validation", "end_to_end"))
+    told = f"{run.path} is trained end to end: {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
+    if chosen:
+        which = f"after epoch {chosen['epoch']}" if chosen["epoch"] else "of the start: no epoch was better"
+        told += f"; validation mAP {100 * chosen['start']:.2f} -> {100 * chosen['best']:.2f} %, {which}"
+    return f"{told}\nNext: {tuned['extract']}\nthen: c3 evaluate --run {run.path}"

@@ -1,1 +1,0 @@
-"""One file per method; `train/registry.py` lists them in table order."""

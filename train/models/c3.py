@@ -1,0 +1,122 @@
+"""C3-MLZSL by the equations of the paper (sections 3.2-3.4): Forward Pyramid, (ML)2P-Encoder, Group Attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...common.errors import C3Error
+from .attention import GroupAttention, linear
+from .base import Inputs, Method, MethodOptions, inner_products
+from .encoder import SIDE, ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
+from .losses import c3_loss
+
+
+@dataclass(frozen=True)
+class C3Options(MethodOptions):
+    """Groups g and weight lambda of L_reg (eq. 12)."""
+
+    groups: int = 7
+    lambda_reg: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.groups < 1:
+            raise C3Error(f"setting groups: expected at least 1, found {self.groups}")
+        if not 0 <= self.lambda_reg <= 1:
+            raise C3Error(f"setting lambda_reg: expected 0 to 1, found {self.lambda_reg}")
+
+
+class C3(Method):
+    """`c3`: per-group Q, K, V with a residual, linear W_Q and W_K, no sigmoid.
+
+    `pyramid`, `encodes` and `attends` say which of its three parts a method has; Table 3 takes them away.
+    """
+
+    Options = C3Options
+    pyramid: ClassVar[bool] = True  # all levels, or the deepest alone
+    encodes: ClassVar[bool] = True  # (ML)2P-Encoder, or only the maximum over the positions
+    attends: ClassVar[bool] = True  # Group Attention, or S = X
+
+    def __init__(self, inputs: Inputs, options: C3Options) -> None:
+        super().__init__(inputs, options)
+        channels = {name: inputs.channels[name] for name in self.reads(inputs)}
+        self.projection = PyramidProjection(channels, options.groups, inputs.d_w)
+        self._build(options.groups, inputs.d_w)
+
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        return tuple(inputs.channels) if cls.pyramid else (inputs.deepest,)
+
+    def _build(self, groups: int, d_w: int) -> None:
+        """Encoder and Group Attention, with the initial values that keep eq. 1-7 and give scores of order 1."""
+        self.standardise = StandardisedGroups(groups, d_w, scale=d_w**-0.5)
+        if self.encodes:
+            self.encoder = ML2PEncoder(ChannelAttention(groups, d_w), d_w)
+            for perceptron in (self.encoder.mixer.mlp1, self.encoder.mixer.mlp2):
+                nn.init.zeros_(perceptron[-1].weight)
+                nn.init.zeros_(perceptron[-1].bias)
+        if self.attends:
+            self.group_attention = GroupAttention(d_w, linear)
+            for projection in (self.group_attention.query, self.group_attention.key):
+                nn.init.eye_(projection.weight)  # S_i starts as x_i plus what the other groups have in common with it
+
+    def cells(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """M (batch, g, 49, d_w), or F_a where there is no encoder."""
+        groups = self.projection(arrays)
+        return self.encoder.cells(groups) if self.encodes else groups
+
+    def finished(self, x: Tensor) -> Tensor:
+        """The maxima over the positions (batch, g, d_w) -> X."""
+        return self.standardise(x)
+
+    def group_vectors(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """X (batch, g, d_w): what Group Attention starts from."""
+        return self.finished(self.cells(arrays).amax(dim=-2))
+
+    def relations(self, x: Tensor) -> Tensor:
+        """(batch, g, g): how much of every group goes into S."""
+        if self.attends:
+            return self.group_attention.relations(x)
+        return torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """S (batch, g, d_w), eq. 7."""
+        x = self.group_vectors(arrays)
+        return self.group_attention(x) if self.attends else x
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        """score_c = max over the groups of S v_c (inside eq. 8)."""
+        return inner_products(embedding, vectors).amax(dim=1)
+
+    def loss(self, embedding: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Eq. 8-12."""
+        rank, usable = self.objective(scores, labels), self.objective.usable(labels)
+        return c3_loss(embedding, rank, labels, vectors, self.options.lambda_reg, usable)
+
+    def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """F_a, by its maximum over the positions, and X."""
+        if not self.encodes:
+            return {}
+        before, after = self.projection(arrays).amax(dim=-2), self.group_vectors(arrays)
+        return {"without the encoder": before.flatten(1), "with the encoder": after.flatten(1)}
+
+    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+        """The exact share of every position in the score of every class.
+
+        The score of a class is that of one group, a sum over groups j and dimensions d of (Q K^T)_j X_jd v_d, and X_jd
+        is the maximum at one position: the term belongs there.
+        """
+        cells = self.cells(arrays)
+        x, position = self.finished(cells.amax(dim=-2)), cells.argmax(dim=-2)
+        relations = self.relations(x)
+        winner = ((relations @ x) @ vectors.T).argmax(dim=1)  # (batch, classes)
+        weights = relations.gather(1, winner[:, :, None].expand(-1, -1, relations.shape[2]))  # (batch, classes, g)
+        terms = weights[..., None] * x[:, None] * vectors[None, :, None]  # (batch, classes, g, d_w)
+        shares = terms.new_zeros(*winner.shape, cells.shape[2])
+        shares.scatter_add_(2, position.flatten(1)[:, None].expand(-1, len(vectors), -1), terms.flatten(2))
+        return shares.unflatten(2, (SIDE, SIDE))

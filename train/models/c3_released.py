@@ -1,0 +1,30 @@
+"""C3-MLZSL as the authors' released test code builds it, on pooled levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .attention import GroupAttention, perceptron
+from .c3 import C3
+from .encoder import DenseChannelAttention, ML2PEncoder, StandardisedGroups
+
+START = 0.4  # factor on the last layer of W_Q and W_K: L_reg starts below L_rank (docs/decisions.md, "Scaling")
+
+
+class C3Released(C3):
+    """`c3-released`: dense q, k, v and a depthwise 3x3, normalised q and k, no residual, sigmoid, MLPs as W_Q, W_K."""
+
+    def _build(self, groups: int, d_w: int) -> None:
+        nn.init.ones_(self.projection.project[1].weight)  # the attention has no residual to protect
+        self.encoder = ML2PEncoder(DenseChannelAttention(groups, d_w), d_w)
+        self.standardise = StandardisedGroups(groups, d_w, scale=1.0)  # where the sigmoid is steep
+        self.group_attention = GroupAttention(d_w, perceptron)
+        with torch.no_grad():
+            for projection in (self.group_attention.query, self.group_attention.key):
+                projection[-1].weight *= START
+                projection[-1].bias *= START
+
+    def finished(self, x: Tensor) -> Tensor:
+        """X (batch, g, d_w) in 0..1."""
+        return super().finished(x).sigmoid()

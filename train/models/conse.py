@@ -1,0 +1,70 @@
+"""CONSE (Norouzi et al., ICLR 2014): a classifier's most probable classes, averaged in the space of word vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from .base import Inputs, MethodOptions, inner_products, require_at_least
+from .picture_vector import PictureMethod
+
+
+@dataclass(frozen=True)
+class ConseOptions(MethodOptions):
+    """T, how many of the trained classes are averaged (10 in the paper)."""
+
+    objective: str = "bce"
+    top: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, top=1)
+
+
+class ConvexCombination(nn.Module):
+    """A classifier of x over the trained classes, and f = sum p_c v_c / sum p_c over its `top` most probable ones."""
+
+    def __init__(self, width: int, inputs: Inputs, top: int) -> None:
+        super().__init__()
+        self.top = min(top, inputs.classes)
+        self.classifier = nn.Linear(width, inputs.classes)
+        self.register_buffer("trained", torch.zeros(inputs.classes, inputs.d_w))
+
+    def forward(self, probability: Tensor) -> Tensor:
+        """probability (batch, trained classes) -> f (batch, d_w)."""
+        largest, which = probability.topk(self.top, dim=1)
+        return (largest.unsqueeze(1) @ self.trained[which]).squeeze(1) / largest.sum(dim=1, keepdim=True)
+
+
+class Conse(PictureMethod):
+    """`conse`: p = sigmoid(A x + b) over the trained classes; f(x) = sum p_c v_c / sum p_c over the T largest p_c.
+
+    The score of any class is cos(f(x), v_c). Only the classifier is trained, on its logits.
+    """
+
+    Options = ConseOptions
+    asks_all = True  # the classifier has an output for every trained class
+
+    def __init__(self, inputs: Inputs, options: ConseOptions) -> None:
+        super().__init__(inputs, options)
+        self.combination = ConvexCombination(self.picture.width, inputs, options.top)
+
+    def prepare(self, vectors: Tensor) -> None:
+        """Keep the vectors of the trained classes: every f(x) is made of them."""
+        self.combination.trained.copy_(vectors)
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Logits (batch, trained classes)."""
+        return self.combination.classifier(self.picture(arrays))
+
+    def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        """The logits themselves."""
+        return embedding
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        combined = self.combination(self.objective.log_odds(embedding).sigmoid())
+        return inner_products(normalize(combined, dim=1), normalize(vectors, dim=1))

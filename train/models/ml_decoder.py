@@ -1,0 +1,108 @@
+"""ML-Decoder (Ridnik et al., WACV 2023), zero-shot form: every class asks the places of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from ...common.errors import C3Error
+from .base import Inputs, Method, MethodOptions, inner_products
+from .regions import Regions, as_cells
+
+QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together where no gradient is needed
+
+
+@dataclass(frozen=True)
+class MLDecoderOptions(MethodOptions):
+    """Width of tokens and queries, attention heads, hidden width of the feed-forward part, dropout."""
+
+    objective: str = "asl"
+    width: int = 768
+    heads: int = 8
+    hidden: int = 2048
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.heads, self.hidden) < 1 or self.width % self.heads:
+            raise C3Error(
+                f"settings width, heads and hidden: expected at least 1 and a width that the heads divide, found "
+                f"{self.width}, {self.heads} and {self.hidden}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise C3Error(f"setting dropout: expected 0 to below 1, found {self.dropout}")
+
+
+class DecoderLayer(nn.Module):
+    """A transformer decoder layer without self-attention: queries (classes, width) read tokens (batch, n, width).
+
+    x = norm(q), x = norm(x + attention(x, tokens)), x = norm(x + FF(x)), with dropout on the attention weights, inside
+    FF and before both sums. The first norm is what is left of the self-attention's place.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.merge = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the tokens, each (batch, heads, n, width / heads)."""
+        return self._headed(self.key(tokens)), self._headed(self.value(tokens))
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """(classes, width) and what `read` gives -> (batch, classes, width)."""
+        x = self.norm1(queries)
+        asked = self._headed(self.query(x)[None]).expand(len(keys), -1, -1, -1)  # the same for every image
+        dropped = self.dropout.p if self.training else 0.0
+        answers = scaled_dot_product_attention(asked, keys, values, dropout_p=dropped)
+        x = self.norm2(x + self.dropout(self.merge(answers.transpose(1, 2).flatten(2))))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+    def _headed(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class MLDecoder(Method):
+    """`ml-decoder`: tokens of the cells, queries of the word vectors, one decoder layer, one output for all classes.
+
+    The output has no bias: losses of log-odds have a learnt offset already (objectives.py), and rankings need none.
+    """
+
+    Options = MLDecoderOptions
+
+    def __init__(self, inputs: Inputs, options: MLDecoderOptions) -> None:
+        super().__init__(inputs, options)
+        self.regions = Regions(inputs)
+        self.token = nn.Sequential(nn.Linear(self.regions.channels, options.width), nn.ReLU())
+        self.question = nn.Sequential(nn.Linear(inputs.d_w, options.width), nn.ReLU())
+        self.layer = DecoderLayer(options.width, options.heads, options.hidden, options.dropout)
+        self.output = nn.Linear(options.width, 1, bias=False)
+
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        return Regions.reads(inputs)
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Tokens (batch, positions, width)."""
+        return self.token(as_cells(self.regions(arrays)))
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        """Class scores (batch, classes), before the offset that makes them log-odds.
+
+        Without gradients classes are decoded in blocks: 48 images and 7,586 classes then stay below 2 GiB at the
+        default width. With gradients everything is kept.
+        """
+        keys, values = self.layer.read(embedding)
+        block = len(vectors) if torch.is_grad_enabled() else max(QUERIES_AT_ONCE // len(embedding), 1)
+        decoded = (self.layer(self.question(part), keys, values) for part in vectors.split(block))
+        return torch.cat([inner_products(x, self.output.weight).squeeze(-1) for x in decoded], dim=1)

@@ -1,0 +1,52 @@
+"""The losses that every method can be trained with, by name: the rows of the loss x head grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...common.errors import C3Error
+from . import losses
+
+OBJECTIVES = {
+    "ranknet": losses.ranknet,
+    "sdl": losses.sdl,
+    "hinge": losses.hinge,
+    "warp": losses.warp,
+    "bce": losses.bce,
+    "asl": losses.asl,
+}
+LOGITS = ("bce", "asl")  # these read scores as log-odds
+PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
+
+
+def require_objective(name: str) -> None:
+    """Refuse a name that no objective has."""
+    if name not in OBJECTIVES:
+        raise C3Error(f"setting objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
+
+
+class Objective(nn.Module):
+    """scores (batch, classes) and labels (batch, classes) int8 -> the loss of every image, (batch,).
+
+    Losses of log-odds get a scale and an offset that are learnt and the same for all classes: an inner product with a
+    word vector is no log-odds, and rankings stay what they are.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        require_objective(name)
+        self.name = name
+        if name in LOGITS:
+            self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(PRIOR))
+
+    def log_odds(self, scores: Tensor) -> Tensor:
+        """The scores as the loss reads them: scaled and shifted for losses of log-odds, unchanged for rankings."""
+        return self.scale * scores + self.offset if self.name in LOGITS else scores
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return OBJECTIVES[self.name](self.log_odds(scores), labels)
+
+    def usable(self, labels: Tensor) -> Tensor:
+        """(batch,) bool: the images that the mean runs over. A ranking needs both signs, log-odds any known label."""
+        return (labels != 0).any(dim=1) if self.name in LOGITS else losses.has_pair(labels)

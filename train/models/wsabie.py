@@ -1,0 +1,57 @@
+"""WSABIE (Weston, Bengio, Usunier 2011): pictures and classes in one learnt space of few dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...common.errors import C3Error
+from .base import Inputs, MethodOptions, inner_products
+from .picture_vector import PictureMethod
+
+
+@dataclass(frozen=True)
+class WsabieOptions(MethodOptions):
+    """`d` dimensions of the space, and C, which no vector in it may exceed (`max_norm`)."""
+
+    objective: str = "warp"
+    d: int = 300
+    max_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d < 1:
+            raise C3Error(f"setting d: expected at least 1, found {self.d}")
+        if not 0 < self.max_norm < float("inf"):
+            raise C3Error(f"setting max_norm: expected a positive number, found {self.max_norm}")
+
+
+class Wsabie(PictureMethod):
+    """`wsabie`: s_c = (V x) . e_c with a learnt e_c for every trained class, |e_c| <= C and |V_i| <= C.
+
+    V_i is the column of V that one entry of x is multiplied with. The projection follows every step.
+    """
+
+    Options = WsabieOptions
+    zero_shot = False
+
+    def __init__(self, inputs: Inputs, options: WsabieOptions) -> None:
+        super().__init__(inputs, options)
+        self.project = nn.Linear(self.picture.width, options.d, bias=False)
+        self.classes = nn.Parameter(torch.randn(inputs.classes, options.d) * options.d**-0.5)
+        self.after_step()
+
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """V x (batch, d)."""
+        return self.project(self.picture(arrays))
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        return inner_products(embedding, self.classes)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self.classes.renorm_(p=2, dim=0, maxnorm=self.options.max_norm)
+        self.project.weight.renorm_(p=2, dim=1, maxnorm=self.options.max_norm)
