@@ -61,7 +61,7 @@ class PartType(click.ParamType):
               help="Arithmetic of the backbone; part of what the store is.")  # fmt: skip
 @click.option("--regions", is_flag=True,
               help="Also the unpooled 14 x 14 map that LESA and BiAM read (VGG: conv5_4; ResNet: layer3).")  # fmt: skip
-@click.option("--global", "vector", is_flag=True,
+@click.option("--global", "global_vector", is_flag=True,
               help="Also a vector of the whole picture (VGG: fc7, of whole weights; else the mean).")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the backbone.")
 @click.option("--dtype", default="float16", show_default=True, type=click.Choice(("float16", "int8")),

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..common.errors import C3Error
 from .datasets.manifest import ReadOptions
-from .store.layout import REGIONS, VECTOR
+from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.storage import open_storage
 
 
@@ -42,12 +42,12 @@ class ExtractOptions:
     label_source: str = "human"
     drop_unknown_classes: bool = False
     regions: bool = False
-    vector: bool = False
+    global_vector: bool = False
 
     @property
     def extras(self) -> tuple[str, ...]:
         """The names of the optional arrays."""
-        return tuple(name for name, asked in ((REGIONS, self.regions), (VECTOR, self.vector)) if asked)
+        return tuple(name for name, asked in ((REGIONS, self.regions), (GLOBAL_VECTOR, self.global_vector)) if asked)
 
     @property
     def reading(self) -> ReadOptions:
@@ -59,7 +59,7 @@ class ExtractOptions:
         kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype",
                 "crops", "label_source", "drop_unknown_classes")  # fmt: skip
         values = {name: getattr(self, name) for name in kept}
-        values |= {name: True for name in ("regions", "vector") if getattr(self, name)}
+        values |= {name: True for name in ("regions", "global_vector") if getattr(self, name)}
         catalog = str(self.catalog.resolve()) if self.catalog else None
         return values | {"catalog": catalog, "weights": from_anywhere(self.weights), "splits": list(self.splits)}
 
@@ -70,7 +70,7 @@ class ExtractOptions:
         for name, value in record.items():
             if name == "batch_size" or value == plain.get(name):  # a batch decides no value
                 continue
-            option = "--global" if name == "vector" else f"--{name.replace('_', '-')}"
+            option = "--global" if name == "global_vector" else f"--{name.replace('_', '-')}"
             for one in value if isinstance(value, list) else [value]:
                 words += [option] if one is True else [option, str(one)]
         return shlex.join([*words, "--out", open_storage(self.out).address])
@@ -78,6 +78,7 @@ class ExtractOptions:
     @classmethod
     def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
         """The options that `record` described; unknown settings of another version are refused."""
+        record = {("global_vector" if name == "vector" else name): value for name, value in record.items()}  # until 0.1
         unknown = set(record) - {field.name for field in fields(cls)}
         if unknown:
             raise C3Error(f"{out} was made by another version of c3 (setting {sorted(unknown)[0]!r}); extract by hand")

@@ -19,7 +19,7 @@ from ..extract.backbone.crop_policies import POLICIES
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.weights import load_backbone
 from ..extract.catalog.catalog import Catalog, weights_of
-from ..extract.store.layout import REGIONS, VECTOR
+from ..extract.store.layout import GLOBAL_VECTOR, REGIONS
 from ..extract.store.tables import Classes
 from ..train.models.base import Method
 from ..train.run_folder import Run, open_run, read_classes
@@ -100,7 +100,7 @@ def load_parts(
     model = rebuild(run)
     found = _weights(run, weights, Catalog(catalog))
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
-    extras = [name for name in (REGIONS, VECTOR) if name in model.inputs.names]
+    extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
     backbone = load_backbone(made["backbone"], found, device, precision or made["precision"], extras)
     offered = {array.name: array.cell for array in backbone.arrays}
     require_arrays(run, offered, f"backbone {made['backbone']}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
-from c3.extract.store.layout import VECTOR
+from c3.extract.store.layout import GLOBAL_VECTOR
 from c3.train.models.base import Inputs, Method
 from c3.train.registry import METHODS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 LEVELS = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)
-EVERYTHING = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7, regions=3, vector=10)
+EVERYTHING = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7, regions=3, global_vector=10)
 SEEN = 7
 
 
@@ -60,8 +60,8 @@ def standardised(value: Tensor, norm: nn.Module, channel: int) -> Tensor:
 
 def picture(model: Method, arrays: dict[str, Tensor], image: int) -> Tensor:
     """x of one picture: the global vector, or mean and maximum of every channel of every level."""
-    if VECTOR in arrays:
-        raw = list(arrays[VECTOR][image])
+    if GLOBAL_VECTOR in arrays:
+        raw = list(arrays[GLOBAL_VECTOR][image])
     else:
         levels = [arrays[name][image].flatten(1) for name in model.inputs.channels]
         raw = [value for level in levels for part in ("mean", "amax") for value in getattr(level, part)(dim=1)]

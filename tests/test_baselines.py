@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from c3.common.errors import C3Error
-from c3.extract.store.layout import REGIONS, VECTOR
+from c3.extract.store.layout import GLOBAL_VECTOR, REGIONS
 from c3.train.loop import batch_loss
 from c3.train.models.base import Inputs, Method
 from c3.train.registry import GROUPS, METHODS
@@ -111,7 +111,7 @@ def test_regions_are_read_where_the_store_has_them(name: str) -> None:
     assert REGIONS in METHODS[name].reads(EVERYTHING)
     assert "p32" not in METHODS[name].reads(EVERYTHING)
     assert "p32" in METHODS[name].reads(LEVELS)
-    assert set(METHODS["biam"].reads(EVERYTHING)) == {REGIONS, VECTOR}
+    assert set(METHODS["biam"].reads(EVERYTHING)) == {REGIONS, GLOBAL_VECTOR}
 
 
 def test_the_group_of_table_1_has_every_row_of_the_paper_in_order() -> None:

@@ -23,7 +23,7 @@ from c3.extract.run import extract, tasks_of
 from c3.extract.spot_check import check_images
 from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.inspect import channel_statistics
-from c3.extract.store.layout import REGIONS, VECTOR, FeatureArray
+from c3.extract.store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 from c3.extract.verify import verify
 from c3.train.data.batches import BatchStream
 from c3.train.models import base
@@ -34,8 +34,8 @@ from PIL import Image
 from torchvision import models
 
 Make = Callable[..., FeatureCache]
-EXTRAS = (FeatureArray(REGIONS, 4, 14), FeatureArray(VECTOR, 9, 0))
-BOTH = {"regions": True, "vector": True}
+EXTRAS = (FeatureArray(REGIONS, 4, 14), FeatureArray(GLOBAL_VECTOR, 9, 0))
+BOTH = {"regions": True, "global_vector": True}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_store_says_what_it_has(made: ExtractOptions) -> None:
 
 
 def test_levels_do_not_depend_on_the_arrays_beside_them(made: ExtractOptions, tmp_path: Path) -> None:
-    extract(replace(made, out=tmp_path / "plain.zarr", regions=False, vector=False))
+    extract(replace(made, out=tmp_path / "plain.zarr", regions=False, global_global_vector=False))
     plain, both = FeatureCache.open(tmp_path / "plain.zarr"), FeatureCache.open(made.out)
     assert plain.digest != both.digest
     assert plain.extras == ()
@@ -104,8 +104,8 @@ def test_levels_do_not_depend_on_the_arrays_beside_them(made: ExtractOptions, tm
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
     for path, asked, said in (
         (made.out, {"regions": False}, r"regions: store \{'node': 'layer3'.*request None"),
-        (made.out, {"vector": False, "append": True}, r"do not fit: global: store \{.*request None"),
-        (tmp_path / "plain.zarr", {"vector": False}, r"regions: store None, request \{'node': 'layer3'"),
+        (made.out, {"global_vector": False, "append": True}, r"do not fit: global: store \{.*request None"),
+        (tmp_path / "plain.zarr", {"global_vector": False}, r"regions: store None, request \{'node': 'layer3'"),
     ):
         with pytest.raises(C3Error, match=said):
             extract(replace(made, out=path, **asked))
@@ -281,7 +281,7 @@ def test_stores_without_them_are_what_they_were(
     assert cache.attrs["levels"] == [
         {"name": "p4", "channels": 128}, {"name": "p8", "channels": 256}, {"name": "p16", "channels": 512},
     ]  # fmt: skip
-    assert {"regions", "global", "vector"}.isdisjoint(
+    assert {"regions", "global", "global_vector"}.isdisjoint(
         {*cache.config, *cache.attrs, *cache.attrs["provenance"]["request"]}
     )
     assert not list(Path(options.out).glob("*/regions")) and not list(Path(options.out).glob("*/global"))
@@ -291,13 +291,16 @@ def test_stores_without_them_are_what_they_were(
 
 
 def test_methods_are_built_for_them_and_read_them(make_cache: Make, tmp_path: Path) -> None:
-    assert (REGIONS, VECTOR) == (base.REGIONS, base.VECTOR)
+    assert (REGIONS, GLOBAL_VECTOR) == (base.REGIONS, base.GLOBAL_VECTOR)
     cache = make_cache(extras=EXTRAS)
     inputs = inputs_of(cache)
-    assert (inputs.regions, inputs.vector) == (4, 9)
+    assert (inputs.regions, inputs.global_vector) == (4, 9)
     assert inputs.names == ("p8", "p16", "p32", "regions", "global")
     assert all(inputs.shape(array.name) == array.cell for array in cache.arrays)
-    assert (inputs_of(make_cache(name="plain.zarr")).regions, inputs_of(make_cache(name="p.zarr")).vector) == (0, 0)
+    assert (inputs_of(make_cache(name="plain.zarr")).regions, inputs_of(make_cache(name="p.zarr")).global_vector) == (
+        0,
+        0,
+    )
     for batch in BatchStream(cache, "train", inputs.names, 7, seed=0).epoch(0):
         for array in cache.arrays:
             np.testing.assert_array_equal(batch.arrays[array.name], cache.maps("train", array.name)[batch.rows])
@@ -305,4 +308,4 @@ def test_methods_are_built_for_them_and_read_them(make_cache: Make, tmp_path: Pa
         asked = {"epochs": 1, "batch_size": 8, "lr": 1e-3} | settings
         run = train(TrainOptions(cache.path, method, tmp_path / "runs", asked, device="cpu"))
         assert run.finished
-        assert (run.record["inputs"]["regions"], run.record["inputs"]["vector"]) == (4, 9)
+        assert (run.record["inputs"]["regions"], run.record["inputs"]["global_vector"]) == (4, 9)

@@ -142,7 +142,7 @@ def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:
     options = ExtractOptions(
         "tiny", "vgg19", "random:1", tmp_path / "f.zarr", tmp_path / "my catalog.yaml", ("train", "val"), 5,
         precision="bf16", dtype="int8", crops="five", label_source="human+machine", drop_unknown_classes=True,
-        regions=True, vector=True,
+        regions=True, global_vector=True,
     )  # fmt: skip
     seen: list[ExtractOptions] = []
     with pytest.MonkeyPatch.context() as patch:

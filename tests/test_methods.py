@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from c3.extract.store.layout import REGIONS, VECTOR
+from c3.extract.store.layout import GLOBAL_VECTOR, REGIONS
 from c3.train.loop import batch_loss
 from c3.train.models.base import Inputs, Method
 from c3.train.registry import METHODS
@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 SMALL = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)
-FULL = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7, regions=3, vector=10)  # a store with regions and global vectors
+FULL = Inputs(
+    {"p8": 5, "p16": 4, "p32": 3}, 6, 7, regions=3, global_vector=10
+)  # a store with regions and global vectors
 REAL = Inputs({"p8": 256, "p16": 512, "p32": 512}, 300, 199)  # VGG19 and GloVe
 NAMES = list(METHODS)
-SCALES = {"p8": (1485.0, 0.97), "p16": (181.0, 0.5), "p32": (1.4, 0.11), REGIONS: (1.4, 0.2), VECTOR: (0.5, 0.2)}
+SCALES = {"p8": (1485.0, 0.97), "p16": (181.0, 0.5), "p32": (1.4, 0.11), REGIONS: (1.4, 0.2), GLOBAL_VECTOR: (0.5, 0.2)}
 
 
 def arrays_like(inputs: Inputs, batch: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from c3.common.errors import C3Error
 from c3.evaluate.report.run import report
 from c3.evaluate.run import evaluate
 from c3.extract.store.cache import FeatureCache
-from c3.extract.store.layout import VECTOR
+from c3.extract.store.layout import GLOBAL_VECTOR
 from c3.train.loop import batch_loss
 from c3.train.models.base import Inputs
 from c3.train.models.cnn_rnn import CNNRNN, FLOOR, CNNRNNOptions
@@ -25,13 +25,13 @@ from c3.train.run import TrainOptions, train
 from safetensors.torch import load_file
 from torch import Tensor
 
-INPUTS = Inputs({"p32": 3}, 6, 4, vector=5)
+INPUTS = Inputs({"p32": 3}, 6, 4, global_vector=5)
 BATCH = 3
 
 
 def pictures() -> dict[str, Tensor]:
     torch.manual_seed(3)
-    return {VECTOR: torch.randn(BATCH, 5, dtype=torch.float64)}
+    return {GLOBAL_VECTOR: torch.randn(BATCH, 5, dtype=torch.float64)}
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def test_linear_scores_are_a_row_of_weights_for_every_class(kind: type[Logistic]
     model = kind(INPUTS, options).double().eval()
     arrays = pictures()
     found = model.scores(model(arrays), torch.zeros(9, 6))
-    x = arrays[VECTOR] / math.sqrt(1 + model.picture.standardise.eps)
+    x = arrays[GLOBAL_VECTOR] / math.sqrt(1 + model.picture.standardise.eps)
     for image in range(BATCH):
         for c in range(4):
             torch.testing.assert_close(found[image, c], dot(x[image], model.linear.weight[c]) + model.linear.bias[c])
@@ -53,7 +53,7 @@ def test_wsabie_compares_pictures_and_classes_in_one_space() -> None:
     model = Wsabie(INPUTS, WsabieOptions(d=2)).double().eval()
     arrays = pictures()
     found = model.scores(model(arrays), torch.zeros(9, 6))
-    x = arrays[VECTOR] / math.sqrt(1 + model.picture.standardise.eps)
+    x = arrays[GLOBAL_VECTOR] / math.sqrt(1 + model.picture.standardise.eps)
     for image in range(BATCH):
         place = torch.stack([dot(x[image], row) for row in model.project.weight])
         for c in range(4):
@@ -127,7 +127,7 @@ def test_the_loss_of_cnn_rnn_is_that_of_the_true_sequence() -> None:
     for image, sequence in enumerate(sequences):
         barred = frozenset(k for k in range(4) if labels[image, k] == 0)
         steps = [
-            likelihoods(model, arrays[VECTOR][image], sequence[:step], barred)[target]
+            likelihoods(model, arrays[GLOBAL_VECTOR][image], sequence[:step], barred)[target]
             for step, target in enumerate([*sequence, 4])
         ]
         expected.append(-sum(steps) / len(steps))
@@ -175,7 +175,7 @@ def beam_by_hand(model: CNNRNN, picture: Tensor, beam: int, steps: int) -> list[
 def test_a_wide_beam_finds_the_best_of_all_sequences() -> None:
     model, arrays = cnn_rnn(beam=70, steps=4), pictures()
     found = model.scores(model(arrays), torch.zeros(4, 6))
-    expected = torch.tensor([best_of_all(model, picture) for picture in arrays[VECTOR]], dtype=torch.float64)
+    expected = torch.tensor([best_of_all(model, picture) for picture in arrays[GLOBAL_VECTOR]], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
 
 
@@ -183,7 +183,7 @@ def test_a_wide_beam_finds_the_best_of_all_sequences() -> None:
 def test_a_narrow_beam_keeps_the_best_sequences(beam: int, steps: int) -> None:
     model, arrays = cnn_rnn(beam=beam, steps=steps), pictures()
     found = model.scores(model(arrays), torch.zeros(4, 6))
-    expected = [beam_by_hand(model, picture, beam, steps) for picture in arrays[VECTOR]]
+    expected = [beam_by_hand(model, picture, beam, steps) for picture in arrays[GLOBAL_VECTOR]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
     assert torch.isfinite(found).all()
 

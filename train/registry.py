@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..common.errors import unknown_name
 from ..extract.store.cache import FeatureCache
-from ..extract.store.layout import REGIONS, VECTOR
+from ..extract.store.layout import GLOBAL_VECTOR, REGIONS
 from .models.base import Inputs, Method
 from .models.biam import BiAM
 from .models.bilinear import Kim
@@ -45,7 +45,7 @@ METHODS: dict[str, type[Method]] = {
     "cnn-rnn": CNNRNN,
 }
 
-EXTRACT_OPTIONS = {REGIONS: "--regions", VECTOR: "--global"}  # that make the arrays which a store may lack
+EXTRACT_OPTIONS = {REGIONS: "--regions", GLOBAL_VECTOR: "--global"}  # that make the arrays which a store may lack
 
 # Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -98,4 +98,4 @@ def inputs_of(cache: FeatureCache) -> Inputs:
     channels = {level.name: level.channels for level in cache.levels}
     extras = {array.name: array.channels for array in cache.extras}
     classes = int(cache.classes.seen.sum())
-    return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(VECTOR, 0))
+    return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(GLOBAL_VECTOR, 0))

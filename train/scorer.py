@@ -85,7 +85,7 @@ class Scorer:
 
 def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Refuse features that are not those a run was trained on: `offered` has the shape of a row of each, by name."""
-    trained = Inputs(**run.record["inputs"])
+    trained = Inputs.from_record(run.record["inputs"])
     needed = {name: trained.shape(name) for name in method_class(run.method).reads(trained)}
     if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
         there = {name: offered[name] for name in lacking if name in offered} or "no such array"
@@ -105,7 +105,7 @@ def rebuild(run: Run) -> Method:
     """The trained model of a run folder alone, on the CPU. The weights are read without pickle."""
     kind, config = method_class(run.method), run.record["config"]
     options = kind.Options(**{name: config[name] for name in kind.Options.__dataclass_fields__})
-    model = kind(Inputs(**run.record["inputs"]), options)
+    model = kind(Inputs.from_record(run.record["inputs"]), options)
     try:
         model.load_state_dict(load_file(run.path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -37,8 +37,8 @@ def report(
     """The paper's tables and figures, measured beside published: c3 report --tables 1 2 --figures 3 4 5 6."""
     if numbers:
         raise C3Error(f"table numbers follow --tables: c3 report --tables {' '.join(map(str, numbers))}")
-    from .report.pages import FigureOptions, draw, write_page
-    from .report.run import report as run
+    from .pages import FigureOptions, draw, write_page
+    from .run import report as run
 
     options = FigureOptions(runs, out, images, device)
     if tables or not (figures or html):

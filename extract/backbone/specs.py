@@ -9,7 +9,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from ...common.errors import C3Error, unknown_name
-from ..store.layout import REGIONS, VECTOR, FeatureArray
+from ..store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 
 INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
 
@@ -38,14 +38,14 @@ class Tap:
 class BackboneSpec:
     """A torchvision network, its ImageNet weights, its three taps and those of the optional arrays.
 
-    tests/test_backbones.py proves each tap. `regions` is None where no map is 14 x 14; a `vector` that is a map in the
-    network is averaged over its positions.
+    tests/test_backbones.py proves each tap. `regions` is None where no map is 14 x 14; a `global_vector` that is a map
+    in the network is averaged over its positions.
     """
 
     name: str
     weights: WeightsEnum
     taps: tuple[Tap, ...]
-    vector: Tap
+    global_vector: Tap
     regions: Tap | None
 
     def extras(self, asked: Sequence[str]) -> dict[str, Tap]:
@@ -55,7 +55,8 @@ class BackboneSpec:
                 f"--regions needs a map of 14 x 14 cells, and {self.name} has none; leave it out, or use another "
                 "--backbone such as vgg19"
             )
-        return {name: tap for name, tap in ((REGIONS, self.regions), (VECTOR, self.vector)) if name in asked and tap}
+        known = {REGIONS: self.regions, GLOBAL_VECTOR: self.global_vector}
+        return {name: tap for name, tap in known.items() if name in asked and tap}
 
 
 def _taps(*taps: tuple[str, int, int]) -> tuple[Tap, ...]:
@@ -63,7 +64,7 @@ def _taps(*taps: tuple[str, int, int]) -> tuple[Tap, ...]:
 
 
 _BOTTLENECK_TAPS = _taps(("layer2", 512, 8), ("layer3", 1024, 16), ("layer4", 2048, 32))
-_BOTTLENECK_EXTRAS = {"vector": Tap("layer4", 2048, 0), "regions": Tap("layer3", 1024, 16)}
+_BOTTLENECK_EXTRAS = {"global_vector": Tap("layer4", 2048, 0), "regions": Tap("layer3", 1024, 16)}
 
 SPECS = {
     spec.name: spec
@@ -73,14 +74,14 @@ SPECS = {
             "vgg19",
             models.VGG19_Weights.IMAGENET1K_V1,
             _taps(("features.18", 256, 8), ("features.27", 512, 16), ("features.36", 512, 32)),
-            vector=Tap("classifier.4", 4096, 0),
+            global_vector=Tap("classifier.4", 4096, 0),
             regions=Tap("features.35", 512, 16),
         ),
         BackboneSpec(
             "vgg19_bn",
             models.VGG19_BN_Weights.IMAGENET1K_V1,
             _taps(("features.26", 256, 8), ("features.39", 512, 16), ("features.52", 512, 32)),
-            vector=Tap("classifier.4", 4096, 0),
+            global_vector=Tap("classifier.4", 4096, 0),
             regions=Tap("features.51", 512, 16),
         ),
         BackboneSpec("resnet50", models.ResNet50_Weights.IMAGENET1K_V1, _BOTTLENECK_TAPS, **_BOTTLENECK_EXTRAS),
@@ -89,7 +90,7 @@ SPECS = {
             "resnet18",
             models.ResNet18_Weights.IMAGENET1K_V1,
             _taps(("layer2", 128, 8), ("layer3", 256, 16), ("layer4", 512, 32)),
-            vector=Tap("layer4", 512, 0),
+            global_vector=Tap("layer4", 512, 0),
             regions=Tap("layer3", 256, 16),
         ),
         # three pooling stages only: the deepest grid is 13 x 13
@@ -97,7 +98,7 @@ SPECS = {
             "squeezenet1_1",
             models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
             _taps(("features.4", 128, 4), ("features.7", 256, 8), ("features.12", 512, 16)),
-            vector=Tap("features.12", 512, 0),
+            global_vector=Tap("features.12", 512, 0),
             regions=None,
         ),
     )

@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from ...common.errors import C3Error, unknown_name
 
 GRID = 7  # every level is pooled to GRID x GRID
-REGIONS, VECTOR = "regions", "global"  # the arrays that a store may have beside its levels
+REGIONS, GLOBAL_VECTOR = "regions", "global"  # the arrays that a store may have beside its levels
 DTYPES = ("float16", "int8")
 # Byte shuffle puts the high bytes of a block before its low ones. Entropy coders see the two kinds apart only when a
 # half block is at least one of their own blocks (128 KiB in zstd); Blosc's own choice of block is far too small.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...extract.store.layout import VECTOR
+from ...extract.store.layout import GLOBAL_VECTOR
 from .base import Inputs, Method
 
 
@@ -21,16 +21,18 @@ class PictureVector(nn.Module):
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
         self.names = self.reads(inputs)
-        self.width = inputs.vector or 2 * sum(inputs.channels.values())
+        self.width = inputs.global_vector or 2 * sum(inputs.channels.values())
         self.standardise = nn.BatchNorm1d(self.width, affine=False)
 
     @staticmethod
     def reads(inputs: Inputs) -> tuple[str, ...]:
         """The names of the arrays it takes of a store."""
-        return (VECTOR,) if inputs.vector else tuple(inputs.channels)
+        return (GLOBAL_VECTOR,) if inputs.global_vector else tuple(inputs.channels)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        return self.standardise(arrays[VECTOR] if VECTOR in self.names else pooled(arrays[name] for name in self.names))
+        return self.standardise(
+            arrays[GLOBAL_VECTOR] if GLOBAL_VECTOR in self.names else pooled(arrays[name] for name in self.names)
+        )
 
 
 class PictureMethod(Method):
