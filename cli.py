@@ -10,14 +10,23 @@ from typing import Any
 import click
 
 from . import __version__
-from .common.click_options import ManyValues, cache_option, device_option, runs_option
+from .common.click_options import (
+    ManyValues,
+    cache_option,
+    device_option,
+    grouped,
+    named_values,
+    residency_option,
+    running_options,
+    runs_option,
+)
 from .common.errors import C3Error
 from .evaluate import commands as evaluation
 from .evaluate.report import commands as reporting
 from .extract import commands as extraction
 from .predict import commands as prediction
 from .train import commands as training
-from .train.commands import running_options
+from .train.finetune import commands as finetuning
 
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
@@ -50,6 +59,7 @@ def main(ctx: click.Context, catalog: Path | None) -> None:
 for _command in (
     *extraction.COMMANDS,
     *training.COMMANDS,
+    *finetuning.COMMANDS,
     *evaluation.COMMANDS,
     *reporting.COMMANDS,
     *prediction.COMMANDS,
@@ -63,7 +73,7 @@ for _command in (
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
 @click.option("--method", "methods", multiple=True, default=("fast0tag", "c3"), show_default=True, metavar="NAME",
-              help="A method or all of a table: --method table1.")  # fmt: skip
+              help="A method, or all of a table: --method table1; may be repeated.")  # fmt: skip
 @device_option
 def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
     """The whole idea in minutes, offline: draw pictures, extract, train C3 and a baseline, print the table."""
@@ -85,20 +95,26 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 @cache_option
 @click.option("--method", default="c3", show_default=True, metavar="NAME", help="A method: fast0tag, lesa, c3, ...")
 @runs_option
-@click.option("--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
-@click.option("--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
-@click.option("--lr", multiple=True, type=float, help="Learning rates.")
-@click.option("--epochs", multiple=True, type=int)
-@click.option("--seeds", multiple=True, type=int, help="Seeds: --seeds 0 1 2; 0 without it.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=V1,V2", help="Values of any other setting.")
+@grouped("grid", "--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
+@grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
+@grouped("grid", "--lr", multiple=True, type=float, help="Learning rates of Adam: --lr 1e-4 1e-3.")
+@grouped("grid", "--epochs", multiple=True, type=int, help="Numbers of epochs: --epochs 5 10.")
+@grouped("grid", "--seeds", "seed", multiple=True, type=int, help="Seeds: --seeds 0 1 2. Default: 0.")
+@named_values("grid", "--set", many=True, metavar="NAME=V1,V2", help="Values of any other setting; may be repeated.")
 @click.option(
     "--list",
     "listed",
     type=click.Path(path_type=Path),
-    help="A YAML list of settings, each with every combination of the rest.",
+    help="A YAML list of settings; each entry is combined with all values of the other options.",
 )
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Runs at a time, in processes.")
-@device_option
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Runs that train at the same time, each in a process of its own.",
+)
+@residency_option
 @running_options
 @click.pass_obj
 def sweep(
@@ -106,36 +122,19 @@ def sweep(
     cache: str,
     method: str,
     runs: Path,
-    seeds: tuple[int, ...],
-    settings: tuple[str, ...],
+    grid: dict[str, tuple[Any, ...]],
     listed: Path | None,
     jobs: int,
-    device: str,
-    residency: str,
-    checkpoint_minutes: float,
-    checkpoint_steps: int,
-    **named: tuple[Any, ...],
+    running: dict[str, Any],
 ) -> None:
-    """Train and evaluate every combination of settings on one store; finished runs are not done again."""
+    """Train and evaluate every combination of settings on one store. Finished runs are not repeated."""
     from .evaluate.sweep import evaluate_sweep, sweep_summary
     from .train.run import TrainOptions
     from .train.sweep import combinations, read_list, varied
     from .train.sweep import sweep as run
 
-    grid = {name: values for name, values in named.items() if values}
-    for setting in settings:
-        name, equals, values = setting.partition("=")
-        if not equals:
-            raise C3Error(f"--set {setting!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
-        grid[name] = tuple(values.split(","))
-    if seeds:
-        grid["seed"] = seeds
     asked = combinations(grid, read_list(listed, method, grid) if listed else ({},))
-    options = TrainOptions(
-        cache, method, runs, {}, catalog, device,
-        residency=residency, checkpoint_minutes=checkpoint_minutes, checkpoint_steps=checkpoint_steps,
-    )  # fmt: skip
-    done = run(options, asked, evaluate_sweep, jobs)
+    done = run(TrainOptions(cache, method, runs, {}, catalog, **running), asked, evaluate_sweep, jobs)
     click.echo(sweep_summary(done.runs, varied(asked)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")

@@ -1,23 +1,81 @@
-"""Command line options that commands of several folders share."""
+"""Command line options that several commands share, and options that reach a command in groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from .errors import C3Error
 
-def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--device"""
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def cache_option(command: Command) -> Command:
+    """Add --cache."""
+    return click.option("--cache", required=True, help="A complete store: a path or an fsspec URL.")(command)
+
+
+def device_option(command: Command) -> Command:
+    """Add --device."""
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(command)
 
 
-def runs_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--runs"""
+def runs_option(command: Command) -> Command:
+    """Add --runs."""
     path = click.Path(path_type=Path)
     return click.option("--runs", default="runs", show_default=True, type=path, help="Folder of run folders.")(command)
+
+
+def grouped(group: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Add an option whose value arrives as an entry of the dictionary parameter `group`, if it has a value."""
+
+    def collect(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+        entries = ctx.params.setdefault(group, {})
+        if value is not None and value != ():
+            entries[option.name] = value
+
+    return click.option(*names, expose_value=False, callback=collect, **attributes)
+
+
+def named_values(group: str, *names: str, many: bool = False, **attributes: Any) -> Callable[[Command], Command]:
+    """Add a repeatable option NAME=VALUE whose pairs arrive in the dictionary parameter `group`.
+
+    With `many` the value is NAME=V1,V2 and arrives as a tuple. Raises C3Error for a value without `=`.
+    """
+
+    def collect(ctx: click.Context, option: click.Parameter, pairs: Iterable[str]) -> None:
+        entries = ctx.params.setdefault(group, {})
+        for pair in pairs:
+            name, equals, value = pair.partition("=")
+            if not equals:
+                expected = "NAME=VALUE or NAME=VALUE,VALUE" if many else "NAME=VALUE"
+                raise C3Error(f"{option.opts[0]} {pair!r}: expected {expected}")
+            entries[name] = tuple(value.split(",")) if many else value
+
+    return click.option(*names, multiple=True, expose_value=False, callback=collect, **attributes)
+
+
+def running_options(command: Command) -> Command:
+    """Add the options that say how runs are computed; they never change the weights. They arrive as `running`."""
+    for option in (
+        grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0),
+                help="Also save a checkpoint after this number of steps; 0 saves by the clock alone."),
+        grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
+                help="Save a checkpoint after this number of minutes."),
+        grouped("running", "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def residency_option(command: Command) -> Command:
+    """Add --residency to `running`."""
+    return grouped("running", "--residency", default="auto", show_default=True, metavar="PLACE",
+                   help="Where the arrays are during training: stream, ram or device; auto takes the fastest "
+                        "that fits.")(command)  # fmt: skip
 
 
 class ManyValues(click.Command):
@@ -44,8 +102,3 @@ class ManyValues(click.Command):
                     spread.append(current)
             spread.append(argument)
         return super().parse_args(ctx, spread)
-
-
-def cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--cache"""
-    return click.option("--cache", required=True, help="A complete store: a path or an fsspec URL.")(command)

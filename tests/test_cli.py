@@ -82,11 +82,11 @@ def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None
 
 
 def test_the_demo_shows_the_whole_idea(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from c3.extract.datasets import read as datasets
+    from c3.extract.datasets import kinds
     from c3.extract.datasets.demo.data_set import DemoSpec, write_demo
 
     small = DemoSpec(train=60, val=20, test=60, side=64)  # the same classes, fewer and smaller pictures
-    monkeypatch.setattr(datasets, "write_demo", lambda root: write_demo(root, small))
+    monkeypatch.setattr(kinds, "write_demo", lambda root: write_demo(root, small))
     monkeypatch.setenv("C3_DATA", str(tmp_path))
     shown = c3("demo", "--out", tmp_path / "demo", "--seeds", 1, "--device", "cpu")
     assert shown.exit_code == 0, shown.output
@@ -134,6 +134,7 @@ def test_tables_without_runs_show_what_was_published(tmp_path: Path) -> None:
         (("sweep", "--cache", "absent.zarr", "--groups", "1", "2"), "no feature store at absent.zarr"),
         (("sweep", "--cache", "absent.zarr", "--set", "x"), "NAME=VALUE"),
         (("train", "--cache", "absent.zarr", "--set", "x"), "NAME=VALUE"),
+        (("train", "--end-to-end", "--dataset", "demo", "--from", "runs/x"), "c3 finetune [RUN] --dataset NAME"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -27,7 +27,7 @@ def place_copy(place: Placement, tmp_path: Path) -> Placement:
 
 def test_the_newest_run_is_found_where_none_is_named(place: Placement, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    asked = ("--catalog", place.catalog, "train", "--end-to-end", "--dataset", "tiny", "--method", "fast0tag",
+    asked = ("--catalog", place.catalog, "finetune", "--dataset", "tiny", "--method", "fast0tag",
              "--runs", runs, "--device", "cpu", "--epochs", 1)  # fmt: skip
     none = c3(*asked)
     assert (none.exit_code, none.stderr.count("\n")) == (2, 1)
@@ -82,8 +82,8 @@ def test_another_data_set_or_run_is_refused_in_one_line(
 ) -> None:
     change(place_copy)
     runs = tmp_path / "runs"
-    shown = c3("--catalog", place_copy.catalog, "train", "--end-to-end", "--dataset", "tiny", "--from",
-               place_copy.start, "--runs", runs, "--device", "cpu")  # fmt: skip
+    shown = c3("--catalog", place_copy.catalog, "finetune", place_copy.start, "--dataset", "tiny",
+               "--runs", runs, "--device", "cpu")  # fmt: skip
     assert (shown.exit_code, shown.stdout) == (2, ""), shown.output
     last = shown.stderr.splitlines()[-1]
     assert last.startswith("c3: ") and said in last
@@ -93,25 +93,20 @@ def test_another_data_set_or_run_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--end-to-end",), "--end-to-end needs --dataset NAME"),
-        ((), "expected --cache STORE, or --end-to-end --dataset NAME"),
-        (("--cache", "f.zarr", "--dataset", "tiny"), "expected --cache STORE, or --end-to-end --dataset NAME"),
-        (("--cache", "f.zarr", "--end-to-end", "--dataset", "tiny"), "--cache does not go with --end-to-end"),
-        (("--end-to-end", "--dataset", "tiny", "--residency", "ram"), "--residency goes with --cache"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--method", "c3"), "leave it out with --from"),
-        (("--end-to-end", "--dataset", "other", "--from", "RUN"), "is a run on tiny; the data set other"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "hidden1=8"), "belongs to the head"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "vectors=raw"), "belongs to the head"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "backbone_lr=-1"), "backbone_lr: expected 0"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--set", "bacbone_lr=1"), "Did you mean 'backbone_lr'"),
-        (("--end-to-end", "--dataset", "tiny", "--from", "RUN", "--epochs", "0"), "epochs: expected at least 1"),
+        (("RUN", "--dataset", "tiny", "--method", "c3"), "leave it out to start from"),
+        (("RUN", "--dataset", "other"), "is a run on tiny; the data set other"),
+        (("RUN", "--dataset", "tiny", "--set", "hidden1=8"), "belongs to the head"),
+        (("RUN", "--dataset", "tiny", "--set", "vectors=raw"), "belongs to the head"),
+        (("RUN", "--dataset", "tiny", "--set", "backbone_lr=-1"), "backbone_lr: expected 0"),
+        (("RUN", "--dataset", "tiny", "--set", "bacbone_lr=1"), "Did you mean 'backbone_lr'"),
+        (("RUN", "--dataset", "tiny", "--epochs", "0"), "epochs: expected at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     place: Placement, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     given = [place.start if argument == "RUN" else argument for argument in arguments]
-    shown = c3("--catalog", place.catalog, "train", *given, "--runs", tmp_path / "runs", "--device", "cpu")
+    shown = c3("--catalog", place.catalog, "finetune", *given, "--runs", tmp_path / "runs", "--device", "cpu")
     assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
     assert said in shown.stderr
     assert not (tmp_path / "runs").exists()

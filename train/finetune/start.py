@@ -28,7 +28,7 @@ EPOCHS, SCHEDULE, WARMUP = 3, "cosine", 10
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """What `c3 train --end-to-end` was asked for. `settings` override those of the run that it starts from, by name.
+    """What `c3 finetune` was asked for. `settings` override those of the run that it starts from, by name.
 
     `start` is that run; without it, it is the newest finished one of data set and `method` below `runs`, and of the
     seed if the settings name one. The rest is as in `TrainOptions`.
@@ -93,9 +93,10 @@ def start_of(options: FineTuneOptions) -> Run:
         with_seed = "" if seed is None else f" with seed {seed}"
         raise C3Error(
             f"{options.runs} has no finished run of {options.method} on {options.dataset}{with_seed} to start from; "
-            f"train one with: c3 train --cache features.zarr --method {options.method}, or name one with --from RUN"
+            f"train one with: c3 train --cache features.zarr --method {options.method}, or name one: "
+            f"c3 finetune RUN --dataset {options.dataset}"
         )
-    LOG.info("starting from %s, the newest that fits; --from RUN starts from another", fitting[-1].path)
+    LOG.info("starting from %s, the newest that fits; c3 finetune RUN starts from another", fitting[-1].path)
     return fitting[-1]
 
 

@@ -1,0 +1,56 @@
+"""`c3 finetune`. Heavy imports stay inside the command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...common.click_options import ManyValues, running_options, runs_option
+from ...common.errors import C3Error
+from ..commands import loop_options, output_options
+
+
+@click.command(cls=ManyValues)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, metavar="NAME", help="The data set of the run, in the catalog.")
+@click.option("--method", metavar="NAME", help="Without RUN: start from the newest finished run of this method. "
+              "Default: c3.")  # fmt: skip
+@runs_option
+@click.option(
+    "--seeds", "--seed", multiple=True, type=int, help="One run each: --seeds 0 1 2. Default: the seed of RUN."
+)
+@loop_options
+@running_options
+@output_options
+@click.pass_obj
+def finetune(
+    catalog: Path | None,
+    run: Path | None,
+    dataset: str,
+    method: str | None,
+    runs: Path,
+    seeds: tuple[int, ...],
+    settings: dict[str, Any],
+    running: dict[str, Any],
+) -> None:
+    """Train the backbone of a finished RUN together with its head, from images.
+
+    Without RUN, start from the newest finished run of the data set and the method. The settings of RUN are used where
+    none are given here. --set backbone_lr=0.1 is the learning rate of the backbone as a share of --lr.
+    """
+    if run and method:
+        raise C3Error(f"--method chooses a run where none is named; leave it out to start from {run}")
+    from .run import finetune as run_finetune
+    from .run import summary
+    from .start import FineTuneOptions
+
+    options = FineTuneOptions(dataset, run, method or "c3", runs, settings, catalog, **running)
+    for seed in seeds or (None,):
+        chosen = settings if seed is None else settings | {"seed": seed}
+        click.echo(summary(run_finetune(replace(options, settings=chosen))))
+
+
+COMMANDS = (finetune,)
