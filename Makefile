@@ -1,29 +1,54 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv on first use and reuse it afterwards.
 PYTHON ?= python3
 VENV := .venv
-C3 := $(VENV)/bin/c3
+BIN := $(VENV)/bin
+# one thread per pytest process; more would compete for the cores
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo demo-table1 test lint clean
+.PHONY: demo demo-table1 test lint types coverage format hooks clean
 
 demo: $(VENV)/ready
-	$(C3) demo
+	$(BIN)/c3 demo
 
 # every method of Table 1, one seed each
 demo-table1: $(VENV)/ready
-	$(C3) demo --method table1 --seeds 1
+	$(BIN)/c3 demo --method table1 --seeds 1
 
-test: $(VENV)/ready
-	$(VENV)/bin/ruff check .
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+# what CI runs
+test: lint $(VENV)/ready
+	$(PYTEST)
 
+# style and the rules of imports; seconds
 lint: $(VENV)/ready
-	$(VENV)/bin/ruff check --fix .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+# about a minute at first, seconds afterwards
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+# which lines of the package no test runs; prints the share of those that one does
+coverage: $(VENV)/ready
+	$(PYTEST) --cov --cov-report term:skip-covered
+
+# rewrite what ruff can rewrite
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# run the checks before every commit
+hooks: $(VENV)/ready
+	$(BIN)/pre-commit install
 
 # constraints.txt pins versions that were tried together; pyproject.toml says what is needed.
+# mypy finds the package by its folder, and the checkout may have any name: the link gives it the package's.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	mkdir -p $(VENV)/src
+	ln -sfn "$(CURDIR)" $(VENV)/src/c3
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def generate(folder: Path, share: float) -> None:
             pd.DataFrame(table | sides | flags).to_csv(file, header=False, index=False, float_format="%.6f")
 
 
-def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator):
+def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator) -> Iterator[list[str]]:
     of_row = np.sort(rng.integers(0, len(ids), rows, dtype=np.int32))
     for start in range(0, rows, BLOCK):
         yield [f"{image:016x}" for image in ids[of_row[start : start + BLOCK]].tolist()]

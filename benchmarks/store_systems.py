@@ -180,7 +180,7 @@ def read_zarr_default(source: Source, folder: Path, seed: int) -> Iterator[Batch
 
 
 def read_tensorstore(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """tensorstore on c3's store: all chunks of a pool are asked for at once and decoded into the pool."""
+    """Read c3's store with tensorstore: request all chunks of a pool at once and decode them into the pool."""
     import tensorstore as ts
 
     specs = [{"driver": "zarr3", "kvstore": {"driver": "file", "path": path}} for path in our_arrays(folder, source)]
@@ -249,7 +249,7 @@ def read_hdf5_chunks(source: Source, folder: Path, seed: int) -> Iterator[Batche
 
 
 def write_webdataset(source: Source, folder: Path) -> None:
-    """npy files in tar shards of 256 MB."""
+    """Write npy files in tar shards of 256 MB."""
     import webdataset
 
     with webdataset.ShardWriter(str(folder / "%05d.tar"), maxsize=256e6, verbose=0) as sink:

@@ -80,7 +80,7 @@ class Setup:
     device: torch.device
     folder: Path
 
-    def job(self, stream: Any) -> Job:
+    def job(self, stream: Feed | BatchStream | None) -> Job:
         """A new head, always the same, on a stream."""
         torch.manual_seed(SEED)
         kind = method_class(self.method)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from c3.extract.store.layout import GLOBAL_VECTOR
@@ -21,7 +23,13 @@ class Largest(TorchDispatchMode):
 
     size = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         found = func(*args, **(kwargs or {}))
         for value in found if isinstance(found, tuple | list) else [found]:
             if isinstance(value, Tensor):
