@@ -25,6 +25,7 @@ from c3.extract.run import tasks_of
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.inspect import describe
 from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.origin import FeatureOrigin, Provenance
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.extract.worker import Report, ShardTask
 from memory import peak, resident
@@ -54,8 +55,8 @@ def make_store(rows: int, path: Path) -> None:
     manifest = manifest_of(rows)
     cache = FeatureCache.create(
         path,
-        config={"dataset": "scale", "labelling": "verified", "backbone": "vgg19", "weights_sha256": "0" * 64},
-        provenance={"weights": "none", "created": "2026-01-01"},
+        origin=FeatureOrigin("scale", "0" * 64, "verified", "vgg19", "0" * 64),
+        provenance=Provenance("2026-01-01", "none"),
         levels=LEVELS,
         classes=manifest.classes,
         splits={"train": manifest.splits["train"].rows},

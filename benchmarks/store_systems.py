@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray, Layout
+from c3.extract.store.origin import FeatureOrigin, Provenance
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.train.data.batches import BUFFER_ROWS, BatchStream, epoch_buffers
 
@@ -68,8 +69,8 @@ def ours(**layout: str) -> System:
         labels = SparseLabels.from_lists((np.flatnonzero(row > 0), []) for row in source.labels)
         cache = FeatureCache.create(
             folder / "features.zarr",
-            config={"dataset": "benchmark", "labelling": "complete", "backbone": "vgg19", "weights_sha256": "0" * 64},
-            provenance={},
+            origin=FeatureOrigin("benchmark", "0" * 64, "complete", "vgg19", "0" * 64),
+            provenance=Provenance("2026-01-01", "none"),
             levels=source.levels,
             classes=Classes(tuple(map(str, range(classes))), np.ones(classes, bool), np.eye(classes, dtype=np.float32)),
             splits={"train": Rows(np.arange(count).astype(str), np.zeros((count, 4), np.float32), labels)},

@@ -109,8 +109,8 @@ def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> Feature
     layout = replace(cache.layout, dtype=dtype, codec="auto")
     copy = FeatureCache.create(
         folder / f"{dtype}.zarr",
-        config=dict(cache.config) | {"copy": dtype},
-        provenance={},
+        origin=replace(cache.origin, dtype=dtype),
+        provenance=cache.provenance,
         levels=cache.arrays,
         classes=cache.classes,
         splits={"train": Rows(table.image_id[first], table.crop[first], table.labels.take(first))},
@@ -255,7 +255,7 @@ def main() -> None:
     cache, device = FeatureCache.open(asked.store), resolve_device(asked.device)
     images = None
     if asked.images:
-        images = prepare(replace(ExtractOptions.from_record(cache.attrs["provenance"]["request"], asked.store),
+        images = prepare(replace(ExtractOptions.from_record(cache.provenance.request, asked.store),
                                  device=str(device)))  # fmt: skip
     load = os.getloadavg()[0]
     for method in asked.methods:

@@ -1,4 +1,4 @@
-"""The one error class that a user of c3 is meant to read."""
+"""The errors that a user of c3 is meant to read: one line each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,28 @@ class C3Error(Exception):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> C3Error:
-    """An error for a name that is not in a registry; it lists the names that are, and the nearest one first."""
+class NotFound(C3Error):
+    """A file, store, run or name does not exist."""
+
+
+class SettingError(C3Error):
+    """A setting is unknown, has a wrong value or does not fit the others."""
+
+
+class StoreDamaged(C3Error):
+    """A part of a feature store is lost or damaged: where, what is wrong, and the command that mends it."""
+
+    def __init__(self, location: str, fault: str, remedy: str) -> None:
+        super().__init__(f"{location}: {fault}; {remedy}")
+        self.location, self.fault, self.remedy = location, fault, remedy
+
+    def __reduce__(self) -> tuple[type[StoreDamaged], tuple[str, str, str]]:
+        return type(self), (self.location, self.fault, self.remedy)  # workers send errors by pickle
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> NotFound:
+    """Return the error for a name that a registry lacks; it lists the known names and suggests the nearest one."""
     known = list(known)
     near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return C3Error(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}")
+    return NotFound(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}")

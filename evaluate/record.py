@@ -59,7 +59,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[s
         "schema": METRICS_SCHEMA,
         "split": evaluation.split,
         "cache": store.digest,
-        "dataset": store.config["dataset"],
+        "dataset": store.origin.dataset,
         "path": store.storage.address,
         "device": evaluation.scored.device,
         "seconds": round(seconds, 3),
@@ -131,7 +131,7 @@ def _suffix(run: Run, evaluation: Evaluation) -> str:
     """What sets the files of another store or another split apart from metrics.json and per_class.csv."""
     store = evaluation.store
     elsewhere = (
-        "" if store.digest == run.record["cache"]["digest"] else f"-on-{store.config['dataset']}-{store.digest[:8]}"
+        "" if store.digest == run.record["cache"]["digest"] else f"-on-{store.origin.dataset}-{store.digest[:8]}"
     )
     return elsewhere + ("" if evaluation.split == "test" else f"-{evaluation.split}")
 

@@ -53,7 +53,7 @@ def evaluate(
     run.require_finished()
     store = open_store(run, cache)
     _warn_of_trained_classes(run, store)
-    protocols = protocols_for(store.config["dataset"], options.protocols)
+    protocols = protocols_for(store.origin.dataset, options.protocols)
     evaluation = Evaluation(
         store=store,
         split=split,
@@ -88,7 +88,7 @@ def compare(
             "data set, or score both on one store with --cache"
         )
     stores = [open_store(run, cache) for run in runs]
-    protocols = protocols_for(stores[0].config["dataset"])
+    protocols = protocols_for(stores[0].origin.dataset)
     evidence = [score(run, store, split, protocols, device).evidence for run, store in zip(runs, stores, strict=True)]
     found = [item for protocol in protocols for item in differences(*evidence, protocol, resampling)]
     return table_of(runs, found, resampling)

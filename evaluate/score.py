@@ -54,10 +54,10 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
             f"{store.digest}; say where the right one is, or score this one on purpose: {hint}"
         )
     for key in ("backbone", "weights_sha256"):
-        if key in trained and trained[key] != store.config.get(key):
+        if key in trained and trained[key] != getattr(store.origin, key):
             raise C3Error(
                 f"{path} has other features than {run.path} was trained on: expected {key} {trained[key]}, found "
-                f"{store.config.get(key)}; extract it with the same backbone and weights"
+                f"{getattr(store.origin, key)}; extract it with the same backbone and weights"
             )
     store.require_complete()
     return store

@@ -142,5 +142,5 @@ def _require_equal_crops(cache: FeatureCache, ids: np.ndarray, listed: SparseLab
 
 def _leaky(cache: FeatureCache) -> np.ndarray:
     """The unseen classes that the store's notes name as near-duplicates of seen ones."""
-    leaks = cache.attrs.get("notes", {}).get("leaks", {})
+    leaks = cache.notes.leaks or {}
     return np.array([name in leaks for name in cache.classes.names]) & ~cache.classes.seen

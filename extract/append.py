@@ -31,7 +31,7 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
     """
     cache = FeatureCache.open(request.options.out, mode="r+")
     manifest = request.manifest
-    require_kin(cache, request.config(), manifest.classes, "this request")
+    require_kin(cache, request.origin, manifest.classes, "this request")
     splits = {name: _aligned(cache, name, manifest) for name in cache.splits}
     splits |= {name: split for name, split in manifest.splits.items() if name not in splits}
     request = replace(request, manifest=replace(manifest, splits=splits))
@@ -42,14 +42,14 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
     cache.require_complete()
 
     scratch = scratch_of(cache.storage)
-    config = cache.config | {"manifest_sha256": joined_digest([cache.config, request.config()])}
-    provenance = cache.attrs["provenance"] | {"request": request.options.record() | {"append": True}}
+    origin = replace(cache.origin, manifest_sha256=joined_digest([cache.origin, request.origin]))
+    provenance = replace(cache.provenance, request=request.options.record() | {"append": True})
     try:
         grown = FeatureCache.create(
             scratch.path,
-            config=config,
+            origin=origin,
             provenance=provenance,
-            notes=cache.attrs["notes"],
+            notes=cache.notes,
             levels=cache.arrays,
             classes=cache.classes,
             splits={name: split.rows for name, split in splits.items()},

@@ -24,9 +24,10 @@ from .backbone.crop_policies import WHOLE_IMAGE
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec
 from .datasets.manifest import Manifest, Split, texts
-from .datasets.read import class_notes, joined_classes
+from .datasets.read import joined_classes, leaks
 from .store.cache import FeatureCache, Status
 from .store.layout import GRID, FeatureArray
+from .store.origin import FeatureOrigin, Notes, Provenance
 from .store.quantise import FLOAT16_MAX
 from .store.tables import Classes, Rows, SparseLabels
 
@@ -141,33 +142,32 @@ def _map(path: Path, file: h5py.File, name: str) -> np.ndarray:
 
 def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: dict[str, Split]) -> FeatureCache:
     manifest = Manifest(spec.name, Path(), spec.labelling, classes, splits)
-    config = {
-        "dataset": spec.name,
-        "manifest_sha256": manifest.digest(),
-        "labelling": spec.labelling,
-        "backbone": "vgg19",
-        "weights_sha256": "unknown",
-        "taps": [{"level": LEVEL.name, "source": "maximum over 2x2 of conv5_4"}],
-        "transform": "BiAM: resized to 224x224, ImageNet mean and deviation",
-        "crops": "whole",
-    }
+    origin = FeatureOrigin(
+        dataset=spec.name,
+        manifest_sha256=manifest.digest(),
+        labelling=spec.labelling,
+        backbone="vgg19",
+        weights_sha256="unknown",
+        taps=[{"level": LEVEL.name, "source": "maximum over 2x2 of conv5_4"}],
+        transform="BiAM: resized to 224x224, ImageNet mean and deviation",
+    )
     if options.out.exists() and not options.overwrite:
         cache = FeatureCache.open(options.out, mode="r+")
-        cache.require_config(config)
+        cache.require_origin(origin)
         return cache
     return FeatureCache.create(
         options.out,
-        config=config,
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "weights": "imagenet (BiAM's published features)",
-            "files": {split: str(path) for split, path in options.files.items() if path is not None},
-            "device": "none",
-            "versions": {name: version(name) for name in ("c3-mlzsl", "h5py", "zarr", "numpy")},
-        },
+        origin=origin,
+        provenance=Provenance(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            weights="imagenet (BiAM's published features)",
+            device="none",
+            versions={name: version(name) for name in ("c3-mlzsl", "h5py", "zarr", "numpy")},
+            files={split: str(path) for split, path in options.files.items() if path is not None},
+        ),
         levels=(LEVEL,),
         classes=classes,
         splits={name: split.rows for name, split in splits.items()},
-        notes=class_notes(spec, classes),
+        notes=Notes(leaks(spec, classes)),
         overwrite=options.overwrite,
     )

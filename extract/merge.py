@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from ..common.errors import C3Error
 from ..common.progress import progress
-from .store.cache import FeatureCache, differing_settings
+from .store.cache import FeatureCache
+from .store.origin import FeatureOrigin, differing_settings
 from .store.tables import Classes, Rows, SparseLabels
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
     stores = [FeatureCache.open(path) for path in paths]
     first = stores[0]
     for other in stores[1:]:
-        require_kin(first, other.config, other.classes, other.location)
+        require_kin(first, other.origin, other.classes, other.location)
         if first.layout != other.layout:
             raise C3Error(f"{first.location} has {first.layout}, {other.location} has {other.layout}; they must agree")
     parts = all(store.digest == first.digest for store in stores)
@@ -37,9 +39,9 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
         _require_aligned(sources)
     merged = FeatureCache.create(
         out,
-        config=first.config | ({} if parts else {"manifest_sha256": joined_digest([store.config for store in stores])}),
-        provenance=first.attrs["provenance"] | {"merged": [store.attrs["provenance"] for store in stores]},
-        notes=first.attrs["notes"],
+        origin=first.origin if parts else _joined_origin(stores),
+        provenance=replace(first.provenance, merged=tuple(store.provenance for store in stores)),
+        notes=first.notes,
         levels=first.arrays,
         classes=first.classes,
         splits={name: _concatenated([store.table(name) for store in members]) for name, members in sources.items()},
@@ -126,11 +128,10 @@ def _concatenated(tables: Sequence[Rows]) -> Rows:
     )
 
 
-def require_kin(store: FeatureCache, config: Mapping[str, object], classes: Classes, other: str) -> None:
+def require_kin(store: FeatureCache, origin: FeatureOrigin, classes: Classes, other: str) -> None:
     """Refuse rows that were made in another way, or that mean other classes."""
-    differing = {
-        key: said for key, said in differing_settings(store.config, config).items() if key != "manifest_sha256"
-    }
+    same_rows = replace(origin, manifest_sha256=store.origin.manifest_sha256)
+    differing = differing_settings(store.origin.record(), same_rows.record())
     if differing:
         raise C3Error(f"{store.location} and {other} do not fit: {'; '.join(differing.values())}")
     own = store.classes
@@ -140,6 +141,10 @@ def require_kin(store: FeatureCache, config: Mapping[str, object], classes: Clas
         raise C3Error(f"{store.location} and {other} do not fit: their classes or word vectors differ")
 
 
-def joined_digest(configs: Sequence[Mapping[str, object]]) -> str:
-    """What stands for the manifest of rows that came from several."""
-    return hashlib.sha256("+".join(str(config["manifest_sha256"]) for config in configs).encode()).hexdigest()
+def _joined_origin(stores: Sequence[FeatureCache]) -> FeatureOrigin:
+    return replace(stores[0].origin, manifest_sha256=joined_digest([store.origin for store in stores]))
+
+
+def joined_digest(origins: Sequence[FeatureOrigin]) -> str:
+    """Return the digest that stands for the manifest of rows from several origins."""
+    return hashlib.sha256("+".join(origin.manifest_sha256 for origin in origins).encode()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import C3Error
+from ..common.records import Json
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.storage import open_storage
@@ -54,7 +55,7 @@ class ExtractOptions:
         """What of this concerns the reader of the data set."""
         return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Json]:
         """What `c3 verify --repair` needs to ask for the same values again, for the store's provenance."""
         kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype",
                 "crops", "label_source", "drop_unknown_classes")  # fmt: skip

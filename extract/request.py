@@ -6,7 +6,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .options import ExtractOptions
 from .store.cache import FeatureCache, content_digest
 from .store.create import arrays_of
 from .store.layout import Layout, row_bytes
+from .store.origin import FeatureOrigin, Provenance
 from .store.storage import open_storage
 from .store.tables import Rows
 
@@ -60,29 +61,29 @@ class Request:
         """The arrays of its store, as skeleton.py writes them."""
         return arrays_of(self.backbone.arrays, layout, self.manifest.classes, self.tables)
 
-    def config(self) -> dict[str, Any]:
-        """Everything that decides the values in a store; a request that differs in any of it is refused on resume."""
+    @cached_property
+    def origin(self) -> FeatureOrigin:
+        """What decides the values of its store; a store of another origin is refused on resume."""
         backbone = self.backbone
-        config = {
-            "dataset": self.manifest.dataset,
-            "manifest_sha256": self.manifest.digest(),
-            "labelling": self.manifest.labelling,
-            "backbone": backbone.spec.name,
-            "weights_sha256": backbone.weights_sha256,
-            "taps": [asdict(tap) for tap in backbone.spec.taps],
-            "transform": backbone.transform,
-            "crops": self.manifest.crops,
-        }
-        # said only where it differs from the default, so that a store's digest does not depend on new options
-        config |= {name: asdict(tap) for name, tap in backbone.extras.items()}
-        config |= {"precision": backbone.precision} if backbone.precision != "fp32" else {}
-        return config | ({"dtype": self.options.dtype} if self.options.dtype != "float16" else {})
+        return FeatureOrigin(
+            dataset=self.manifest.dataset,
+            manifest_sha256=self.manifest.digest(),
+            labelling=self.manifest.labelling,
+            backbone=backbone.spec.name,
+            weights_sha256=backbone.weights_sha256,
+            taps=[asdict(tap) for tap in backbone.spec.taps],
+            transform=backbone.transform,
+            crops=self.manifest.crops,
+            extras={name: asdict(tap) for name, tap in backbone.extras.items()},
+            precision=backbone.precision,
+            dtype=self.options.dtype,
+        )
 
     @property
     def digest(self) -> str:
         """The digest of its store, known before there is one."""
-        arrays = [array.record() for array in self.backbone.arrays]
-        return content_digest(self.config(), arrays, {name: len(rows) for name, rows in self.tables.items()})
+        rows = {name: len(rows) for name, rows in self.tables.items()}
+        return content_digest(self.origin, self.backbone.arrays, rows)
 
 
 def prepare(options: ExtractOptions) -> Request:
@@ -112,7 +113,7 @@ def open_or_create(request: Request) -> FeatureCache:
         require_space(request)
         return _create(request)
     store = FeatureCache.open(options.out, mode="r+")
-    store.require_config(request.config())
+    store.require_origin(request.origin)
     for name in ("codec", "chunk_rows", "shard_rows"):
         asked, found = getattr(options, name), getattr(store.layout, name)
         if asked is not None and asked != found:
@@ -127,16 +128,16 @@ def _create(request: Request) -> FeatureCache:
     backbone = request.backbone
     return FeatureCache.create(
         request.options.out,
-        config=request.config(),
-        provenance={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "weights": backbone.weights_id,
-            "image_root": str(request.manifest.root.resolve()),
-            "device": str(backbone.mean.device),
-            "versions": {"python": platform.python_version()} | package_versions(),
-            "git_commit": _git_commit(),
-            "request": request.options.record(),
-        },
+        origin=request.origin,
+        provenance=Provenance(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            weights=backbone.weights_id,
+            image_root=str(request.manifest.root.resolve()),
+            device=str(backbone.mean.device),
+            versions={"python": platform.python_version()} | package_versions(),
+            git_commit=_git_commit(),
+            request=request.options.record(),
+        ),
         levels=backbone.arrays,
         classes=request.manifest.classes,
         splits=request.tables,

@@ -27,11 +27,11 @@ def check_images(path: Path | str, count: int) -> str:
     Raises C3Error naming the first image whose status or maps differ, and when the data set is not at hand.
     """
     cache = FeatureCache.open(path)
-    record = cache.attrs["provenance"].get("request")
+    record = cache.provenance.request
     if record is None:
         raise C3Error(f"{path} does not say how it was made, so that its images cannot be found")
     request = prepare(ExtractOptions.from_record(record, path))
-    cache.require_config(request.config())
+    cache.require_origin(request.origin)
     rng = np.random.default_rng(SEED)
     done = [(split, row) for split in cache.splits for row in np.flatnonzero(cache.status(split)).tolist()]
     largest = 0.0

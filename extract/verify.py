@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import C3Error
+from ..common.errors import C3Error, StoreDamaged
 from ..common.progress import progress
 from .options import ExtractOptions
 from .request import prepare
@@ -63,12 +63,12 @@ def _tell(cache: FeatureCache, findings: Sequence[str], repair: bool) -> int:
         LOG.warning("broken: %s", line)
     if findings and not repair:
         more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise C3Error(f"{cache.location}: {findings[0]}{more}; {remedy(cache.storage)}")
+        raise StoreDamaged(cache.location, f"{findings[0]}{more}", remedy(cache.storage))
     return len(findings)
 
 
 def _as_it_was_made(cache: FeatureCache) -> ExtractOptions:
-    record = cache.attrs["provenance"].get("request")
+    record = cache.provenance.request
     if record is None:
         raise C3Error(f"{cache.location} does not say how it was made, so that nothing of it can be made again")
     return ExtractOptions.from_record(record, cache.location)
@@ -84,25 +84,25 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
     if copy is not None and root != group_metadata(copy):
         fault = f"{ROOT_KEY} differs from the copy of its attributes in {COPY_KEY}"
     elif copy is None and storage.exists():
-        copy = FeatureCache.open(storage.location).attrs  # raises when these are no store, or broken too
+        copy = FeatureCache.open(storage.location)._attributes  # raises when these are no store, or broken too
         fault = f"{COPY_KEY} is damaged: the second copy of the attributes"
     else:
         return 0
     LOG.warning("broken: %s", fault)
     if not repair:
-        raise C3Error(f"{storage.location}: {fault}; {remedy(storage)}")
+        raise StoreDamaged(storage.location, fault, remedy(storage))
     write_attributes(storage, copy)
     return 1
 
 
 def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
     """Find sealed files that changed; with `repair` write them again from the data set."""
-    broken = broken_seals(cache.storage, cache.attrs["sealed"])
+    broken = broken_seals(cache.storage, cache._attributes["sealed"])
     _tell(cache, list(broken.values()), repair)
     if broken:
         request = prepare(_as_it_was_made(cache))
-        cache.require_config(request.config())
-        write_again(cache.storage, cache.attrs, request.skeleton(cache.layout), broken)
+        cache.require_origin(request.origin)
+        write_again(cache.storage, cache._attributes, request.skeleton(cache.layout), broken)
     return len(broken)
 
 
@@ -112,8 +112,8 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
     for split in cache.splits:
         try:
             cache.wide_arrays(split)
-        except C3Error as error:
-            broken[split] = _fault(error, cache)
+        except StoreDamaged as error:
+            broken[split] = error.fault
     _tell(cache, list(broken.values()), repair)
     for split in broken:
         cache.mend_wide(split)
@@ -122,7 +122,7 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
 
 def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
     """Find files that no store of this shape has, as a killed process leaves them; with `repair` delete them."""
-    known = {ROOT_KEY, COPY_KEY, LOCK_FILE, *cache.attrs["sealed"]}
+    known = {ROOT_KEY, COPY_KEY, LOCK_FILE, *cache._attributes["sealed"]}
     for split in cache.splits:
         known |= {f"{split}/wide/c/{number}" for number in range(len(cache.arrays))}
         for shard in range(cache.shards(split)):
@@ -145,11 +145,6 @@ def shard_faults(cache: FeatureCache) -> dict[tuple[str, int], str]:
                 broken[task] = fault
             bar.advance(len(cache.shard_rows(*task)), failed=bool(fault))
     return broken
-
-
-def _fault(error: C3Error, cache: FeatureCache) -> str:
-    """What an error of the store says, without the store's name and the remedy."""
-    return str(error).removeprefix(f"{cache.location}: ").split("; mend it")[0]
 
 
 def _table_faults(cache: FeatureCache) -> Iterator[str]:
@@ -186,6 +181,6 @@ def _shard_fault(cache: FeatureCache, split: str, shard: int) -> str | None:
                 return f"rows that failed have values in {array.name}"
             if not np.isfinite(maps).all():
                 return f"{array.name} holds NaN or infinity"
-    except C3Error as error:
-        return _fault(error, cache)
+    except StoreDamaged as error:
+        return error.fault
     return None

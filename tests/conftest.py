@@ -13,6 +13,7 @@ from c3.extract.options import ExtractOptions
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
+from origins import PROVENANCE, origin_of
 from PIL import Image
 from small_disk import SmallDisk
 
@@ -124,14 +125,8 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
             splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels)
         cache = FeatureCache.create(
             tmp_path / name,
-            config={
-                "dataset": "tiny",
-                "labelling": labelling,
-                "backbone": "none",
-                "weights_sha256": "0" * 64,
-                "manifest_sha256": f"{prefix}{rows}",
-            },
-            provenance={"weights": "random:1", "created": "2026-01-01"},
+            origin=origin_of(labelling=labelling, manifest_sha256=f"{prefix}{rows}"),
+            provenance=PROVENANCE,
             levels=(*(FeatureArray(level, count) for level, count in channels.items()), *extras),
             classes=classes,
             splits=splits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.create import write_attributes
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
+from origins import PROVENANCE, origin_of
 
 Make = Callable[..., FeatureCache]
 
 
-def empty_store(path: Path, overwrite: bool = False, **config: object) -> FeatureCache:
+def empty_store(path: Path, overwrite: bool = False, **settings: object) -> FeatureCache:
     rows = Rows(
         np.array(["a", "b", "c"]),
         np.zeros((3, 4), np.float32),
@@ -24,8 +26,8 @@ def empty_store(path: Path, overwrite: bool = False, **config: object) -> Featur
     )
     return FeatureCache.create(
         path,
-        config={"dataset": "t", "labelling": "verified", **config},
-        provenance={},
+        origin=origin_of(labelling="verified", **settings),
+        provenance=PROVENANCE,
         levels=(FeatureArray("p8", 2),),
         classes=Classes(("x", "y"), np.array([True, False]), np.eye(2, dtype=np.float32)),
         splits={"train": rows},
@@ -96,10 +98,10 @@ def test_creation_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatc
 
 
 def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path: Path) -> None:
-    empty_store(tmp_path / "s.zarr", version=1)
+    empty_store(tmp_path / "s.zarr", crops="five")
     with pytest.raises(C3Error, match="--overwrite"):
-        empty_store(tmp_path / "s.zarr", version=2)
-    assert empty_store(tmp_path / "s.zarr", overwrite=True, version=2).config["version"] == 2
+        empty_store(tmp_path / "s.zarr", crops="ten")
+    assert empty_store(tmp_path / "s.zarr", overwrite=True, crops="ten").origin.crops == "ten"
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/precious.txt").write_text("keep")
     with pytest.raises(C3Error, match="not a feature store"):
@@ -109,11 +111,13 @@ def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path: Path) -> None:
 
 def test_a_request_that_differs_is_refused_with_both_values(tmp_path: Path) -> None:
     cache = empty_store(tmp_path / "s.zarr", backbone="vgg19")
-    cache.require_config({"dataset": "t", "labelling": "verified", "backbone": "vgg19"})
+    cache.require_origin(replace(cache.origin, backbone="vgg19"))
     with pytest.raises(C3Error, match="backbone: store 'vgg19', request 'resnet50'"):
-        cache.require_config({"dataset": "t", "labelling": "verified", "backbone": "resnet50"})
-    with pytest.raises(C3Error, match="crops: store None, request 'five'"):
-        cache.require_config({"dataset": "t", "labelling": "verified", "backbone": "vgg19", "crops": "five"})
+        cache.require_origin(replace(cache.origin, backbone="resnet50"))
+    with pytest.raises(C3Error, match="crops: store 'whole', request 'five'"):
+        cache.require_origin(replace(cache.origin, crops="five"))
+    with pytest.raises(C3Error, match="precision: store None, request 'bf16'"):
+        cache.require_origin(replace(cache.origin, precision="bf16"))
 
 
 def test_what_is_not_a_store_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_what_is_not_a_store_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_other_schema_versions_are_refused(tmp_path: Path, schema: int | None, said: str) -> None:
     empty_store(tmp_path / "s.zarr")
     cache = FeatureCache.open(tmp_path / "s.zarr", mode="r+")
-    write_attributes(cache.storage, cache.attrs | {"schema": schema})
+    write_attributes(cache.storage, cache._attributes | {"schema": schema})
     with pytest.raises(C3Error, match=said):
         FeatureCache.open(tmp_path / "s.zarr")
 

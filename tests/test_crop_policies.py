@@ -63,7 +63,7 @@ def test_a_store_holds_a_row_for_every_crop(table_dataset: Path, tmp_path: Path)
                "device": "cpu", "splits": ("val",), "limit": 20}  # fmt: skip
     extract(ExtractOptions("tiny", out=tmp_path / "ten.zarr", crops="ten", **request))
     cache = FeatureCache.open(tmp_path / "ten.zarr")
-    assert cache.config["crops"] == "ten"
+    assert cache.origin.crops == "ten"
     assert cache.image_ids("val").tolist() == [f"{n:02d}.png" for n in (6, 7) for _ in range(10)]
     maps = cache.read("val", "p16", 0, 20).astype(np.float32)
     assert all(np.abs(maps[0] - other).max() > 0 for other in maps[1:10])

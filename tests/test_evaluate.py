@@ -21,6 +21,7 @@ from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.train.run_folder import list_runs, open_run, write_json
+from origins import PROVENANCE, origin_of
 
 LEVELS = (FeatureArray("p8", 4), FeatureArray("p16", 2))
 SEEN = np.array([True, True, False, False])
@@ -63,13 +64,13 @@ class Workplace:
         backbone: str = "vgg19",
         dataset: str = "demo",
     ) -> FeatureCache:
-        config = {"dataset": dataset, "labelling": labelling, "backbone": backbone}
+        origin = origin_of(dataset=dataset, labelling=labelling, backbone=backbone)
         names = ("sea", "sky", "night sea", "night sky")
         splits = {"test": rows_of(self.test), "val": rows_of(VAL)}
         if self.ids:
             splits["test"] = Rows(np.array(self.ids), splits["test"].crop, splits["test"].labels)
         store = FeatureCache.create(
-            self.root / name, config=config, provenance={}, levels=LEVELS, splits=splits,
+            self.root / name, origin=origin, provenance=PROVENANCE, levels=LEVELS, splits=splits,
             classes=Classes(names, SEEN, np.eye(4, dtype=np.float32)), layout=Layout(chunk_rows=2, shard_rows=4),
         )  # fmt: skip
         for split in splits:

@@ -43,7 +43,7 @@ def test_a_second_call_finds_nothing_to_do(options: ExtractOptions) -> None:
     assert "complete already" in extract(options)
     assert {path: path.stat().st_mtime_ns for path in options.out.rglob("*")} == before
     cache = FeatureCache.open(options.out)
-    assert cache.config["weights_sha256"] and cache.attrs["provenance"]["weights"] == "random:0"
+    assert cache.origin.weights_sha256 and cache.provenance.weights == "random:0"
 
 
 def test_a_stopped_extraction_goes_on_and_gives_the_same_store(
@@ -205,8 +205,8 @@ def test_lower_precision_is_close_and_recorded(options: ExtractOptions, precisio
     extract(options)
     lower = ExtractOptions(**(vars(options) | {"out": options.out.with_name("low.zarr"), "precision": precision}))
     extract(lower)
-    assert FeatureCache.open(lower.out).config["precision"] == precision
-    assert "precision" not in FeatureCache.open(options.out).config
+    assert FeatureCache.open(lower.out).origin.precision == precision
+    assert "precision" not in FeatureCache.open(options.out).origin.record()
     exact, low = contents(options.out), contents(lower.out)
     for name in exact:
         if "/p" in name:

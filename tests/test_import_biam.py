@@ -53,8 +53,8 @@ def test_maps_and_labels_are_those_of_the_file(tree: Tree, tmp_path: Path) -> No
     cache = FeatureCache.open(tmp_path / "f.zarr")
     cache.require_complete()
     assert cache.classes.seen.sum() == SEEN
-    assert cache.config["dataset"] == "nuswide"
-    assert cache.attrs["notes"] == {"leaks": {"boat": ["boats"]}}
+    assert cache.origin.dataset == "nuswide"
+    assert cache.notes.record() == {"leaks": {"boat": ["boats"]}}
     for split, content in truth.items():
         ids = cache.image_ids(split).tolist()
         assert ids == sorted(content)

@@ -119,8 +119,8 @@ def test_validation_images_are_taken_from_train(tree: Tree) -> None:
 
 
 def test_near_duplicates_are_named_for_the_evaluator(tree: Tree) -> None:
-    assert manifest(tree).notes["leaks"] == {"boat": ["boats"]}
-    assert "leaks" not in manifest(tree, "nuswide-81").notes
+    assert manifest(tree).notes.leaks == {"boat": ["boats"]}
+    assert manifest(tree, "nuswide-81").notes.leaks is None
 
 
 def replace(name: str, old: str, new: str, count: int = 1) -> Callable[[Path], None]:

@@ -35,7 +35,7 @@ def test_the_walk_from_official_files_to_a_table(
     assert done.exit_code == 0, done.output
     cache = FeatureCache.open(store)
     assert tuple(cache.rows(split) for split in cache.splits) == counts
-    assert cache.attrs["notes"]["leaks"] == LEAKS[dataset]
+    assert cache.notes.leaks == LEAKS[dataset]
     lost = 1 if dataset == "nuswide" else 3  # an image of every split of Open Images is not there
     assert f"{lost} missing" in done.stdout
     done = c3(tree, "train", "--cache", store, "--method", "fast0tag", "--runs", runs, "--epochs", 2, "--batch-size", 8,
@@ -60,7 +60,7 @@ def test_boxes_are_extracted_as_rows_of_their_images(tmp_path: Path) -> None:
               "--out", tmp_path / "boxes.zarr", "--device", "cpu", "--splits", "test", "--crops", "boxes")  # fmt: skip
     assert done.exit_code == 0, done.output
     cache = FeatureCache.open(tmp_path / "boxes.zarr")
-    assert cache.config["crops"] == "boxes"
+    assert cache.origin.crops == "boxes"
     ids = cache.image_ids("test")
     maps = cache.read("test", "p16", 0, len(ids))
     lost = cache.status("test") == Status.MISSING

@@ -132,7 +132,7 @@ def test_machine_labels_join_train_as_positives_where_people_said_nothing(tree: 
     labels = labels_of(found.splits["train"], found.classes.names)
     assert labels == tree.truth["train"] | {unknown: 1, ("00000000000000ab", "Boat"): 1}
     assert labels_of(found.splits["test"], found.classes.names) == tree.truth["test"]
-    assert found.notes["label_source"] == "human+machine"
+    assert found.notes.label_source == "human+machine"
     with pytest.raises(C3Error, match=r"label source must be one of human, human\+machine, found 'machine'"):
         manifest(tree, label_source="machine")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..common.errors import C3Error
 from ..common.files import write_bytes
-from ..extract.store.cache import differing_settings
+from ..extract.store.origin import differing_settings
 
 SCHEMA = 1
 

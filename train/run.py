@@ -166,7 +166,7 @@ def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple
 
     Raises C3Error for a method, a setting or a value that does not exist.
     """
-    kind, dataset = method_class(options.method), cache.config["dataset"]
+    kind, dataset = method_class(options.method), cache.origin.dataset
     recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
     # the number of processes decides which rows meet in a batch, and so the weights
     divided = {"ranks": ranks} if ranks > 1 else {}
@@ -231,18 +231,18 @@ def short_hash(identity: Mapping[str, Any]) -> str:
 
 def _describe(cache: FeatureCache) -> dict[str, Any]:
     """Where the features came from: with it the same features can be computed from other pictures."""
-    provenance = cache.attrs["provenance"]
+    origin, provenance = cache.origin, cache.provenance
     return {
         "path": cache.storage.address,
         "digest": cache.digest,
-        "dataset": cache.config["dataset"],
-        "backbone": cache.config["backbone"],
-        "weights": provenance["weights"],
-        "weights_asked": provenance.get("request", {}).get("weights", provenance["weights"]),
-        "weights_sha256": cache.config["weights_sha256"],
-        "precision": cache.config.get("precision", "fp32"),
-        "crops": cache.config.get("crops", "whole"),
+        "dataset": origin.dataset,
+        "backbone": origin.backbone,
+        "weights": provenance.weights,
+        "weights_asked": provenance.weights_asked,
+        "weights_sha256": origin.weights_sha256,
+        "precision": origin.precision,
+        "crops": origin.crops,
         "labelling": cache.labelling,
-        "splits": cache.attrs["splits"],
-        "request": provenance.get("request"),  # None where no images were extracted
+        "splits": cache.row_counts,
+        "request": provenance.request,  # None where no images were extracted
     }

@@ -103,7 +103,7 @@ def examples(
     pixels. Three unseen and four seen labels are predicted for every image, each among its own kind.
     """
     store, scorer, truth = _opened(run, device, split)
-    root = images or Path(store.attrs["provenance"].get("image_root", ""))
+    root = images or Path(store.provenance.image_root or "")
     has = [truth.positives_of_images(part) > 0 for part in (truth.seen, ~truth.seen)]
     kind = has[0] & has[1] if (has[0] & has[1]).any() else has[0] | has[1]
     pool = np.flatnonzero(kind)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...common.errors import C3Error, unknown_name
 from ..backbone.crop_policies import BOXES, POLICIES
 from ..backbone.crop_policies import NAMES as CROP_POLICIES
+from ..store.origin import Notes
 from ..store.tables import Classes, Rows
 
 DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
@@ -74,8 +74,7 @@ class Manifest:
 
     `labelling` is `complete` (an absent label is negative) or `verified` (an absent label is unknown). `crops` names
     the crop policy. `class_keys` are other names under which the vectors of the classes may be filed (Open Images
-    MIDs). `notes` are facts about the data for the evaluator, plain json: `leaks` maps an unseen class to the seen
-    classes that are nearly the same word.
+    MIDs). `notes` are facts about the data for the evaluator.
     """
 
     dataset: str
@@ -85,7 +84,7 @@ class Manifest:
     splits: dict[str, Split]
     crops: str = "whole"
     class_keys: tuple[str, ...] = ()
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = Notes()
 
     def select(self, splits: Sequence[str] = (), limit: int | None = None) -> Manifest:
         """Keep the named splits (all when empty) and at most `limit` rows of each."""

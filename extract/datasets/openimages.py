@@ -12,6 +12,7 @@ import numpy as np
 from ...common.errors import C3Error
 from ..backbone.crop_policies import WHOLE_IMAGE
 from ..catalog.specs import DatasetSpec
+from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
 from .manifest import Manifest, ReadOptions, Split, unvectored
@@ -62,7 +63,7 @@ def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
             splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
     return Manifest(
         spec.name, spec.path("images", "images"), spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
-        notes={"label_source": options.label_source},
+        notes=Notes(label_source=options.label_source),
     )  # fmt: skip
 
 

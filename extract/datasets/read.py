@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -32,14 +31,14 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
     manifest = kind.manifest(spec, options)
     manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
-    manifest = replace(manifest, notes=manifest.notes | class_notes(spec, manifest.classes))
+    manifest = replace(manifest, notes=replace(manifest.notes, leaks=leaks(spec, manifest.classes)))
     return crop_manifest(manifest, options.crops)
 
 
-def class_notes(spec: DatasetSpec, classes: Classes) -> dict[str, Any]:
-    """What the evaluator may want to know about classes: near duplicates, where the entry has a `leak_cosine`."""
+def leaks(spec: DatasetSpec, classes: Classes) -> dict[str, list[str]] | None:
+    """Return unseen class -> nearly equal seen classes; None where the catalog's entry has no `leak_cosine`."""
     cosine = spec.options.get("leak_cosine")
-    return {} if cosine is None else {"leaks": near_duplicates(classes, float(cosine))}
+    return None if cosine is None else near_duplicates(classes, float(cosine))
 
 
 def joined_classes(spec: DatasetSpec) -> Classes:

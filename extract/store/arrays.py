@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-from ...common.errors import C3Error
+from ...common.errors import StoreDamaged
 from .layout import CODECS, FeatureArray, Layout
 from .quantise import decode, is_wide
 from .storage import Storage, remedy
@@ -44,6 +44,10 @@ class ArrayFiles:
         """The file of a shard."""
         return f"{self.split}/{self.level.shard_path(shard)}"
 
+    def damaged(self, shard: int, fault: str) -> StoreDamaged:
+        """Return the error for a shard that cannot be read."""
+        return StoreDamaged(self.storage.location, f"shard {shard} of {self.name} {fault}", remedy(self.storage))
+
 
 class ChunkReader:
     """Chunks of one array, by number. Safe to use from several threads, which then decode at the same time."""
@@ -62,7 +66,7 @@ class ChunkReader:
     def read(self, chunk: int, out: np.ndarray) -> None:
         """Decode a chunk into `out`, C-contiguous (rows of the chunk, *cell) of the stored dtype.
 
-        Raises C3Error that names the shard when it is lost or damaged.
+        Raises StoreDamaged, naming the shard, when it is lost or damaged.
         """
         layout = self.files.layout
         shard, place = divmod(chunk, layout.shard_rows // layout.chunk_rows)
@@ -75,9 +79,9 @@ class ChunkReader:
             _check(data, f"chunk {place}")
             self._decompress(data[:-CRC], whole)
         except FileNotFoundError as error:
-            raise C3Error(self._named(shard, "is missing, lost or not extracted yet")) from error
+            raise self.files.damaged(shard, "is missing, lost or not extracted yet") from error
         except (ValueError, RuntimeError) as error:  # the decompressors raise RuntimeError
-            raise C3Error(self._named(shard, f"is damaged ({error})")) from error
+            raise self.files.damaged(shard, f"is damaged ({error})") from error
         if whole is not out:
             out[...] = whole[: len(out)]
 
@@ -102,10 +106,6 @@ class ChunkReader:
             self._scratch.chunk = np.empty((layout.chunk_rows, *self.files.level.cell), layout.dtype)
         return self._scratch.chunk
 
-    def _named(self, shard: int, fault: str) -> str:
-        storage = self.files.storage
-        return f"{storage.location}: shard {shard} of {self.files.name} {fault}; {remedy(storage)}"
-
 
 def _check(data: np.ndarray, what: str) -> None:
     if len(data) <= CRC or google_crc32c.value(data[:-CRC]) != int.from_bytes(data[-CRC:], "little"):
@@ -122,11 +122,10 @@ class ShardScales:
     def __getitem__(self, shard: int) -> np.ndarray:
         if shard not in self._known:
             scale = self._read(shard)
-            where = f"{self._files.storage.location}: shard {shard} of {self._files.name}"
             if not scale[:, 0].all():  # a step of zero is the fill value: the file is not there
-                raise C3Error(f"{where} has no scale: it is lost, or not extracted yet; {remedy(self._files.storage)}")
+                raise self._files.damaged(shard, "has no scale: it is lost, or not extracted yet")
             if is_wide(scale, self._files.layout.dtype) and not self.wide:
-                raise C3Error(f"{where} needs float32 and `wide` does not say so; {remedy(self._files.storage)}")
+                raise self._files.damaged(shard, "needs float32 and `wide` does not say so")
             self._known[shard] = scale
         return self._known[shard]
 

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ...common.errors import C3Error
+from ...common.errors import C3Error, NotFound, StoreDamaged
+from ...common.records import Json
 from . import quantise
 from .arrays import ArrayFiles, ChunkReader, ShardScales, StoredArray
 from .create import ALWAYS_STORE, KIND, SCHEMA, arrays_of, create_store, open_store
 from .layout import FeatureArray, Layout
+from .origin import FeatureOrigin, Notes, Provenance, differing_settings
 from .storage import Storage, open_storage, remedy
 from .tables import Classes, Rows, SparseLabels, absent_label
 
@@ -48,12 +50,16 @@ class FeatureCache:
         self._group = group
         self._opened: dict[str, zarr.Array] = {}
         self._maps: dict[tuple[str, str], StoredArray] = {}  # readers, which remember where the chunks of a shard are
-        self.attrs: dict[str, Any] = dict(group.attrs)
-        self.config: dict[str, Any] = self.attrs["config"]
-        self.arrays = tuple(FeatureArray(**record) for record in self.attrs["levels"])
+        self._attributes: dict[str, Any] = dict(group.attrs)
+        self.schema: int = self._attributes["schema"]
+        self.origin = FeatureOrigin.parse(self._attributes["config"], self.location)
+        self.provenance = Provenance.parse(self._attributes["provenance"], self.location)
+        self.notes = Notes.parse(self._attributes["notes"], self.location)
+        self.row_counts: Mapping[str, int] = self._attributes["splits"]
+        self.arrays = tuple(FeatureArray(**record) for record in self._attributes["levels"])
         self.levels = tuple(array for array in self.arrays if array.pooled)
         self.extras = tuple(array for array in self.arrays if not array.pooled)
-        self.layout = Layout(**self.attrs["layout"])
+        self.layout = Layout(**self._attributes["layout"])
 
     # -- making and opening ------------------------------------------------------------------------------------------
 
@@ -62,27 +68,25 @@ class FeatureCache:
         cls,
         path: str | Path,
         *,
-        config: Mapping[str, Any],
-        provenance: Mapping[str, Any],
+        origin: FeatureOrigin,
+        provenance: Provenance,
         levels: tuple[FeatureArray, ...],
         classes: Classes,
         splits: Mapping[str, Rows],
         layout: Layout = Layout(),
-        notes: Mapping[str, Any] | None = None,
+        notes: Notes = Notes(),
         overwrite: bool = False,
     ) -> FeatureCache:
         """Create a store with every row pending. A local one appears under `path` whole or not at all.
 
-        `config` is everything that decides the values in the store; a later request that differs is refused. `levels`
-        are those of the pyramid and then the extras, if any. `notes` are facts about the data set that evaluation may
-        use.
+        `levels` are those of the pyramid and then the extras, if any.
         """
         attrs = {
             "schema": SCHEMA,
             "kind": KIND,
-            "config": dict(config),
-            "provenance": dict(provenance),
-            "notes": dict(notes or {}),
+            "config": origin.record(),
+            "provenance": provenance.record(),
+            "notes": notes.record(),
             "levels": [level.record() for level in levels],
             "layout": vars(layout),
             "splits": {name: len(rows) for name, rows in splits.items()},
@@ -103,9 +107,9 @@ class FeatureCache:
         """Whether there is anything at a path or URL."""
         return open_storage(path).exists()
 
-    def require_config(self, config: Mapping[str, Any]) -> None:
-        """Refuse to go on with a store that was made by another request; shows both values of what differs."""
-        differing = differing_settings(self.config, config)
+    def require_origin(self, origin: FeatureOrigin) -> None:
+        """Refuse to go on with a store that was made by another request; the error shows both values."""
+        differing = differing_settings(self.origin.record(), origin.record())
         if differing:
             hint = ". New images or splits are added with --append" if list(differing) == ["manifest_sha256"] else ""
             raise C3Error(
@@ -123,7 +127,7 @@ class FeatureCache:
     @property
     def labelling(self) -> str:
         """`complete`: an absent label is negative. `verified`: an absent label is unknown."""
-        return self.config["labelling"]
+        return self.origin.labelling
 
     @property
     def absent_label(self) -> int:
@@ -132,8 +136,8 @@ class FeatureCache:
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hex digits that name the content: the config (weights, manifest, transform) and the levels."""
-        return content_digest(self.config, self.attrs["levels"], self.attrs["splits"])
+        """Sixteen hex digits that name the content: the origin (weights, manifest, transform), arrays and rows."""
+        return content_digest(self.origin, self.arrays, self.row_counts)
 
     @cached_property
     def classes(self) -> Classes:
@@ -166,19 +170,19 @@ class FeatureCache:
             )
         lost = [split for split in self.splits if not self.status(split).all()]
         if lost:
-            raise C3Error(f"{self.location}: {lost[0]}/status has lost the status of finished rows; {self._remedy}")
+            raise StoreDamaged(self.location, f"{lost[0]}/status has lost the status of finished rows", self._remedy)
 
     # -- shards --------------------------------------------------------------------------------------------------------
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(self.attrs["splits"])
+        return tuple(self.row_counts)
 
     def rows(self, split: str) -> int:
         """The number of rows of a split; an unknown split is refused."""
         if split not in self.splits:
-            raise C3Error(f"{self.location} has no split {split!r}; it has {', '.join(self.splits)}")
-        return self.attrs["splits"][split]
+            raise NotFound(f"{self.location} has no split {split!r}; it has {', '.join(self.splits)}")
+        return self.row_counts[split]
 
     def shards(self, split: str) -> int:
         return -(-self.rows(split) // self.layout.shard_rows)
@@ -290,7 +294,7 @@ class FeatureCache:
         try:
             return self._array(split, name)[where]
         except (ValueError, RuntimeError) as error:  # checksum mismatch, or a codec that cannot decode
-            raise C3Error(f"{self.location}: {split}/{name} is damaged ({error}); {self._remedy}") from error
+            raise StoreDamaged(self.location, f"{split}/{name} is damaged ({error})", self._remedy) from error
 
     @property
     def _remedy(self) -> str:
@@ -314,7 +318,7 @@ class FeatureCache:
         if (split, name) not in self._maps:
             names = [array.name for array in self.arrays]
             if name not in names:
-                raise C3Error(f"{self.location} has no array {name!r}; it has {', '.join(names)}")
+                raise NotFound(f"{self.location} has no array {name!r}; it has {', '.join(names)}")
             self._maps[split, name] = self._open_maps(split, names.index(name))
         return self._maps[split, name]
 
@@ -335,17 +339,7 @@ class FeatureCache:
         return StoredArray(ChunkReader(files), scales)
 
 
-def content_digest(config: Mapping[str, Any], levels: Sequence[Mapping[str, Any]], splits: Mapping[str, int]) -> str:
-    """The digest of a store with this config, these records of arrays and so many rows, whether it exists or not."""
-    content = json.dumps([config, levels, splits], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def differing_settings(store: Mapping[str, Any], request: Mapping[str, Any], holder: str = "store") -> dict[str, str]:
-    """Name -> both values in words, for every setting that differs between what a `holder` has and a request."""
-    request = json.loads(json.dumps(dict(request)))
-    return {
-        key: f"{key}: {holder} {store.get(key)!r}, request {request.get(key)!r}"
-        for key in request | dict(store)
-        if request.get(key) != store.get(key)
-    }
+def content_digest(origin: FeatureOrigin, arrays: Sequence[FeatureArray], rows: Mapping[str, int]) -> str:
+    """Return the digest of a store of this origin, these arrays and `rows` by split, whether it exists or not."""
+    content: list[Json] = [origin.record(), [array.record() for array in arrays], rows]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

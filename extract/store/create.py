@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from ...common.errors import C3Error
+from ...common.errors import C3Error, NotFound, StoreDamaged
 from .layout import FeatureArray, Layout
 from .storage import LocalStorage, Storage, open_storage, remedy
 from .tables import Classes, Rows
@@ -187,7 +187,7 @@ def open_store(path: str | Path, mode: str) -> tuple[Storage, zarr.Group]:
     storage = open_storage(path)
     make = f"make it with: c3 extract --dataset NAME --out {path}"
     if not storage.exists():
-        raise C3Error(f"no feature store at {path}; {make}")
+        raise NotFound(f"no feature store at {path}; {make}")
     if isinstance(storage, LocalStorage) and storage.path.is_dir() and not storage.names(""):
         raise C3Error(f"{path} is an empty folder, not a feature store; {make}")
     try:
@@ -224,7 +224,5 @@ def _require_undamaged(storage: Storage, attrs: Mapping[str, Any]) -> None:
     if (copy is not None and copy != attrs) or (
         attrs.get("schema") == SCHEMA and attrs.get("checksum") != attributes_checksum(attrs)
     ):
-        raise C3Error(
-            f"{storage.location}: the attributes in zarr.json are damaged (their checksum does not match); "
-            f"{remedy(storage)}"
-        )
+        fault = "the attributes in zarr.json are damaged (their checksum does not match)"
+        raise StoreDamaged(storage.location, fault, remedy(storage))

@@ -84,7 +84,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     vectors = cache.classes.vectors
     return {
         "path": cache.location,
-        "schema": cache.attrs["schema"],
+        "schema": cache.schema,
         "digest": cache.digest,
         "complete": not any(split["pending_shards"] for split in splits.values()),
         "splits": splits,
@@ -98,8 +98,8 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "d_w": cache.classes.d_w,
             "mean_vector_norm": round(float(np.linalg.norm(vectors, axis=1).mean()), 4),
         },
-        "config": cache.config,
-        "provenance": cache.attrs["provenance"],
+        "config": cache.origin.record(),
+        "provenance": cache.provenance.record(),
     }
 
 

@@ -112,7 +112,7 @@ def request_of(start: Run, options: FineTuneOptions) -> Request:
     made = start.record["cache"]
     asked = made.get("request")
     if asked is None and "request" not in made:  # a run of an older c3: its store knows
-        asked = FeatureCache.open(made["path"]).attrs["provenance"].get("request")
+        asked = FeatureCache.open(made["path"]).provenance.request
     if asked is None:
         raise C3Error(f"the features of {start.path} were not extracted from images by c3; there is nothing to tune")
     known = ExtractOptions.from_record(asked, start.path / FEATURES)
