@@ -1,39 +1,69 @@
-"""Files that are written whole or not at all, and files that must exist."""
+"""Replace files whole or not at all, and require files that must exist."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import C3Error
 
 
 def require_file(path: Path, what: str, command: str = "") -> Path:
-    """Return `path`, or refuse with what it is, where it was expected and the command that says more."""
+    """Return `path`; raise C3Error with what it is, where it was expected and the command that says more."""
     if not path.is_file():
         raise C3Error(f"{what} not found: expected {path}" + (f"; see: {command}" if command else ""))
     return path
 
 
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yield a scratch file beside `path`, and rename it to `path` when the block succeeds.
+
+    After an error the scratch file is gone and `path` is what it was. With `durable`, the data is on the disk before
+    the rename. Raises OSError as the system does; `writing` turns it into one line.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        scratch.touch()
+        mode = scratch.stat().st_mode
+        yield scratch
+        scratch.chmod(mode)  # safetensors makes its own file, which only its owner may read
+        if durable:
+            _flush(scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Like `replacing`; raise C3Error when the file cannot be written, on a full disk for example."""
+    try:
+        with replacing(path, durable) as scratch:
+            yield scratch
+    except OSError as error:
+        kept = ", it is as it was before" if path.exists() else ""
+        raise C3Error(
+            f"{path} cannot be written ({error.strerror or error}){kept}; mend that, and the same command continues"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file whole: see `write_bytes`."""
+    """Replace a text file, in UTF-8; see `writing`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> None:
-    """Replace a file whole: temporary file, then rename; `durable` waits in between until the disk has it.
+    """Replace a file; see `writing`."""
+    with writing(path, durable) as scratch:
+        scratch.write_bytes(data)
 
-    Raises C3Error when it cannot be written, a full disk mostly; the file is then what it was.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
+
+def _flush(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
     try:
-        with scratch.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        kept = ", it is as it was before" if path.exists() else ""
-        raise C3Error(f"{path} cannot be written ({error.strerror}){kept}; the same command continues") from error
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..common.errors import C3Error
+from ..common.files import write_bytes, writing
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.specs import INPUT_SIZE
 from ..extract.store.layout import GRID
@@ -87,7 +85,7 @@ def export_safetensors(run_path: str | Path, out: Path) -> str:
     model, classes = rebuild(run), read_classes(run)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content = tensors | {VECTORS: torch.from_numpy(classes.vectors)}
-    _replace(out, lambda scratch: save_file(content, scratch, {KEY: json.dumps(describe(run, model))}))
+    write_bytes(out, save(content, {KEY: json.dumps(describe(run, model))}))
     return f"{out}: the weights of {run.method} with {len(classes)} classes, {_megabytes(out)}"
 
 
@@ -117,12 +115,9 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
     program.model.metadata_props[KEY] = json.dumps(describe(run, model))
-
-    def write(scratch: Path) -> None:
+    with writing(out) as scratch:
         program.save(scratch, external_data=False)
         _require_equal(scratch, module, model)
-
-    _replace(out, write)
     asked = "pixels and vectors" if "vectors" in inputs else "pixels"
     return f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}"
 
@@ -153,18 +148,6 @@ def _require_equal(path: Path, module: Exported, model: Method) -> None:
                 f"the exported graph of {type(model).__name__} differs from torch: {found.shape} and {expected.shape}, "
                 f"expected scores within {TOLERANCE}"
             )
-
-
-def _replace(out: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole: beside its place, then rename; nothing stays of one that failed."""
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        write(scratch)
-        scratch.replace(out)
-    except (OSError, SafetensorError) as error:
-        raise C3Error(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _megabytes(path: Path) -> str:

@@ -156,6 +156,6 @@ def _draw(tagged: Tagged, path: Path) -> None:
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_as(figure, path)
     except OSError as error:
         raise C3Error(f"cannot write {path}: {error.strerror or error}") from error
+    save_as(figure, path)

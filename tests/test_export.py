@@ -17,12 +17,11 @@ from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
 from c3.predict import export
 from c3.predict.export import export_onnx, export_safetensors, pooled
-from c3.train import registry
 from c3.train.models.base import Inputs
 from c3.train.registry import method_class
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import open_run
-from c3.train.scorer import vectors_in_use
+from c3.train.scorer import Scorer, vectors_in_use
 from click.testing import CliRunner
 from safetensors import safe_open
 
@@ -65,7 +64,7 @@ def test_the_graph_gives_the_scores_of_the_tagger(runs: dict[str, Path], tmp_pat
         pixels = rng.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
         vectors = 3 * rng.normal(size=(classes, 4)).astype(np.float32)
         (found,) = session.run(None, {"pixels": pixels, "vectors": vectors})
-        scorer = registry.Scorer(tagger._own.model, vectors_in_use(vectors, "l2"), torch.device("cpu"))
+        scorer = Scorer(tagger._own.model, vectors_in_use(vectors, "l2"), torch.device("cpu"))
         np.testing.assert_allclose(found, scorer(tagger.backbone(torch.from_numpy(pixels))), atol=1e-4)
 
 
@@ -83,7 +82,7 @@ def test_safetensors_rebuild_the_model(runs: dict[str, Path], tmp_path: Path) ->
     model.load_state_dict(tensors)
     tagger = Tagger.load(runs["c3"], device="cpu")
     arrays = tagger.backbone(torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8))
-    rebuilt = registry.Scorer(model, vectors_in_use(vectors.numpy(), content["vectors"]), torch.device("cpu"))
+    rebuilt = Scorer(model, vectors_in_use(vectors.numpy(), content["vectors"]), torch.device("cpu"))
     np.testing.assert_array_equal(rebuilt(arrays), tagger._own(arrays))
     assert content["seen"] == [True, False, True]
     assert content["features"]["weights_sha256"] == open_run(runs["c3"]).record["cache"]["weights_sha256"]
@@ -136,7 +135,7 @@ def test_what_is_missing_is_said_in_one_line(
     for arguments, said in (
         ((runs["c3"],), "give --onnx FILE, --safetensors FILE or both"),
         ((tmp_path, "--safetensors", tmp_path / "x"), "not a run folder"),
-        ((runs["c3"], "--safetensors", tmp_path / "no/folder/x"), "cannot write"),
+        ((runs["c3"], "--safetensors", tmp_path / "no/folder/x"), "cannot be written"),
     ):
         shown = CliRunner().invoke(main, ["export", *map(str, arguments)])
         assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
@@ -144,6 +143,12 @@ def test_what_is_missing_is_said_in_one_line(
     monkeypatch.setattr(export, "find_spec", lambda _: None)
     with pytest.raises(C3Error, match=r"pip install 'c3-mlzsl\[onnx\]'"):
         export_onnx(runs["c3"], tmp_path / "model.onnx")
-    with pytest.raises(C3Error, match="cannot write"):
+    with pytest.raises(C3Error, match="cannot be written"):
         export_safetensors(runs["c3"], tmp_path / "no/folder/x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_have_the_mode_that_open_gives(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "open").write_bytes(b"")
+    export_safetensors(runs["c3"], tmp_path / "weights.safetensors")
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "open").stat().st_mode

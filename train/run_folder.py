@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import C3Error
-from ..common.files import write_text
+from ..common.files import write_text, writing
 from ..extract.store.tables import Classes
 
 SCHEMA = 2  # of run.json
@@ -129,7 +129,8 @@ def write_classes(folder: Path, classes: Classes) -> None:
 
     The vectors are those of the store, as read: not normalised.
     """
-    np.savez_compressed(folder / CLASSES, name=np.array(classes.names), seen=classes.seen, vector=classes.vectors)
+    with writing(folder / CLASSES) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, name=np.array(classes.names), seen=classes.seen, vector=classes.vectors)
 
 
 def read_classes(run: Run) -> Classes:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...common.files import writing
 from .explain import Embedding, Example
 from .series import TASKS, Cost, Curve, Training
 
@@ -176,8 +177,9 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 def save_as(figure: Figure, path: Path) -> None:
     """Write a figure as one file, of the kind that its suffix says."""
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(path, facecolor="white", metadata=None if path.suffix == ".png" else {"Date": None})
+    kind = path.suffix.removeprefix(".")
+    with matplotlib.rc_context(STYLE), writing(path) as scratch:
+        figure.savefig(scratch, format=kind, facecolor="white", metadata=None if kind == "png" else {"Date": None})
 
 
 def inline_svg(figure: Figure, label: str) -> str:

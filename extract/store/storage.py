@@ -20,6 +20,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from ...common.errors import C3Error
+from ...common.files import replacing
 
 LOCK_FILE = ".c3-lock"  # empty; processes hold single bytes of it, which the system frees when they end
 
@@ -140,12 +141,8 @@ class LocalStorage(Storage):
     def write(self, key: str, data: bytes) -> None:
         file = self.path / key
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
+        with replacing(file) as scratch:
             scratch.write_bytes(data)
-            scratch.replace(file)
-        finally:
-            scratch.unlink(missing_ok=True)
 
     def delete_folder(self, prefix: str) -> None:
         with contextlib.suppress(FileNotFoundError):

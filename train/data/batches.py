@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...common.errors import C3Error
+from ...common.lookahead import iterate_ahead
 from ...extract.store.cache import FeatureCache, Status
 from ...extract.store.tables import SparseLabels
 from ..distributed.rank_rows import rank_rows, rank_sizes
@@ -132,9 +131,9 @@ class BatchStream:
 
         A thread prepares the next batches meanwhile.
         """
-        return _ahead(self._batches(epoch, skip))
+        return iterate_ahead(self._batches(epoch, skip), AHEAD, "batches")
 
-    def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, skip: int) -> Generator[Batch, None, None]:
         order = epoch_buffers(self._own_rows(), self.cache.layout.chunk_rows, self.buffer_rows, self.seed, epoch)
         sizes = rank_sizes(self.sizes, self._world.size)[:, self._world.rank]
         ends = np.cumsum(sizes).tolist()[skip:]  # of the batches, in the order of the epoch
@@ -187,15 +186,6 @@ def _taken(values: Tensor, places: Tensor) -> Tensor:
     if values.device.type != "cpu":
         return values.index_select(0, places)
     return torch.from_numpy(values.numpy().take(places.numpy(), axis=0))
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches (or the same error in their place), prepared by a thread while the ones before are used."""
-    with closing(batches), ThreadPoolExecutor(1, "batches") as worker:
-        waiting = deque(worker.submit(next, batches, None) for _ in range(AHEAD))
-        while (batch := waiting.popleft().result()) is not None:
-            waiting.append(worker.submit(next, batches, None))
-            yield batch
 
 
 def _from(order: list[np.ndarray], row: int) -> list[np.ndarray]:

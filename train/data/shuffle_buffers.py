@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...common.lookahead import look_ahead
 from ...common.progress import progress
 from ...extract.store.cache import FeatureCache
 from .shared_arrays import SharedArrays
@@ -91,19 +93,15 @@ class StreamedBuffers:
     def of(self, order: Sequence[np.ndarray]) -> Iterator[ShuffleBuffer]:
         """A pool for each part of the order. Its memory is the next but one's too."""
         with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as reader:  # the reader ends first
-            memory = [stack.enter_context(self._memory()) for _ in order[:2]]
-            ahead = reader.submit(self._read, order[0], memory[0]) if order else None
-            for number, rows in enumerate(order):
-                places = ahead.result()
-                if number + 1 < len(order):
-                    ahead = reader.submit(self._read, order[number + 1], memory[(number + 1) % 2])
-                arrays = {name: torch.from_numpy(values) for name, values in memory[number % 2].items()}
-                yield ShuffleBuffer(rows, places, arrays, self._arrays.scales)
+            memory = cycle([stack.enter_context(self._memory()) for _ in order[:2]])
+            parts = zip(order, memory, strict=False)
+            yield from look_ahead(lambda part: reader.submit(self._read, *part), parts, ahead=1)
 
-    def _read(self, rows: np.ndarray, memory: dict[str, np.ndarray]) -> Tensor:
+    def _read(self, rows: np.ndarray, memory: dict[str, np.ndarray]) -> ShuffleBuffer:
         chunks = self._arrays.chunks_of(rows)
         self._arrays.read(chunks, memory)
-        return self._arrays.places(rows, chunks)
+        arrays = {name: torch.from_numpy(values) for name, values in memory.items()}
+        return ShuffleBuffer(rows, self._arrays.places(rows, chunks), arrays, self._arrays.scales)
 
     @contextmanager
     def _memory(self) -> Iterator[dict[str, np.ndarray]]:
