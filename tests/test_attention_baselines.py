@@ -9,7 +9,7 @@ import torch
 from c3.train.models.lesa import SharedAttention, attended
 from c3.train.models.losses import hinge
 from c3.train.registry import METHODS
-from method_reference import EVERYTHING, LEVELS, SEEN, build, cells, dot, picture, softmax, standardised
+from reference_methods import EVERYTHING, LEVELS, SEEN, build, cells, dot, picture, softmax, standardised
 from torch import Tensor, nn
 
 BOTH = pytest.mark.parametrize("inputs", [LEVELS, EVERYTHING], ids=["levels", "everything"])

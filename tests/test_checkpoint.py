@@ -20,9 +20,9 @@ from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import Run, list_runs
 from click.testing import CliRunner
+from mid_training import after
 from safetensors.torch import load_file
 from small_disk import SmallDisk
-from steps import after
 
 # children are forked from a server that has imported everything once; an optimiser would import torch._dynamo
 FORKS = multiprocessing.get_context("forkserver")

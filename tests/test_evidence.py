@@ -19,7 +19,7 @@ from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABL
 from c3.evaluate.record import training_frequency
 from c3.evaluate.truth import Truth, read_truth
 from c3.extract.store.tables import SparseLabels
-from evaluate_reference import evidence_of, lesa, per_class_ap, truth_of
+from reference_metrics import evidence_of, lesa, per_class_ap, truth_of
 from sklearn.metrics import average_precision_score
 
 

@@ -32,8 +32,8 @@ from c3.train.run_folder import Run, open_run, write_json
 from c3.train.scorer import rebuild, restore, vectors_in_use
 from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
-from steps import after
-from tuning_place import QUICK, Placement, c3, joined, made, tensors
+from finetune_setup import QUICK, Placement, c3, joined, made, tensors
+from mid_training import after
 
 
 @pytest.fixture(scope="module")

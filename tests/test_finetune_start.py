@@ -12,7 +12,7 @@ from c3.common.errors import C3Error
 from c3.extract.options import ExtractOptions
 from c3.train.finetune.run import finetune
 from c3.train.run_folder import open_run, write_json
-from tuning_place import Placement, c3, joined, made
+from finetune_setup import Placement, c3, joined, made
 
 
 @pytest.fixture(scope="module")

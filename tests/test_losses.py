@@ -20,7 +20,7 @@ from c3.train.models.losses import (
     ranknet,
 )
 from c3.train.models.objectives import LOGITS, OBJECTIVES, Objective
-from method_reference import Largest
+from reference_methods import Largest
 from torch import Tensor
 
 LABELS = torch.tensor(

@@ -186,8 +186,8 @@ def test_a_signal_lets_every_process_save_and_the_same_command_continues(make_ca
 
 def test_processes_stop_in_good_order_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from c3.train.processes import outcomes; import long_task; "
-        "list(outcomes(long_task.wait_for_a_signal, [Path(sys.argv[1])] * 2, jobs=2))"
+        "import sys; from pathlib import Path; from c3.train.processes import outcomes; import endless_task; "
+        "list(outcomes(endless_task.wait_for_a_signal, [Path(sys.argv[1])] * 2, jobs=2))"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], env={**os.environ, "PYTHONPATH": path}) as parent:

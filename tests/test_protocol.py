@@ -18,7 +18,7 @@ from c3.evaluate.protocol import (
     TABLE,
     protocols_for,
 )
-from evaluate_reference import biam, evidence_of, lesa, per_class_ap, truth_of
+from reference_metrics import biam, evidence_of, lesa, per_class_ap, truth_of
 
 ALL = tuple(PROTOCOLS.values())
 

@@ -27,9 +27,9 @@ from c3.train.recipes import settings_of
 from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
 from c3.train.validation import Validation
-from method_reference import EVERYTHING, SEEN, build
+from mid_training import after
+from reference_methods import EVERYTHING, SEEN, build
 from safetensors.torch import save_file
-from steps import after
 from torch import Tensor, nn
 
 RANKS = 2

@@ -11,7 +11,7 @@ from c3.extract.store.layout import GLOBAL_VECTOR, REGIONS
 from c3.train.loop import batch_loss
 from c3.train.models.base import Inputs, Method
 from c3.train.registry import GROUPS, METHODS
-from method_reference import EVERYTHING, LEVELS, SEEN, Largest, build, cells, dot, picture, softmax
+from reference_methods import EVERYTHING, LEVELS, SEEN, Largest, build, cells, dot, picture, softmax
 from torch.nn.functional import relu
 
 REGION_METHODS = ("kim", "lesa-apc", "lesa", "biam")
