@@ -64,7 +64,7 @@ def main(images: int, rounds: int, quick: bool, **options: object) -> None:
         asked = ExtractOptions(**options, splits=("train",), limit=images, out=folder / "f.zarr", overwrite=True)
         request = prepare(asked)
         split = request.manifest.splits["train"]
-        crops = [load_crop(request.manifest.root / str(split.path[r]), split.rows.crop[r], INPUT_SIZE).pixels
+        crops = [load_crop(request.manifest.root / str(split.path[r]), split.crop[r], INPUT_SIZE).pixels
                  for r in range(len(split))]  # fmt: skip
         pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
         batches = list(pixels.split(asked.batch_size))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from c3.extract.cluster import Cluster
-from c3.extract.datasets.manifest import Manifest, Split
+from c3.extract.datasets.manifest import Manifest
 from c3.extract.run import tasks_of
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.inspect import describe
@@ -46,8 +46,8 @@ def manifest_of(rows: int) -> Manifest:
     labels = SparseLabels(indptr, indices, np.ones(rows * LABELS, np.int8))
     count = SEEN + UNSEEN
     classes = Classes(tuple(map(str, range(count))), np.arange(count) < SEEN, np.ones((count, 300), np.float32))
-    table = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (rows, 1)), labels)
-    return Manifest("scale", Path("images"), "verified", classes, {"train": Split(table, np.char.add(ids, ".jpg"))})
+    table = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (rows, 1)), labels, np.char.add(ids, ".jpg"))
+    return Manifest("scale", Path("images"), "verified", classes, {"train": table})
 
 
 def make_store(rows: int, path: Path) -> None:
@@ -59,7 +59,7 @@ def make_store(rows: int, path: Path) -> None:
         provenance=Provenance("2026-01-01", "none"),
         levels=LEVELS,
         classes=manifest.classes,
-        splits={"train": manifest.splits["train"].rows},
+        splits={"train": manifest.splits["train"]},
         layout=Layout(chunk_rows=64, shard_rows=SHARD_ROWS),
     )
     shard = cache.shard_rows("train", 0)

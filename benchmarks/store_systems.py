@@ -18,7 +18,7 @@ import torch
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.origin import FeatureOrigin, Provenance
-from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.extract.store.tables import Classes, Rows, SparseLabels, unknown_paths
 from c3.train.data.batches import BUFFER_ROWS, BatchStream, epoch_buffers
 
 BATCH = 48
@@ -67,13 +67,14 @@ def ours(**layout: str) -> System:
     def write(source: Source, folder: Path) -> None:
         count, classes = source.labels.shape
         labels = SparseLabels.from_lists((np.flatnonzero(row > 0), []) for row in source.labels)
+        ids = np.arange(count).astype(str)
         cache = FeatureCache.create(
             folder / "features.zarr",
             origin=FeatureOrigin("benchmark", "0" * 64, "complete", "vgg19", "0" * 64),
             provenance=Provenance("2026-01-01", "none"),
             levels=source.levels,
             classes=Classes(tuple(map(str, range(classes))), np.ones(classes, bool), np.eye(classes, dtype=np.float32)),
-            splits={"train": Rows(np.arange(count).astype(str), np.zeros((count, 4), np.float32), labels)},
+            splits={"train": Rows(ids, np.zeros((count, 4), np.float32), labels, unknown_paths(count))},
             layout=Layout(chunk_rows=BLOCK, shard_rows=1024, **layout),
         )
         for shard in range(cache.shards("train")):

@@ -35,7 +35,6 @@ from c3.extract.options import ExtractOptions
 from c3.extract.request import Request, prepare
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import Layout
-from c3.extract.store.tables import Rows
 from c3.predict.images import read_pictures
 from c3.train.data.batches import Batch, BatchStream, batch_sizes
 from c3.train.data.placement import Placement
@@ -113,7 +112,7 @@ def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> Feature
         provenance=cache.provenance,
         levels=cache.arrays,
         classes=cache.classes,
-        splits={"train": Rows(table.image_id[first], table.crop[first], table.labels.take(first))},
+        splits={"train": table.take(first)},
         layout=Layout(**vars(layout)),
     )
     for shard in range(copy.shards("train")):
@@ -182,7 +181,7 @@ def from_h5(setup: Setup, cache: FeatureCache, rows: np.ndarray) -> Feed:
 def from_pictures(setup: Setup, request: Request, rows: np.ndarray) -> Feed:
     """Decoded and computed again in every epoch; the backbone is not trained."""
     table, root = request.manifest.splits["train"], request.manifest.root
-    labels = table.rows.labels.dense(len(setup.cache.classes), setup.cache.absent_label)[:, setup.cache.classes.seen]
+    labels = table.labels.dense(len(setup.cache.classes), setup.cache.absent_label)[:, setup.cache.classes.seen]
 
     def epoch(number: int) -> Iterator[Batch]:
         order = np.random.default_rng([SEED, number]).permutation(rows)

@@ -9,16 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..common.errors import C3Error
-from .datasets.manifest import Manifest, Split
+from .datasets.manifest import Manifest
 from .merge import joined_digest, require_kin
 from .request import Request
 from .store.cache import FeatureCache
 from .store.create import replace_store, scratch_of
 from .store.storage import LocalStorage
 from .store.tables import Rows
-
-UNKNOWN = ""  # the path of a row that the data set at hand does not have
-
 
 LOG = logging.getLogger(__name__)
 
@@ -52,7 +49,7 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
             notes=cache.notes,
             levels=cache.arrays,
             classes=cache.classes,
-            splits={name: split.rows for name, split in splits.items()},
+            splits=splits,
             layout=cache.layout,
         )
         for name in cache.splits:
@@ -67,13 +64,13 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
     return request, FeatureCache.open(request.options.out, mode="r+")
 
 
-def _aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Split:
+def _aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Rows:
     """The rows of a split of a store, then those of the data set that it lacks. Old rows must be as they were."""
     old = cache.table(name)
     if name not in manifest.splits:
-        return Split(old, np.full(len(old), UNKNOWN))
+        return old
     new = manifest.splits[name]
-    place = {key: row for row, key in enumerate(_keys(new.rows))}
+    place = {key: row for row, key in enumerate(_keys(new))}
     found = np.array([place.get(key, -1) for key in _keys(old)], dtype=np.int64)
     missing = np.flatnonzero(found < 0)
     if len(missing):
@@ -81,15 +78,13 @@ def _aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Split:
             f"{cache.location}: {len(missing)} rows of {name} are not in the data set any more, first image "
             f"{old.image_id[missing[0]]}; --append only adds"
         )
-    kept = new.rows.labels.take(found)
+    kept = new.labels.take(found)
     if not all(
         np.array_equal(getattr(kept, part), getattr(old.labels, part)) for part in ("indptr", "indices", "value")
     ):
         raise C3Error(f"{cache.location}: labels of {name} have changed since it was made; --append only adds")
     added = np.setdiff1d(np.arange(len(new)), found)
-    order = np.concatenate([found, added])
-    rows = Rows(new.rows.image_id[order], new.rows.crop[order], new.rows.labels.take(order))
-    return Split(rows, new.path[order])
+    return new.take(np.concatenate([found, added]))
 
 
 def _keys(rows: Rows) -> Iterator[tuple[str, bytes]]:

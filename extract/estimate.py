@@ -101,7 +101,7 @@ def _sample(request: Request, count: int) -> list[tuple]:
     rows = np.sort(rng.choice(ends[-1], min(count, ends[-1]), replace=False))
     numbers = np.searchsorted(ends, rows, side="right")
     return [
-        (request.manifest.root / str(splits[n].path[r]), splits[n].rows.crop[r])
+        (request.manifest.root / str(splits[n].path[r]), splits[n].crop[r])
         for n, r in zip(numbers, rows - np.concatenate([[0], ends[:-1]])[numbers], strict=True)
     ]
 

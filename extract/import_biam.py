@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +23,13 @@ from ..common.progress import progress
 from .backbone.crop_policies import WHOLE_IMAGE
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec
-from .datasets.manifest import Manifest, Split, texts
+from .datasets.manifest import Manifest, texts
 from .datasets.read import joined_classes, leaks
 from .store.cache import FeatureCache, Status
 from .store.layout import GRID, FeatureArray
 from .store.origin import FeatureOrigin, Notes, Provenance
 from .store.quantise import FLOAT16_MAX
-from .store.tables import Classes, Rows, SparseLabels
+from .store.tables import Classes, Rows, SparseLabels, unknown_paths
 
 if TYPE_CHECKING:
     import h5py
@@ -68,7 +68,7 @@ def import_biam(options: BiamOptions) -> str:
         rows = sum(len(cache.shard_rows(split, shard)) for split in cache.splits for shard in cache.pending(split))
         with progress("import", rows, "rows") as bar:
             for split in cache.splits:
-                names = splits[split].rows.image_id
+                names = splits[split].image_id
                 for shard in cache.pending(split):
                     where = cache.shard_rows(split, shard)
                     maps = np.stack([_map(files[split], opened[split], names[row]) for row in where])
@@ -90,7 +90,7 @@ def _open(path: Path) -> h5py.File:
         raise C3Error(f"{path} is not a whole HDF5 file ({error}); copy it again") from error
 
 
-def _rows(path: Path, file: h5py.File, classes: Classes) -> Split:
+def _rows(path: Path, file: h5py.File, classes: Classes) -> Rows:
     """Names and labels of every image of a file. The features are read later, shard by shard."""
     names = sorted(key.removesuffix(FEATURES) for key in file if key.endswith(FEATURES))
     if not names:
@@ -101,7 +101,7 @@ def _rows(path: Path, file: h5py.File, classes: Classes) -> Split:
             positives.append((_positives(path, file, name, classes), ()))
             bar.advance(1)
     crops = np.tile(np.float32(WHOLE_IMAGE), (len(names), 1))
-    return Split(Rows(texts(names), crops, SparseLabels.from_lists(positives)), texts(names))
+    return Rows(texts(names), crops, SparseLabels.from_lists(positives), path=texts(names))
 
 
 def _positives(path: Path, file: h5py.File, name: str, classes: Classes) -> list[int]:
@@ -140,7 +140,7 @@ def _map(path: Path, file: h5py.File, name: str) -> np.ndarray:
     return values.reshape(CHANNELS, GRID, step, GRID, step).max(axis=(2, 4)).astype(np.float16)
 
 
-def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: dict[str, Split]) -> FeatureCache:
+def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: dict[str, Rows]) -> FeatureCache:
     manifest = Manifest(spec.name, Path(), spec.labelling, classes, splits)
     origin = FeatureOrigin(
         dataset=spec.name,
@@ -167,7 +167,7 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         ),
         levels=(LEVEL,),
         classes=classes,
-        splits={name: split.rows for name, split in splits.items()},
+        splits={name: replace(rows, path=unknown_paths(len(rows))) for name, rows in splits.items()},
         notes=Notes(leaks(spec, classes)),
         overwrite=options.overwrite,
     )

@@ -15,7 +15,7 @@ from ..common.errors import C3Error
 from ..common.progress import progress
 from .store.cache import FeatureCache
 from .store.origin import FeatureOrigin, differing_settings
-from .store.tables import Classes, Rows, SparseLabels
+from .store.tables import Classes, Rows
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
         notes=first.notes,
         levels=first.arrays,
         classes=first.classes,
-        splits={name: _concatenated([store.table(name) for store in members]) for name, members in sources.items()},
+        splits={name: Rows.join([store.table(name) for store in members]) for name, members in sources.items()},
         layout=first.layout,
     )
     total = sum(merged.shards(name) for name in merged.splits)
@@ -118,14 +118,6 @@ def _require_aligned(sources: Mapping[str, list[FeatureCache]]) -> None:
                     f"{before.layout.shard_rows}), so that int8 rows of {after.location} cannot follow unchanged; "
                     "extract with --append instead, or merge float16 stores"
                 )
-
-
-def _concatenated(tables: Sequence[Rows]) -> Rows:
-    return Rows(
-        np.concatenate([table.image_id for table in tables]),
-        np.concatenate([table.crop for table in tables]),
-        SparseLabels.join([table.labels for table in tables]),
-    )
 
 
 def require_kin(store: FeatureCache, origin: FeatureOrigin, classes: Classes, other: str) -> None:

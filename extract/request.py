@@ -6,7 +6,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from .store.create import arrays_of
 from .store.layout import Layout, row_bytes
 from .store.origin import FeatureOrigin, Provenance
 from .store.storage import open_storage
-from .store.tables import Rows
 
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
 # Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
@@ -42,11 +41,6 @@ class Request:
     backbone: Backbone
 
     @property
-    def tables(self) -> dict[str, Rows]:
-        """The row table of every split."""
-        return {name: split.rows for name, split in self.manifest.splits.items()}
-
-    @property
     def rows(self) -> int:
         return sum(len(split) for split in self.manifest.splits.values())
 
@@ -59,9 +53,9 @@ class Request:
 
     def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
         """The arrays of its store, as skeleton.py writes them."""
-        return arrays_of(self.backbone.arrays, layout, self.manifest.classes, self.tables)
+        return arrays_of(self.backbone.arrays, layout, self.manifest.classes, self.manifest.splits)
 
-    @cached_property
+    @property
     def origin(self) -> FeatureOrigin:
         """What decides the values of its store; a store of another origin is refused on resume."""
         backbone = self.backbone
@@ -82,7 +76,7 @@ class Request:
     @property
     def digest(self) -> str:
         """The digest of its store, known before there is one."""
-        rows = {name: len(rows) for name, rows in self.tables.items()}
+        rows = {name: len(rows) for name, rows in self.manifest.splits.items()}
         return content_digest(self.origin, self.backbone.arrays, rows)
 
 
@@ -140,7 +134,7 @@ def _create(request: Request) -> FeatureCache:
         ),
         levels=backbone.arrays,
         classes=request.manifest.classes,
-        splits=request.tables,
+        splits=request.manifest.splits,
         layout=request.layout(),
         notes=request.manifest.notes,
         overwrite=request.options.overwrite,

@@ -11,12 +11,13 @@ import numpy as np
 from ..common.errors import C3Error
 from ..common.progress import progress
 from ..common.signals import terminated_like_interrupted
-from .append import UNKNOWN, append
+from .append import append
 from .cluster import Cluster, WorkerSetup
 from .datasets.manifest import Manifest
 from .options import ExtractOptions
 from .request import Request, open_or_create, prepare
 from .store.cache import FeatureCache, Status
+from .store.tables import UNKNOWN_PATH
 from .worker import Report, ShardTask, ShardWorker
 
 __all__ = ["ExtractOptions", "extract"]
@@ -112,12 +113,12 @@ def tasks_of(
             rows = cache.shard_rows(split, shard)
             where = slice(rows.start, rows.stop)
             was_ok = None if ok is None else ok[where]
-            if (source.path[where] == UNKNOWN).any():
+            if (source.path[where] == UNKNOWN_PATH).any():
                 raise C3Error(
                     f"{cache.location}: shard {shard} of {split} is to be made again, and this data set does not say "
                     "where its pictures are; give --append with the one that has them"
                 )
-            tasks.append(ShardTask(split, shard, manifest.root, source.path[where], source.rows.crop[where], was_ok))
+            tasks.append(ShardTask(split, shard, manifest.root, source.path[where], source.crop[where], was_ok))
     return tasks
 
 

@@ -38,7 +38,7 @@ def check_images(path: Path | str, count: int) -> str:
     picked = [done[place] for place in np.sort(rng.choice(len(done), min(count, len(done)), replace=False))]
     for split, row in picked:
         source = request.manifest.splits[split]
-        crop = load_crop(request.manifest.root / str(source.path[row]), source.rows.crop[row], INPUT_SIZE)
+        crop = load_crop(request.manifest.root / str(source.path[row]), source.crop[row], INPUT_SIZE)
         stored = Status(cache.status(split, range(row, row + 1))[0])
         where = f"{path}: image {source.path[row]}, row {row} of {split}"
         if crop.status != stored:

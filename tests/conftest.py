@@ -122,7 +122,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
         for split, count in (("train", rows), ("val", 6), ("test", 10)):
             labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))
             ids = np.array([f"{prefix}{split}{row}" for row in range(count)])
-            splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels)
+            splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels, np.char.add(ids, ".png"))
         cache = FeatureCache.create(
             tmp_path / name,
             origin=origin_of(labelling=labelling, manifest_sha256=f"{prefix}{rows}"),

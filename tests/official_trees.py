@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from c3.extract.datasets.manifest import Split
+from c3.extract.store.tables import Rows
 from PIL import Image
 
 PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30), "dark": (40, 40, 40)}
@@ -47,10 +47,10 @@ class Tree:
     truth: dict[str, dict[tuple[str, str], int]]
 
 
-def labels_of(split: Split, names: tuple[str, ...]) -> dict[tuple[str, str], int]:
+def labels_of(split: Rows, names: tuple[str, ...]) -> dict[tuple[str, str], int]:
     """Every listed label of a manifest's split as (image id, class name): value, entry by entry, as in `Tree.truth`."""
-    labels, found = split.rows.labels, {}
-    for row, image in enumerate(split.rows.image_id.tolist()):
+    labels, found = split.labels, {}
+    for row, image in enumerate(split.image_id.tolist()):
         for entry in range(labels.indptr[row], labels.indptr[row + 1]):
             found[image, names[labels.indices[entry]]] = int(labels.value[entry])
     return found

@@ -23,6 +23,7 @@ def empty_store(path: Path, overwrite: bool = False, **settings: object) -> Feat
         np.array(["a", "b", "c"]),
         np.zeros((3, 4), np.float32),
         SparseLabels.from_lists([([0], []), ([], []), ([1], [0])]),
+        np.array(["a.jpg", "b.jpg", ""]),
     )
     return FeatureCache.create(
         path,

@@ -27,7 +27,7 @@ def manifest(tree: Tree, name: str = "coco", crops: str = "whole") -> Manifest:
 
 
 def positives(found: Manifest, split: str) -> set[tuple[str, str]]:
-    rows = found.splits[split].rows
+    rows = found.splits[split]
     dense = rows.labels.dense(len(found.classes), absent=-1)
     return {(rows.image_id[row], found.classes.names[c]) for row, c in zip(*np.nonzero(dense == 1), strict=True)}
 
@@ -45,7 +45,7 @@ def test_an_image_has_the_classes_of_its_objects(tree: Tree) -> None:
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 12, "test": 8}
     for split in ("train", "test"):
         assert positives(found, split) == set(tree.truth[split])
-        ids = found.splits[split].rows.image_id.tolist()
+        ids = found.splits[split].image_id.tolist()
         assert ids == sorted(ids)
         assert (found.root / ids[0]).is_file()
 
@@ -55,7 +55,7 @@ def test_a_zero_shot_split_has_its_classes_and_hides_unseen_objects_from_trainin
     assert found.classes.names == ("blue", "red", "dog")
     assert found.classes.seen.tolist() == [True, True, False]
     with_dog = {image for image, name in tree.truth["train"] if name == "dog"}
-    assert set(found.splits["train"].rows.image_id.tolist()).isdisjoint(with_dog)
+    assert set(found.splits["train"].image_id.tolist()).isdisjoint(with_dog)
     assert len(found.splits["train"]) == 12 - len(with_dog)
     assert positives(found, "test") == {pair for pair in tree.truth["test"] if pair[1] != "tree"}
 
@@ -69,7 +69,7 @@ def test_the_built_in_splits_have_their_sizes() -> None:
 
 def test_a_box_is_a_row(tree: Tree) -> None:
     found = manifest(tree, crops="boxes")
-    rows = found.splits["test"].rows
+    rows = found.splits["test"]
     assert len(rows) == len(tree.truth["test"])
     # 4, 5, 20 x 30 pixels of 48 x 40, a tenth of the box more on every side
     expected = [(4 - 2) / 48, (5 - 3) / 40, (24 + 2) / 48, (35 + 3) / 40]

@@ -11,7 +11,7 @@ from c3.common.errors import C3Error
 from c3.extract.backbone.crops import load_crop
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.datasets import manifest as manifest_module
-from c3.extract.datasets.manifest import Manifest, ReadOptions, Split, crop_manifest, texts
+from c3.extract.datasets.manifest import Manifest, ReadOptions, crop_manifest, texts
 from c3.extract.datasets.read import read_manifest
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
@@ -31,22 +31,22 @@ def test_crops_of_an_image_are_neighbours_and_have_its_labels(table_dataset: Pat
     whole, cropped = tiny(table_dataset), tiny(table_dataset, crops=policy)
     assert cropped.crops == policy
     for name, split in whole.splits.items():
-        rows = cropped.splits[name].rows
-        assert rows.image_id.tolist() == [image for image in split.rows.image_id.tolist() for _ in range(count)]
+        rows = cropped.splits[name]
+        assert rows.image_id.tolist() == [image for image in split.image_id.tolist() for _ in range(count)]
         assert cropped.splits[name].path.tolist() == [path for path in split.path.tolist() for _ in range(count)]
-        expected = split.rows.labels.dense(3, absent=-1).repeat(count, axis=0)
+        expected = split.labels.dense(3, absent=-1).repeat(count, axis=0)
         np.testing.assert_array_equal(rows.labels.dense(3, absent=-1), expected)
         np.testing.assert_array_equal(rows.crop, np.tile(rows.crop[:count], (len(split), 1)))
 
 
 def test_five_crops_are_the_centre_and_the_corners_and_ten_their_mirrors(table_dataset: Path) -> None:
-    ten = tiny(table_dataset, crops="ten").splits["val"].rows.crop[:10]
+    ten = tiny(table_dataset, crops="ten").splits["val"].crop[:10]
     sides = np.abs(ten[:, 2:] - ten[:, :2])
     np.testing.assert_array_equal(sides, np.full((10, 2), 0.875))
     np.testing.assert_array_equal(ten[0], [0.0625, 0.0625, 0.9375, 0.9375])
     assert {tuple(box[:2]) for box in ten[1:5].tolist()} == {(0, 0), (0.125, 0), (0, 0.125), (0.125, 0.125)}
     np.testing.assert_array_equal(ten[5:], ten[:5][:, [2, 1, 0, 3]])  # x0 > x1
-    np.testing.assert_array_equal(tiny(table_dataset, crops="five").splits["val"].rows.crop[:5], ten[:5])
+    np.testing.assert_array_equal(tiny(table_dataset, crops="five").splits["val"].crop[:5], ten[:5])
 
 
 def test_a_mirrored_box_gives_the_mirrored_pixels(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def many(rows: int) -> Manifest:
     labels = SparseLabels(np.arange(rows + 1), np.arange(rows, dtype=np.int32) % 3, np.ones(rows, np.int8))
     crops = np.tile(np.float32([0, 0, 1, 1]), (rows, 1))
     classes = Classes(("a", "b", "c"), np.array([True, True, False]), np.eye(3, dtype=np.float32))
-    return Manifest("many", Path(), "complete", classes, {"train": Split(Rows(ids, crops, labels), ids)})
+    return Manifest("many", Path(), "complete", classes, {"train": Rows(ids, crops, labels, ids)})
 
 
 def reference_digest(manifest: Manifest) -> str:
@@ -93,9 +93,9 @@ def reference_digest(manifest: Manifest) -> str:
     parts: list[object] = [manifest.labelling, *manifest.classes.names]
     parts += [np.asarray(manifest.classes.seen, bool), np.asarray(manifest.classes.vectors, "<f4")]
     for name, split in manifest.splits.items():
-        parts += [name, len(split), *split.rows.image_id.tolist(), *split.path.tolist()]
-        labels = split.rows.labels
-        parts += [np.asarray(split.rows.crop, "<f4"), np.asarray(labels.indptr, "<i8")]
+        parts += [name, len(split), *split.image_id.tolist(), *split.path.tolist()]
+        labels = split.labels
+        parts += [np.asarray(split.crop, "<f4"), np.asarray(labels.indptr, "<i8")]
         parts += [np.asarray(labels.indices, "<i4"), labels.value]
     content = b""
     for part in parts:
@@ -120,4 +120,4 @@ def test_classes_are_left_out_with_their_labels() -> None:
     assert kept.classes.names == ("a", "c")
     assert kept.classes.seen.tolist() == [True, False]
     expected = [[1, -1], [-1, -1], [-1, 1]] * 2
-    assert kept.splits["train"].rows.labels.dense(2, absent=-1).tolist() == expected
+    assert kept.splits["train"].labels.dense(2, absent=-1).tolist() == expected

@@ -27,7 +27,7 @@ def test_a_table_becomes_a_manifest(table_dataset: Path) -> None:
     np.testing.assert_allclose(tiny.classes.vectors, [[0, 1, 0, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]])
     train = tiny.splits["train"]
     assert train.path.tolist() == [f"{number:02d}.png" for number in range(6)]
-    assert train.rows.labels.dense(3, absent=-1).tolist() == [[-1, -1, 1], [1, -1, -1], [-1, 1, -1]] * 2
+    assert train.labels.dense(3, absent=-1).tolist() == [[-1, -1, 1], [1, -1, -1], [-1, 1, -1]] * 2
 
 
 def test_the_order_of_the_file_does_not_matter(table_dataset: Path) -> None:
@@ -54,7 +54,7 @@ def test_negatives_and_a_class_list_are_read(table_dataset: Path) -> None:
     tiny = manifest(table_dataset)
     assert tiny.labelling == "verified"
     assert tiny.classes.names == ("red", "blue", "green", "dark red")
-    assert tiny.splits["train"].rows.labels.dense(4, absent=0).tolist() == [[1, -1, 0, 1], [-1, 0, 0, 0]]
+    assert tiny.splits["train"].labels.dense(4, absent=0).tolist() == [[1, -1, 0, 1], [-1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,7 @@ VAL = [([], [0]), ([], [1])]
 def rows_of(labels: list[tuple[list[int], list[int]]]) -> Rows:
     count = len(labels)
     ids = np.array([f"image{index}" for index in range(count)])
-    return Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), SparseLabels.from_lists(labels))
+    return Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), SparseLabels.from_lists(labels), ids)
 
 
 def score_table(labels: SparseLabels) -> np.ndarray:
@@ -68,7 +69,7 @@ class Workplace:
         names = ("sea", "sky", "night sea", "night sky")
         splits = {"test": rows_of(self.test), "val": rows_of(VAL)}
         if self.ids:
-            splits["test"] = Rows(np.array(self.ids), splits["test"].crop, splits["test"].labels)
+            splits["test"] = replace(splits["test"], image_id=np.array(self.ids))
         store = FeatureCache.create(
             self.root / name, origin=origin, provenance=PROVENANCE, levels=LEVELS, splits=splits,
             classes=Classes(names, SEEN, np.eye(4, dtype=np.float32)), layout=Layout(chunk_rows=2, shard_rows=4),

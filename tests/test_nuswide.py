@@ -39,7 +39,7 @@ def test_rows_classes_and_labels_are_as_the_files_say(tree: Tree) -> None:
                                  "boat", "cat", "dog", "green", "tree", "sky")  # fmt: skip
     assert nus.classes.seen.tolist() == [True] * 7 + [False] * 6
     for name, split in nus.splits.items():
-        assert split.rows.image_id.tolist() == sorted(split.rows.image_id.tolist())
+        assert split.image_id.tolist() == sorted(split.image_id.tolist())
         assert labels_of(split, nus.classes.names) == tree.truth[name]
     assert nus.labelling == "complete"
     assert (nus.root / nus.splits["test"].path[0]).is_file()
@@ -54,7 +54,7 @@ def test_a_thousand_random_pairs_equal_those_of_a_slow_reader(tree: Tree) -> Non
         name, part = rng.choice([("train", "Train"), ("test", "Test")])
         split = nus.splits[name]
         row, column = rng.randrange(len(split)), rng.randrange(len(nus.classes))
-        line = lists[part].index(split.rows.image_id[row].replace("/", "\\"))
+        line = lists[part].index(split.image_id[row].replace("/", "\\"))
         class_name = nus.classes.names[column]
         if nus.classes.seen[column]:
             text = (folder / f"NUS_WID_Tags/{part}_Tags1k.dat").read_text().splitlines()[line]
@@ -62,7 +62,7 @@ def test_a_thousand_random_pairs_equal_those_of_a_slow_reader(tree: Tree) -> Non
         else:
             path = folder / f"Groundtruth/TrainTestLabels/Labels_{class_name}_{part}.txt"
             expected = path.read_text().splitlines()[line]
-        dense = split.rows.labels.take(np.array([row])).dense(len(nus.classes), absent=-1)
+        dense = split.labels.take(np.array([row])).dense(len(nus.classes), absent=-1)
         assert dense[0, column] == (1 if expected == "1" else -1)
 
 
@@ -105,10 +105,10 @@ def test_the_order_of_lines_and_files_does_not_matter(tree: Tree) -> None:
 
 
 def test_validation_images_are_taken_from_train(tree: Tree) -> None:
-    whole = set(manifest(tree).splits["train"].rows.image_id.tolist())
+    whole = set(manifest(tree).splits["train"].image_id.tolist())
     setting(tree, validation=10)
     nus = manifest(tree)
-    train, val = (set(nus.splits[name].rows.image_id.tolist()) for name in ("train", "val"))
+    train, val = (set(nus.splits[name].image_id.tolist()) for name in ("train", "val"))
     assert (len(train), len(val)) == (26, 10)
     assert train | val == whole
     names = nus.classes.names

@@ -49,7 +49,7 @@ def test_labels_are_present_absent_or_unknown(tree: Tree) -> None:
     assert found.labelling == "verified"
     for name, split in found.splits.items():
         assert labels_of(split, found.classes.names) == tree.truth[name]
-        assert split.rows.image_id.tolist() == sorted({image for image, _ in tree.truth[name]})
+        assert split.image_id.tolist() == sorted({image for image, _ in tree.truth[name]})
         assert (found.root / split.path[0]).is_file()
 
 
@@ -66,9 +66,9 @@ def test_a_thousand_random_pairs_equal_those_of_a_slow_reader(tree: Tree) -> Non
         said = [
             line["Confidence"]
             for line in tables[name]
-            if line["ImageID"] == split.rows.image_id[row] and line["LabelName"] == mids[found.classes.names[column]]
+            if line["ImageID"] == split.image_id[row] and line["LabelName"] == mids[found.classes.names[column]]
         ]
-        dense = split.rows.labels.take(np.array([row])).dense(len(found.classes), absent=0)
+        dense = split.labels.take(np.array([row])).dense(len(found.classes), absent=0)
         assert dense[0, column] == (1 if "1" in said else -1 if said else 0)
 
 
@@ -76,14 +76,14 @@ def test_train_keeps_images_with_a_seen_label_and_test_keeps_all(tree: Tree) -> 
     path = tree.root / "openimages" / HUMAN.format("test")
     path.write_text(path.read_text() + "00000000000000aa,verification,/m/0rare,0\n")
     found = manifest(tree)
-    assert "ffffffffffffffff" not in found.splits["train"].rows.image_id.tolist()
-    assert "00000000000000aa" in found.splits["test"].rows.image_id.tolist()
+    assert "ffffffffffffffff" not in found.splits["train"].image_id.tolist()
+    assert "00000000000000aa" in found.splits["test"].image_id.tolist()
 
 
 def test_images_that_nobody_labelled_have_a_row_when_the_image_list_is_there(
     tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = manifest(tree).splits["test"].rows.image_id.tolist()
+    before = manifest(tree).splits["test"].image_id.tolist()
     assert (
         "test-images-with-rotation.csv is not there: the rows of test are the images of its label file" in caplog.text
     )
@@ -94,8 +94,8 @@ def test_images_that_nobody_labelled_have_a_row_when_the_image_list_is_there(
     catalog["datasets"]["openimages"]["counts"] = {"test_images": len(before) + 1}
     tree.catalog.write_text(yaml.safe_dump(catalog))
     split = manifest(tree).splits["test"]
-    assert split.rows.image_id.tolist() == sorted([*before, "00000000000000aa"])
-    assert split.rows.labels.indptr[1] == 0  # the first row, without a label
+    assert split.image_id.tolist() == sorted([*before, "00000000000000aa"])
+    assert split.labels.indptr[1] == 0  # the first row, without a label
     path.write_text(path.read_text() + lines[-1].replace("aa,", "ab,"))
     with pytest.raises(C3Error, match=rf"test images: expected {len(before) + 1} .*found {len(before) + 2}"):
         manifest(tree)
@@ -120,7 +120,7 @@ def test_the_order_of_lines_does_not_matter_nor_does_the_size_of_pieces(
 
 
 def test_machine_labels_join_train_as_positives_where_people_said_nothing(tree: Tree) -> None:
-    images = manifest(tree).splits["train"].rows.image_id.tolist()
+    images = manifest(tree).splits["train"].image_id.tolist()
     absent = next(pair for pair, value in tree.truth["train"].items() if value < 0 and pair[1] == "Red")
     unknown = next((image, "Boat") for image in images if (image, "Boat") not in tree.truth["train"])
     (tree.root / "openimages/train-annotations-machine-imagelabels.csv").write_text(
@@ -143,12 +143,12 @@ def test_a_box_is_a_row_with_its_own_label_and_what_the_image_is_known_to_lack(t
     split = found.splits["test"]
     listed = [line for line in rows_of(tree.root / "openimages" / BOXES.format("test")) if line["LabelName"] in names]
     assert len(split) == len({(line["ImageID"], line["LabelName"]) for line in listed})
-    ids = split.rows.image_id.tolist()
+    ids = split.image_id.tolist()
     assert ids == sorted(ids)
     # 0.1..0.6 wide and 0.2..0.9 high, a tenth of it more on every side
-    np.testing.assert_allclose(split.rows.crop, np.tile([0.05, 0.13, 0.65, 0.97], (len(split), 1)), atol=1e-6)
+    np.testing.assert_allclose(split.crop, np.tile([0.05, 0.13, 0.65, 0.97], (len(split), 1)), atol=1e-6)
     for row, image in enumerate(ids):
-        dense = split.rows.labels.take(np.array([row])).dense(len(found.classes), absent=0)[0]
+        dense = split.labels.take(np.array([row])).dense(len(found.classes), absent=0)[0]
         assert (dense == 1).sum() == 1
         lacking = {name for (i, name), value in tree.truth["test"].items() if i == image and value < 0}
         assert {found.classes.names[c] for c in np.flatnonzero(dense == -1)} == lacking
@@ -161,7 +161,7 @@ def test_box_settings_are_margin_and_smallest_side(tree: Tree) -> None:
     tree.catalog.write_text(yaml.safe_dump(catalog))
     path = tree.root / "openimages" / BOXES.format("test")
     path.write_text(path.read_text().replace(",0.1,0.6,", ",0.1,0.7,", 1))
-    box = manifest(tree, crops="boxes", splits=("test",)).splits["test"].rows.crop
+    box = manifest(tree, crops="boxes", splits=("test",)).splits["test"].crop
     np.testing.assert_allclose(box, [[0, 0, 1, 1]])  # the one box that is wide enough, clipped at the edges
     catalog["datasets"]["openimages"] |= {"box_margin": "wide"}
     tree.catalog.write_text(yaml.safe_dump(catalog))
@@ -183,7 +183,7 @@ def test_image_folders_may_have_any_common_layout(tree: Tree, folders: tuple[str
     for folder in (".", *folders):
         (tree.root / "openimages/images" / folder).mkdir(parents=True, exist_ok=True)
     split = manifest(tree, splits=("train",)).splits["train"]
-    for path, image in zip(split.path.tolist(), split.rows.image_id.tolist(), strict=True):
+    for path, image in zip(split.path.tolist(), split.image_id.tolist(), strict=True):
         assert path == expected.format(image[0], id=image)
 
 

@@ -23,7 +23,7 @@ def test_the_photographs_are_read_as_documented() -> None:
     assert (manifest.classes.seen.sum(), (~manifest.classes.seen).sum(), manifest.classes.d_w) == (199, 50, 300)
     with (CATALOG.parent / "corel5k/labels.csv").open(newline="") as file:
         listed = sum(len(row["labels"].split("|")) for row in csv.DictReader(file) if row["labels"])
-    assert sum(len(split.rows.labels.indices) for split in manifest.splits.values()) == listed
+    assert sum(len(split.labels.indices) for split in manifest.splits.values()) == listed
 
 
 def test_real_weights_give_real_features(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_class_without_a_vector_is_an_error_unless_it_may_be_dropped(
     tiny = read_manifest(spec, ReadOptions(drop_unknown_classes=True))
     assert tiny.classes.names == ("dark red", "red")
     assert tiny.classes.seen.tolist() == [False, True]
-    assert tiny.splits["train"].rows.labels.dense(2, absent=-1).tolist() == [[-1, 1], [-1, -1]]
+    assert tiny.splits["train"].labels.dense(2, absent=-1).tolist() == [[-1, 1], [-1, -1]]
     assert "classes without a vector: zebra" in caplog.text
     (table_dataset / "vectors.txt").write_text("moon 1 2\n")
     with pytest.raises(C3Error, match="3 of 3 classes have no vector"):

@@ -10,7 +10,6 @@ import numpy as np
 from ...common.errors import C3Error
 from ..catalog.specs import DatasetSpec
 from ..store.tables import Rows, SparseLabels
-from .manifest import Split
 
 LOG = logging.getLogger(__name__)
 STEP = 1 << 20  # boxes whose labels are made at a time
@@ -45,7 +44,7 @@ class ImageBoxes:
     corners: np.ndarray
 
 
-def box_split(images: Split, boxes: ImageBoxes, options: BoxOptions) -> Split:
+def box_split(images: Rows, boxes: ImageBoxes, options: BoxOptions) -> Rows:
     """A row for every box, image by image, then from left to right and from top to bottom.
 
     A row has its box's class as the one positive, and the classes that are verified to be absent from the whole image
@@ -64,9 +63,9 @@ def box_split(images: Split, boxes: ImageBoxes, options: BoxOptions) -> Split:
         f"{len(row):,}", f"{len(boxes.row) - len(large):,}", options.box_min_side, f"{int((~kept).sum()):,}",
         f"{len(images) - len(np.unique(row)):,}",
     )  # fmt: skip
-    labels = _own_and_absent(images.rows.labels, row, column)
+    labels = _own_and_absent(images.labels, row, column)
     crops = with_margin(corners, options.box_margin)
-    return Split(Rows(images.rows.image_id[row], crops, labels), images.path[row])
+    return Rows(images.image_id[row], crops, labels, images.path[row])
 
 
 def with_margin(corners: np.ndarray, margin: float) -> np.ndarray:

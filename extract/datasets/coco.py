@@ -15,7 +15,7 @@ from ..backbone.crop_policies import WHOLE_IMAGE
 from ..catalog.specs import DatasetSpec
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
-from .manifest import Manifest, ReadOptions, Split, texts, unvectored
+from .manifest import Manifest, ReadOptions, texts, unvectored
 
 YEARS = {"train": "train2017", "val": "", "test": "val2017"}  # split -> official file; `val` only where an entry says
 SETTINGS = ("years", "seen", "unseen", "drop_unseen_images", *(f"{split}_annotations" for split in YEARS))
@@ -82,7 +82,7 @@ def _classes(spec: DatasetSpec, instances: _Instances) -> Classes:
 
 def _split(
     spec: DatasetSpec, instances: _Instances, classes: Classes, year: str, drop: bool, options: ReadOptions
-) -> Split:
+) -> Rows:
     index = {name: c for c, name in enumerate(classes.names)}
     unseen = {name for name, seen in zip(classes.names, classes.seen, strict=True) if not seen}
     of_category = {number: index.get(name, -1) for number, name in instances.categories.items()}
@@ -97,7 +97,7 @@ def _split(
         len(order), pairs // len(classes), pairs % len(classes), np.ones(len(pairs), np.int8)
     )
     names = texts([f"{year}/{file}" for file, _ in order])
-    whole = Split(Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(order), 1)), labels), names)
+    whole = Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(order), 1)), labels, path=names)
     if options.crops != "boxes":
         return whole
     corners = np.array([_shares(instances, i, box) for i, _, box in kept], np.float32).reshape(-1, 4)

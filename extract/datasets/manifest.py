@@ -49,26 +49,6 @@ def unvectored(seen: Sequence[str], unseen: Sequence[str] = ()) -> Classes:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows of a split and where their pictures are: path (rows,) text, relative to the manifest's root."""
-
-    rows: Rows
-    path: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def head(self, count: int) -> Split:
-        """The first `count` rows."""
-        return self.take(np.arange(min(count, len(self))))
-
-    def take(self, rows: np.ndarray) -> Split:
-        """The given rows (any order, repeats allowed)."""
-        taken = Rows(self.rows.image_id[rows], self.rows.crop[rows], self.rows.labels.take(rows))
-        return Split(taken, self.path[rows])
-
-
-@dataclass(frozen=True)
 class Manifest:
     """Everything about a data set that extraction needs, read from its official files.
 
@@ -81,7 +61,7 @@ class Manifest:
     root: Path
     labelling: str
     classes: Classes
-    splits: dict[str, Split]
+    splits: dict[str, Rows]
     crops: str = "whole"
     class_keys: tuple[str, ...] = ()
     notes: Notes = Notes()
@@ -106,10 +86,7 @@ class Manifest:
             tuple(self.classes.names[c] for c in kept), self.classes.seen[kept], self.classes.vectors[kept]
         )
         keys = tuple(self.class_keys[c] for c in kept) if self.class_keys else ()
-        splits = {
-            name: replace(split, rows=replace(split.rows, labels=split.rows.labels.keep_classes(keep)))
-            for name, split in self.splits.items()
-        }
+        splits = {name: replace(split, labels=split.labels.keep_classes(keep)) for name, split in self.splits.items()}
         return replace(self, classes=classes, class_keys=keys, splits=splits)
 
     def digest(self) -> str:
@@ -134,12 +111,12 @@ class Manifest:
         add_array(self.classes.vectors, "<f4")
         for name, split in self.splits.items():
             add(name, len(split))
-            add_texts(split.rows.image_id)
+            add_texts(split.image_id)
             add_texts(split.path)
-            add_array(split.rows.crop, "<f4")
-            add_array(split.rows.labels.indptr, "<i8")
-            add_array(split.rows.labels.indices, "<i4")
-            add_array(split.rows.labels.value, "i1")
+            add_array(split.crop, "<f4")
+            add_array(split.labels.indptr, "<i8")
+            add_array(split.labels.indices, "<i4")
+            add_array(split.labels.value, "i1")
         return state.hexdigest()
 
 
@@ -158,7 +135,6 @@ def crop_manifest(manifest: Manifest, policy: str) -> Manifest:
     )
 
 
-def _expand(split: Split, crops: np.ndarray) -> Split:
-    repeated = split.take(np.repeat(np.arange(len(split)), len(crops)))
-    rows = Rows(repeated.rows.image_id, np.tile(crops, (len(split), 1)), repeated.rows.labels)
-    return Split(rows, repeated.path)
+def _expand(rows: Rows, crops: np.ndarray) -> Rows:
+    repeated = rows.take(np.repeat(np.arange(len(rows)), len(crops)))
+    return replace(repeated, crop=np.tile(crops, (len(rows), 1)))

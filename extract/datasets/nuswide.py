@@ -11,7 +11,7 @@ from ...common.text_files import class_list
 from ..backbone.crop_policies import WHOLE_IMAGE
 from ..catalog.specs import DatasetSpec
 from ..store.tables import Classes, Rows, SparseLabels
-from .manifest import Manifest, ReadOptions, Split, texts, unvectored
+from .manifest import Manifest, ReadOptions, texts, unvectored
 from .nuswide_labels import NusWideLabels, Positives
 
 # of a catalog entry; all but the first two are places that differ from the official ones
@@ -66,7 +66,7 @@ def nuswide_counts(spec: DatasetSpec) -> dict[str, int]:
     return counts | {"seen": int(classes.seen.sum()), "unseen": int((~classes.seen).sum())}
 
 
-def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Split:
+def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Rows:
     kept = np.flatnonzero(chosen)
     paths = np.array([images[row] for row in kept], dtype=object)
     order = np.argsort(paths, kind="stable")
@@ -77,7 +77,7 @@ def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Split
     value = np.ones(int(inside.sum()), np.int8)
     labels = SparseLabels.from_pairs(len(kept), row[inside], positives.column[inside], value)
     names = texts(paths[order])
-    return Split(Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(kept), 1)), labels), names)
+    return Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(kept), 1)), labels, path=names)
 
 
 def _validation(images: list[str], spec: DatasetSpec) -> set[str]:

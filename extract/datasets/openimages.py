@@ -15,7 +15,7 @@ from ..catalog.specs import DatasetSpec
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import BoxOptions, ImageBoxes, box_split
-from .manifest import Manifest, ReadOptions, Split, unvectored
+from .manifest import Manifest, ReadOptions, unvectored
 from .openimages_classes import OpenImagesClasses, read_classes
 from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
@@ -124,7 +124,7 @@ def merge(images: np.ndarray, sources: list[Labels], classes: int, path: Path) -
     return SparseLabels(np.concatenate([[0], np.cumsum(counts)]), (pair % classes).astype(np.int32), value)
 
 
-def _boxes(spec: DatasetSpec, split: str, classes: OpenImagesClasses, whole: Split, images: _Images) -> Split:
+def _boxes(spec: DatasetSpec, split: str, classes: OpenImagesClasses, whole: Rows, images: _Images) -> Rows:
     path = spec.official(f"{split}_boxes", f"{OFFICIAL[split]}-annotations-bbox.csv")
     boxes = read_boxes(path, classes.mids)
     spec.expect(f"{split}_boxes", boxes.rows, path)
@@ -133,7 +133,7 @@ def _boxes(spec: DatasetSpec, split: str, classes: OpenImagesClasses, whole: Spl
     return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known]), BoxOptions.of(spec))
 
 
-def _rows(images: _Images, pattern: str) -> Split:
+def _rows(images: _Images, pattern: str) -> Rows:
     ids = id_texts(images.id)
     shard, name = pattern.split("{id}")
     folder = shard.encode()
@@ -142,7 +142,7 @@ def _rows(images: _Images, pattern: str) -> Split:
         folder = np.strings.add(np.strings.add(before.encode(), ids.astype("S1")), after.encode())
     paths = np.strings.add(np.strings.add(folder, ids), name.encode()).astype(np.dtypes.StringDType())
     crops = np.tile(np.float32(WHOLE_IMAGE), (len(ids), 1))
-    return Split(Rows(ids.astype(np.dtypes.StringDType()), crops, images.labels), paths)
+    return Rows(ids.astype(np.dtypes.StringDType()), crops, images.labels, paths)
 
 
 def _pattern(root: Path, split: str) -> str:

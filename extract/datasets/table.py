@@ -12,7 +12,7 @@ from ...common.text_files import class_list
 from ..backbone.crop_policies import WHOLE_IMAGE
 from ..catalog.specs import DatasetSpec
 from ..store.tables import Classes, Rows, SparseLabels
-from .manifest import Manifest, ReadOptions, Split
+from .manifest import Manifest, ReadOptions
 
 COLUMNS = ("image_path", "labels", "split")
 SPLITS = ("train", "val", "test")
@@ -50,7 +50,7 @@ def table_manifest(spec: DatasetSpec, _: ReadOptions = ReadOptions()) -> Manifes
             ([index[name] for name in positive[row]], [index[name] for name in negative[row]]) for row in rows
         )
         crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(rows), 1))
-        splits[split] = Split(Rows(paths, crops, labels), paths)
+        splits[split] = Rows(paths, crops, labels, path=paths)
     return Manifest(spec.name, spec.folder("images"), spec.labelling, classes, splits)
 
 

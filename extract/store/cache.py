@@ -27,7 +27,7 @@ from .create import ALWAYS_STORE, KIND, SCHEMA, arrays_of, create_store, open_st
 from .layout import FeatureArray, Layout
 from .origin import FeatureOrigin, Notes, Provenance, differing_settings
 from .storage import Storage, open_storage, remedy
-from .tables import Classes, Rows, SparseLabels, absent_label
+from .tables import Classes, Rows, SparseLabels, absent_label, unknown_paths
 
 
 class Status(IntEnum):
@@ -146,11 +146,15 @@ class FeatureCache:
 
     def table(self, split: str) -> Rows:
         """The whole row table of a split: image ids, crops and labels."""
-        return Rows(self.image_ids(split), self.crops(split), self.labels(split))
+        return Rows(self.image_ids(split), self.crops(split), self.labels(split), self.image_paths(split))
 
     def image_ids(self, split: str) -> np.ndarray:
         """(rows,) text; the crops of one image share its id."""
         return self._table(split, "image_id")
+
+    def image_paths(self, split: str) -> np.ndarray:
+        """Return (rows,) text: where each image is, relative to the images root; empty where that is unknown."""
+        return unknown_paths(self.rows(split))
 
     def crops(self, split: str) -> np.ndarray:
         """(rows, 4) float32: x0, y0, x1, y1 in 0..1."""

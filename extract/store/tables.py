@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+UNKNOWN_PATH = ""
+
 
 def absent_label(labelling: str) -> int:
     """The value of a label that is not listed: -1 where labels are `complete`, 0 (unknown) where `verified`."""
@@ -85,14 +87,42 @@ class SparseLabels:
 
 @dataclass(frozen=True)
 class Rows:
-    """The row table of one split: image_id (rows,) text, crop (rows, 4) float32 as x0, y0, x1, y1 in 0..1, labels."""
+    """The row table of one split: a row is one crop of an image.
+
+    image_id and path (rows,) text, the path relative to the images root and empty where it is unknown; crop (rows, 4)
+    float32 as x0, y0, x1, y1 in 0..1; labels of every row. The crops of one image are neighbours and share id and path.
+    """
 
     image_id: np.ndarray
     crop: np.ndarray
     labels: SparseLabels
+    path: np.ndarray
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    def head(self, count: int) -> Rows:
+        """Return the first `count` rows."""
+        return self.take(np.arange(min(count, len(self))))
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """Return the given rows (any order, repeats allowed)."""
+        return Rows(self.image_id[rows], self.crop[rows], self.labels.take(rows), self.path[rows])
+
+    @classmethod
+    def join(cls, tables: Sequence[Rows]) -> Rows:
+        """Return the rows of several tables, one after the other."""
+        return cls(
+            np.concatenate([table.image_id for table in tables]),
+            np.concatenate([table.crop for table in tables]),
+            SparseLabels.join([table.labels for table in tables]),
+            np.concatenate([table.path for table in tables]),
+        )
+
+
+def unknown_paths(count: int) -> np.ndarray:
+    """Return (count,) empty texts: the paths of rows whose images nobody can find."""
+    return np.full(count, UNKNOWN_PATH, np.dtypes.StringDType())
 
 
 @dataclass(frozen=True)

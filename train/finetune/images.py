@@ -47,7 +47,7 @@ class Pixels:
 
     def asked(self, rows: np.ndarray) -> list[Future[Crop]]:
         """The crops of some rows, under way."""
-        boxes = self._split.rows.crop
+        boxes = self._split.crop
         return [
             self._decoders.submit(load_crop, self._root / str(self._split.path[row]), boxes[row], INPUT_SIZE)
             for row in rows.tolist()
@@ -87,7 +87,7 @@ class ImageTable:
 
     def labels(self, split: str) -> SparseLabels:
         """The labels of every row."""
-        return self._manifest.splits[split].rows.labels
+        return self._manifest.splits[split].labels
 
     def maps(self, split: str, name: str) -> Pixels:
         """The one array that there is."""

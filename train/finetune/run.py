@@ -109,7 +109,7 @@ def _stream(start: Run, request: Request, loop: LoopOptions, device: torch.devic
 def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Validation | None:
     """The images that choose among epochs; None where no label of a seen class can."""
     manifest = request.manifest
-    labels = manifest.splits["val"].rows.labels if "val" in manifest.splits else None
+    labels = manifest.splits["val"].labels if "val" in manifest.splits else None
     if labels is not None and manifest.classes.seen[labels.indices[labels.value > 0]].any():
         return Validation(table, (PIXELS,), at_a_time=SCORED_AT_ONCE)
     if loop.patience:

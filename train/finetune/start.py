@@ -127,7 +127,7 @@ def request_of(start: Run, options: FineTuneOptions) -> Request:
     same = {
         "classes": own.names == now.names and np.array_equal(own.seen, now.seen),
         "word vectors": np.array_equal(own.vectors, now.vectors),
-        "numbers of rows": made["splits"] == {name: len(rows) for name, rows in request.tables.items()},
+        "numbers of rows": made["splits"] == {name: len(rows) for name, rows in request.manifest.splits.items()},
         "backbone weights": made["weights_sha256"] == request.backbone.weights_sha256,
     }
     differing = [name for name, equal in same.items() if not equal] or ["labels or images"]
