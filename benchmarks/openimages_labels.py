@@ -68,12 +68,12 @@ def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator) -> Iterator[li
 
 def measure(way: str, folder: Path) -> dict[str, float]:
     """Run one way in this process: rows, seconds, and the peak of its resident memory in GiB."""
-    from c3.extract.catalog.specs import DatasetSpec
+    from c3.extract.catalog.specs import OpenImagesSpec
     from c3.extract.datasets import openimages_csv
     from c3.extract.datasets.manifest import ReadOptions
     from c3.extract.datasets.openimages import openimages_manifest
 
-    spec = DatasetSpec("openimages", "openimages", folder, "verified", None)
+    spec = OpenImagesSpec(name="openimages", kind="openimages", root=folder, labels="verified")
     mids = (folder / "classes-trainable.txt").read_text().split()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()

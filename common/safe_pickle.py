@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,8 +17,17 @@ def _reconstruct(kind: object, shape: object, _typecode: object) -> np.ndarray:
     return np.empty(0, np.int8)  # its contents, shape and type are set by the next opcode
 
 
-def _frombuffer(data: object, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(data, dtype).reshape(shape, order=order)  # numpy itself refuses objects here
+def _frombuffer(
+    data: bytes | bytearray,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    order: Literal["C", "F", "K"],
+    axes: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    values: np.ndarray = np.frombuffer(data, dtype)  # numpy itself refuses objects here
+    if order == "K":  # written by numpy since 2.3 for arrays whose axes were exchanged
+        return values.reshape(shape).transpose(axes)
+    return values.reshape(shape, order=order)
 
 
 def _encode(text: object, encoding: object) -> bytes:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from ..common.errors import C3Error
 from .catalog.catalog import Catalog
-from .catalog.specs import DatasetSpec, FileSpec
-from .datasets.kinds import kind_of
+from .catalog.specs import DatasetSpec, FileSpec, TableSpec
+from .datasets.kinds import reader_of
 from .datasets.read import vector_coverage
-
-TABLE_PATHS = ("table", "images", "classes", "unseen")  # settings of a table that name a file or a folder
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,12 @@ def check(user_file: Path | None, name: str) -> Check:
 
 
 def _own_files(spec: DatasetSpec) -> list[FileSpec]:
-    """The files that the settings of a table name; a data set with official files lists them in its entry."""
+    """Return the files that the settings of a table name; data sets with official files list them in their entries."""
+    if spec.files or not isinstance(spec, TableSpec):
+        return []
     source = "c3 extract, which draws it" if spec.kind == "demo" else ""
-    settings = [] if spec.files else [option for option in TABLE_PATHS if option in spec.options]
-    return [FileSpec(str(spec.options[option]), source) for option in settings]
+    places = (spec.table, spec.images, spec.classes, spec.unseen)
+    return [FileSpec(path=place, source=source) for place in places if place not in (None, ".")]
 
 
 def _finding(spec: DatasetSpec, file: FileSpec) -> str:
@@ -82,8 +82,7 @@ def _finding(spec: DatasetSpec, file: FileSpec) -> str:
 def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
     """A line for every count of what is there, and how many differ from the official ones."""
     lines, wrong = [], 0
-    count = kind_of(spec).counts
-    for name, found in (count(spec) if count else {}).items():
+    for name, found in reader_of(spec).counts().items():
         expected = spec.counts.get(name, found)
         wrong += expected != found
         stated = ", as stated officially" if name in spec.counts else ""

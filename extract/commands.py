@@ -13,7 +13,7 @@ from ..common.errors import C3Error
 CODECS = ("auto", "zstd", "zstd-shuffle", "zstd-bitshuffle", "lz4", "lz4-shuffle", "lz4-bitshuffle", "none")
 
 
-class PartType(click.ParamType):
+class PartType(click.ParamType[tuple[int, int]]):
     """`3/8` -> (3, 8)."""
 
     name = "part"
@@ -79,7 +79,7 @@ class PartType(click.ParamType):
 @click.option("--append", is_flag=True, help="Add new splits or images to the store at --out.")
 @click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
 @click.pass_obj
-def extract(catalog: Path | None, plan: bool, rows: int | None, **options: Any) -> None:
+def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: Any) -> None:
     """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
     from .options import ExtractOptions
 
@@ -183,7 +183,7 @@ def catalog_check(path: Path | None, name: str) -> None:
 @click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), help="Tries of one download.")
 @click.option("--retry-failed", is_flag=True, help="Ask again for images that were gone, placeholders or damaged.")
 @click.pass_obj
-def fetch(catalog: Path | None, name: str, rate: float, tries: int, **options: Any) -> None:
+def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options: Any) -> None:
     """Download what a data set has at plain official addresses; the same command continues a stopped one."""
     from .download.downloader import Politeness
     from .download.fetch import FetchOptions
@@ -201,7 +201,7 @@ def fetch(catalog: Path | None, name: str, rate: float, tries: int, **options: A
 )
 @click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
 @click.pass_obj
-def import_biam(catalog: Path | None, train: Path | None, test: Path | None, **options: Any) -> None:
+def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, **options: Any) -> None:
     """Turn the published HDF5 features of BiAM into a store; the same command continues a stopped one."""
     from .import_biam import BiamOptions
     from .import_biam import import_biam as run

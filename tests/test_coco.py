@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from c3.common.errors import C3Error
 from c3.extract.catalog.catalog import Catalog
+from c3.extract.catalog.specs import CocoSpec
 from c3.extract.datasets.manifest import Manifest, ReadOptions
 from c3.extract.datasets.read import read_manifest
 from official_trees import Tree, write_coco
@@ -62,9 +63,10 @@ def test_a_zero_shot_split_has_its_classes_and_hides_unseen_objects_from_trainin
 
 def test_the_built_in_splits_have_their_sizes() -> None:
     for name, seen, unseen in (("coco-48-17", 48, 17), ("coco-65-15", 65, 15)):
-        options = Catalog().dataset(name).options
-        assert (len(set(options["seen"])), len(set(options["unseen"]))) == (seen, unseen)
-        assert set(options["seen"]).isdisjoint(options["unseen"])
+        spec = Catalog().dataset(name)
+        assert isinstance(spec, CocoSpec)
+        assert (len(set(spec.seen)), len(set(spec.unseen))) == (seen, unseen)
+        assert set(spec.seen).isdisjoint(spec.unseen)
 
 
 def test_a_box_is_a_row(tree: Tree) -> None:

@@ -89,8 +89,8 @@ def test_a_bad_table_is_refused_with_its_line(table_dataset: Path, content: str,
         ("version: 2\n", "expected `version: 1`"),
         ("- a\n", "found list"),
         ("version: 1\ndatasets: [\n", "line 3 is not valid YAML"),
-        ("version: 1\ndataset: {}\n", "unknown section 'dataset'"),
-        ("version: 1\ndatasets: {x: 3}\n", "must map names to settings"),
+        ("version: 1\ndataset: {}\n", "unknown section in catalog .*: 'dataset'. Did you mean 'datasets'"),
+        ("version: 1\ndatasets: {x: 3}\n", "datasets.x: expected settings"),
     ],
 )
 def test_an_unreadable_catalog_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -108,10 +108,10 @@ def test_an_unreadable_catalog_is_refused(tmp_path: Path, text: str, said: str) 
         (
             "unseen: unseen.txt",
             "unsen: unseen.txt",
-            r"unknown setting of data set tiny .*: 'unsen'. Did you mean 'unseen'",
+            r"unknown setting of datasets.tiny: 'unsen'. Did you mean 'unseen'",
         ),
-        ("labels: complete", "labels: all", "labels must be one of"),
-        ("table: labels.csv, ", "", "'table' is missing"),
+        ("labels: complete", "labels: all", "datasets.tiny.labels: expected 'complete' or 'verified', found 'all'"),
+        ("table: labels.csv, ", "", "datasets.tiny: the setting 'table' is missing"),
         ("labels.csv", "other.csv", "table file not found"),
         ("vectors: words", "vectors: glove", "unknown vectors 'glove'"),
         ("vectors.txt", "none.txt", "vectors words not found"),
@@ -147,8 +147,8 @@ def test_the_built_in_catalog_is_whole() -> None:
     catalog = Catalog()
     for name in catalog.datasets:
         assert catalog.dataset(name).title
-    for recipes in read_catalog()["recipes"].values():
-        assert all(recipe["source"] for recipe in recipes.values.values())
+    for recipes in read_catalog().recipes.values():
+        assert all(recipe["source"] for recipe in recipes.values())
 
 
 def test_unknown_splits_and_limits(table_dataset: Path) -> None:

@@ -114,7 +114,7 @@ def test_validation_images_are_taken_from_train(tree: Tree) -> None:
     names = nus.classes.names
     assert labels_of(nus.splits["train"], names) | labels_of(nus.splits["val"], names) == tree.truth["train"]
     setting(tree, validation=36)
-    with pytest.raises(C3Error, match="validation must be a number of train images below 36, found 36"):
+    with pytest.raises(C3Error, match="validation must be less than the 36 images of train, found 36"):
         manifest(tree)
 
 

@@ -41,7 +41,9 @@ def built_in(root: Path, name: str, folder: Path | None = None) -> DatasetSpec:
 
 def lesa_vectors(nuswide: DatasetSpec) -> VectorSpec:
     names = ("NUS_WID_Tags/TagList1k.txt", "ConceptsList/Concepts81.txt")
-    return VectorSpec("lesa", "pickle", nuswide.root / GLOVE, tuple(nuswide.root / name for name in names))
+    return VectorSpec(
+        name="lesa", kind="pickle", path=nuswide.root / GLOVE, names=tuple(nuswide.root / name for name in names)
+    )
 
 
 def test_nus_wide_has_925_seen_and_81_unseen_classes(nuswide: DatasetSpec) -> None:
@@ -73,7 +75,7 @@ def test_the_glove_pickle_of_lesa_joins_by_name(nuswide: DatasetSpec) -> None:
 def test_near_duplicates_of_the_unseen_concepts_are_named(nuswide: DatasetSpec) -> None:
     classes = nuswide_classes(nuswide)
     vectors, _ = class_vectors(classes.names, lesa_vectors(nuswide))
-    leaks = near_duplicates(Classes(classes.names, classes.seen, vectors), nuswide.options["leak_cosine"])
+    leaks = near_duplicates(Classes(classes.names, classes.seen, vectors), nuswide.leak_cosine or 0)
     for unseen, seen in (("boats", "boat"), ("plants", "plant"), ("tree", "trees"), ("animal", "animals"),
                          ("horses", "horse"), ("buildings", "building"), ("dog", "dogs"), ("cars", "car"),
                          ("birds", "bird"), ("plane", "airplane"), ("soccer", "football")):  # fmt: skip

@@ -144,7 +144,7 @@ def test_check_compares_checksums_and_counts_labels(tmp_path: Path) -> None:
 def test_bad_entries_of_the_list_of_files_are_refused(tmp_path: Path) -> None:
     tree = write_nuswide(tmp_path, 4, 4)
     for files, said in (
-        ([{"path": "a", "adress": "b"}], "unknown setting 'adress'"),
+        ([{"path": "a", "adress": "b"}], "unknown setting of datasets.nuswide.files.0: 'adress'"),
         ([{"url": "b"}], "'path' is missing"),
     ):
         declare(tree, "nuswide", files=files)

@@ -24,13 +24,13 @@ RED, STAR = np.float32([1, 0]), np.float32([0, 1])
 
 def text(path: Path, content: str) -> VectorSpec:
     path.write_text(content)
-    return VectorSpec("words", "text", path)
+    return VectorSpec(name="words", kind="text", path=path)
 
 
 def word2vec(path: Path, words: dict[str, np.ndarray], end: bytes = b"\n") -> VectorSpec:
     body = b"".join(name.encode() + b" " + vector.astype("<f4").tobytes() + end for name, vector in words.items())
     path.write_bytes(b"%d 2\n" % len(words) + body)
-    return VectorSpec("words", "word2vec", path)
+    return VectorSpec(name="words", kind="word2vec", path=path)
 
 
 def every_format(folder: Path) -> dict[str, VectorSpec]:
@@ -48,10 +48,12 @@ def every_format(folder: Path) -> dict[str, VectorSpec]:
         "fasttext": text(folder / "fast.vec", "2 2\nred 1 0 \nstar 0 1 \n"),
         "word2vec": word2vec(folder / "v.bin", words),
         "word2vec without line ends": word2vec(folder / "w.bin", words, b""),
-        "npz": VectorSpec("words", "npz", folder / "v.npz"),
-        "npy": VectorSpec("words", "npy", folder / "v.npy", (folder / "names.txt",)),
-        "lesa": VectorSpec("words", "pickle", folder / "two.pkl", (folder / "first.txt", folder / "second.pkl")),
-        "dict": VectorSpec("words", "pickle", folder / "dict.pkl"),
+        "npz": VectorSpec(name="words", kind="npz", path=folder / "v.npz"),
+        "npy": VectorSpec(name="words", kind="npy", path=folder / "v.npy", names=(folder / "names.txt",)),
+        "lesa": VectorSpec(
+            name="words", kind="pickle", path=folder / "two.pkl", names=(folder / "first.txt", folder / "second.pkl")
+        ),
+        "dict": VectorSpec(name="words", kind="pickle", path=folder / "dict.pkl"),
     }
 
 
@@ -94,7 +96,7 @@ def test_a_key_comes_before_the_name_and_is_no_word_of_it(tmp_path: Path) -> Non
 
 def test_text_embeddings_are_looked_up_by_whole_names_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "clip.npz", embeddings=np.ones((2, 512), np.float16), texts=np.array(["red star", "red"]))
-    spec = VectorSpec("clip", "npz", tmp_path / "clip.npz", lookup="names")
+    spec = VectorSpec(name="clip", kind="npz", path=tmp_path / "clip.npz", lookup="names")
     found, coverage = class_vectors(["red star", "red", "red moon"], spec)
     assert found.shape == (3, 512)
     assert coverage.missing == ("red moon",)
@@ -174,11 +176,12 @@ def test_bad_vector_files_are_refused(tmp_path: Path) -> None:
     refused(specs["npz"], None, r"arrays of \[\(2, 3\)\], but its lists of names have \[3\] entries")
     refused(specs["npy"], b"\x93NUMPY", "cannot be read as npy")
     refused(
-        VectorSpec("words", "pickle", specs["lesa"].path), None, "set `names` of vectors words to one file for each"
+        VectorSpec(name="words", kind="pickle", path=specs["lesa"].path),
+        None,
+        "set `names` of vectors words to one file for each",
     )
     refused(specs["dict"], pickle.dumps({"red": [1.0], "star": [1.0, 2.0]}), "do not have one length")
-    refused(VectorSpec("words", "glove", specs["dict"].path), None, "unknown kind of vectors words")
-    refused(VectorSpec("words", "text", tmp_path / "none"), None, "vectors words not found")
+    refused(VectorSpec(name="words", kind="text", path=tmp_path / "none"), None, "vectors words not found")
 
 
 class Evil:
@@ -215,7 +218,9 @@ def test_unusual_pickles_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_arrays_of_every_protocol_are_read(tmp_path: Path) -> None:
-    for array in (np.arange(6.0).reshape(2, 3), np.array(["a", "bc"], dtype=object), np.array(["a", "bc"])):
+    exchanged = np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2)  # neither C nor Fortran order
+    texts = np.array(["a", "bc"])
+    for array in (np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3).T, exchanged, texts, texts.astype(object)):
         for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
             (tmp_path / "x.pkl").write_bytes(pickle.dumps((array, {"k": [1, "x"]}), protocol=protocol))
             found, rest = load_pickle(tmp_path / "x.pkl")

@@ -83,11 +83,10 @@ def resolve_recipe(
     method: str, options: type[Any], dataset: str, overrides: Mapping[str, Any], catalog: Path | None = None
 ) -> Recipe:
     """Merge the catalog's recipe (of the data set, else `default`) with the overrides; names and types are checked."""
-    recipes = read_catalog(catalog)["recipes"]
-    named = recipes.get(dataset)
-    entry = named if named and method in named.values else recipes[FALLBACK]
-    values = dict(entry.values.get(method, {}))
-    source = f"recipe {entry.name}/{method}: {values.pop('source', 'no source given')}"
+    recipes = read_catalog(catalog).recipes
+    name = dataset if method in recipes.get(dataset, {}) else FALLBACK
+    values = dict(recipes[name].get(method, {}))
+    source = f"recipe {name}/{method}: {values.pop('source', 'no source given')}"
     if overrides:
         source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in overrides.items())
     settings = values | dict(overrides)

@@ -1,100 +1,75 @@
-"""data_catalog.yaml (and the user's own) -> frozen DatasetSpec. Every missing-file error is raised here.
-
-What is on the disk is looked at by check.py.
-"""
+"""The catalog: names of data sets, word vectors and weights -> their specs. See data_catalog.yaml."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ...common.catalog_file import Entry, read_catalog
 from ...common.errors import C3Error, unknown_name
 from ...common.files import require_file
-from .specs import LABELLINGS, LOOKUPS, DatasetSpec, FileSpec, VectorSpec, WeightSpec
+from .parse import parse
+from .specs import KINDS, DatasetSpec, Surroundings, VectorKind, VectorSpec, WeightSpec
 
-KIND_OF_SUFFIX = {".npz": "npz", ".pkl": "pickle", ".bin": "word2vec"}  # of a vectors file that no catalog declares
-DATASET_KEYS = {"kind", "root", "labels", "vectors", "title", "source", "files", "counts"}
+KIND_OF_SUFFIX: dict[str, VectorKind] = {".npz": "npz", ".pkl": "pickle", ".bin": "word2vec"}
 
 
 class Catalog:
-    """The built-in catalog, extended by the user's own file when there is one."""
+    """The built-in catalog, extended by the user's own file when there is one. Raises C3Error for an unknown name."""
 
     def __init__(self, user_file: str | Path | None = None) -> None:
-        self._sections = read_catalog(user_file)
+        self._file = read_catalog(user_file)
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        return tuple(self._sections["datasets"])
+        """Return the names of the data sets."""
+        return tuple(self._file.datasets)
 
     @property
     def weights(self) -> tuple[str, ...]:
-        return tuple(self._sections["weights"])
+        """Return the names of the weights files."""
+        return tuple(self._file.weights)
 
     @property
     def vector_names(self) -> tuple[str, ...]:
-        return tuple(self._sections["vectors"])
+        """Return the names of the word vectors."""
+        return tuple(self._file.vectors)
 
     def dataset(self, name: str) -> DatasetSpec:
-        """The named data set; an unknown name lists the known ones."""
-        entry = self._entry("datasets", "data set", name)
-        values = entry.values
-        labelling = values.get("labels", "complete")
-        if labelling not in LABELLINGS:
-            raise C3Error(f"data set {name} in {entry.file}: labels must be one of {LABELLINGS}, found {labelling!r}")
-        for key in ("kind", "root"):
-            if not isinstance(values.get(key), str):
-                raise C3Error(f"data set {name} in {entry.file}: the setting {key!r} is missing (a text)")
-        return DatasetSpec(
-            name=name,
-            kind=values["kind"],
-            root=entry.base / values["root"],
-            labelling=labelling,
-            vectors=self.vectors(values["vectors"]) if "vectors" in values else None,
-            title=values.get("title", ""),
-            source=values.get("source", ""),
-            files=tuple(_file(entry, file) for file in values.get("files", ())),
-            counts=dict(values.get("counts", {})),
-            options={key: value for key, value in values.items() if key not in DATASET_KEYS},
-            catalog=entry.file,
-        )
+        """Return the settings of a data set, as the class of its kind."""
+        entry = _named(self._file.datasets, "data set", name)
+        kind = entry.values.get("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            found = f"no reader for kind {kind!r}" if kind else "the setting 'kind' is missing"
+            raise C3Error(
+                f"catalog {entry.file}: datasets.{name}: {found}. Known: {', '.join(KINDS)}; labels of any other form "
+                "can be written as a table: docs/own-data.md"
+            )
+        return parse(KINDS[kind], entry, self._surroundings(entry), catalog=entry.file)
 
     def vectors(self, name: str) -> VectorSpec:
-        """The named word vectors."""
-        entry = self._entry("vectors", "vectors", name)
-        names = entry.values.get("names", [])
-        lookup = entry.values.get("lookup", "words")
-        if lookup not in LOOKUPS:
-            raise C3Error(f"vectors {name} in {entry.file}: lookup must be one of {LOOKUPS}, found {lookup!r}")
-        return VectorSpec(
-            name=name,
-            kind=entry.values.get("kind", "text"),
-            path=self._path(entry),
-            names=tuple(entry.base / file for file in ([names] if isinstance(names, str) else names)),
-            lookup=lookup,
-            source=entry.values.get("source", ""),
-        )
+        """Return where the named word vectors are; the file may be missing."""
+        entry = _named(self._file.vectors, "vectors", name)
+        return parse(VectorSpec, entry, self._surroundings(entry))
 
     def weight(self, name: str) -> WeightSpec:
-        """The named weights file; it must exist."""
-        entry = self._entry("weights", "weights", name)
-        path = require_file(self._path(entry), f"weights {name}")
-        return WeightSpec(name, entry.values.get("backbone", ""), path)
+        """Return where the named weights are; the file must exist."""
+        entry = _named(self._file.weights, "weights", name)
+        spec = parse(WeightSpec, entry, self._surroundings(entry))
+        require_file(spec.path, f"weights {name}")
+        return spec
 
-    def _entry(self, section: str, kind: str, name: str) -> Entry:
-        if name not in self._sections[section]:
-            raise unknown_name(kind, name, self._sections[section])
-        return self._sections[section][name]
+    def _surroundings(self, entry: Entry) -> Surroundings:
+        return Surroundings(entry.base, self.vectors)
 
-    @staticmethod
-    def _path(entry: Entry) -> Path:
-        if not isinstance(entry.values.get("path"), str):
-            raise C3Error(f"{entry.name} in {entry.file}: the setting 'path' is missing (a file name)")
-        return entry.base / entry.values["path"]
+
+def _named(entries: dict[str, Entry], kind: str, name: str) -> Entry:
+    if name not in entries:
+        raise unknown_name(kind, name, entries)
+    return entries[name]
 
 
 def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
-    """Turn a catalog name into its file; other forms (`imagenet`, `random:SEED`, a file) stay as they are."""
+    """Turn a catalog name into its file; return other forms (`imagenet`, `random:SEED`, a file) as they are."""
     if weights not in catalog.weights:
         return weights
     weight = catalog.weight(weights)
@@ -104,25 +79,17 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
 
 
 def vectors_of(vectors: str, catalog: Catalog) -> VectorSpec:
-    """The vectors of a catalog name, else of a file, whose suffix tells its kind: npz, pkl, bin (word2vec) or text."""
+    """Return the vectors of a catalog name, else of a file; its suffix tells its format (npz, pkl, bin, else text)."""
     if vectors in catalog.vector_names:
         return catalog.vectors(vectors)
     path = Path(vectors)
     if not path.is_file():
         raise C3Error(f"--vectors {vectors!r}: no such file, and no such name in the catalog's section `vectors`")
-    return VectorSpec(path.name, KIND_OF_SUFFIX.get(path.suffix.lower(), "text"), path)
-
-
-def _file(entry: Entry, values: dict[str, Any]) -> FileSpec:
-    unknown = values.keys() - FileSpec.__dataclass_fields__.keys()
-    if unknown or "path" not in values:
-        wrong = f"unknown setting {sorted(unknown)[0]!r}" if unknown else "the setting 'path' is missing"
-        raise C3Error(f"data set {entry.name} in {entry.file}: a file of the list `files`: {wrong}")
-    return FileSpec(**values | {"instead": tuple(values.get("instead", ()))})
+    return VectorSpec(name=path.name, kind=KIND_OF_SUFFIX.get(path.suffix.lower(), "text"), path=path)
 
 
 def listing(user_file: Path | None) -> str:
-    """The names in the catalog, one section after the other."""
+    """Return the names in the catalog, section by section."""
     catalog = Catalog(user_file)
     lines = ["data sets"]
     for name in catalog.datasets:
@@ -133,14 +100,10 @@ def listing(user_file: Path | None) -> str:
 
 
 def show(user_file: Path | None, name: str) -> str:
-    """One data set's settings, with its paths resolved."""
+    """Return the settings of one data set, a line each, with its paths resolved."""
     spec = Catalog(user_file).dataset(name)
-    lines = [
-        f"{key:<10} {value}"
-        for key, value in vars(spec).items()
-        if value and key not in ("files", "counts", "options", "vectors")
-    ]
+    shown = (spec.model_fields_set | {"labelling"}) - {"files", "counts", "vectors"}
+    lines = [f"{field:<10} {getattr(spec, field)}" for field in type(spec).model_fields if field in shown]
     lines += [f"{'vectors':<10} {spec.vectors.path}"] if spec.vectors else []
-    lines += [f"{key:<10} {value}" for key, value in spec.options.items()]
     lines += [f"{'count':<10} {key.replace('_', ' ')} {value:,}" for key, value in spec.counts.items()]
     return "\n".join(lines + [f"{'file':<10} {spec.root / file.path}" for file in spec.files])

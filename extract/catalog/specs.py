@@ -1,82 +1,145 @@
-"""What a catalog entry says, frozen: data sets and their files, word vectors, weights."""
+"""The settings of a catalog entry, typed and frozen: data sets of every kind, word vectors, weights, official files.
+
+Each class is the schema of its entries (`parse.py` turns what does not fit into one line) and what the readers work on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from ...common.errors import C3Error
 from ...common.files import require_file
 
-LABELLINGS = ("complete", "verified")
-
-
-LOOKUPS = ("words", "names")
-
 
 @dataclass(frozen=True)
-class VectorSpec:
+class Surroundings:
+    """What an entry is read with: the folder where its relative paths start, and the vectors of every name."""
+
+    base: Path
+    vectors: Callable[[str], VectorSpec]
+
+
+def _expand(value: object) -> str:
+    """Return a path with `~` and `$VARIABLE` replaced, as a shell does; ValueError says what was expected."""
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("the name of a file or folder")
+    expanded = os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111 - leaves ~stranger as a shell does
+    if unset := re.search(r"\$\w+|\$\{\w+\}", expanded):
+        raise ValueError(f"a path whose variables have a value ({unset[0]} has none)")
+    return expanded
+
+
+def _below_base(value: object, info: ValidationInfo) -> Path:
+    base = info.context.base if isinstance(info.context, Surroundings) else Path()
+    return base / _expand(value)
+
+
+def _named_vectors(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, VectorSpec) or value is None:
+        return value
+    if not isinstance(value, str) or not isinstance(info.context, Surroundings):
+        raise ValueError("a name of the section `vectors`")
+    return info.context.vectors(value)
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+BelowBase = Annotated[Path, BeforeValidator(_below_base)]
+Place = Annotated[str, BeforeValidator(_expand)]  # below the root of the data set
+VectorKind = Literal["text", "word2vec", "npz", "npy", "pickle"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Spec(BaseModel):
+    """Settings that cannot be changed, without any that the class does not name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VectorSpec(Spec):
     """Where word vectors are and how to read them.
 
-    `kind` is one of vectorfiles.KINDS (`text` is the GloVe and fastText format). `names` are the files that name the
-    rows of arrays without names. `lookup` is `words` (a class may be the mean of its words) or `names` (whole names
-    only: a file of text embeddings of the classes).
+    `kind` is a format of `words/vector_files.py` (`text` is that of GloVe and fastText). `names` are the files that
+    name the rows of arrays without names. With `lookup` `words` a class may be the mean of its words; `names` takes
+    whole names only, as for text embeddings of the classes.
     """
 
     name: str
-    kind: str
-    path: Path
-    names: tuple[Path, ...] = ()
-    lookup: str = "words"
+    kind: VectorKind = "text"
+    path: BelowBase
+    names: Annotated[tuple[BelowBase, ...], BeforeValidator(_one_or_many)] = ()
+    lookup: Literal["words", "names"] = "words"
     source: str = ""
 
 
-@dataclass(frozen=True)
-class WeightSpec:
-    """Backbone weights in a file: a torchvision state_dict for `backbone`."""
+class WeightSpec(Spec):
+    """A file with a torchvision state_dict for `backbone`."""
 
     name: str
     backbone: str
-    path: Path
+    path: BelowBase
 
 
-@dataclass(frozen=True)
-class FileSpec:
-    """An official file or folder: where it belongs below the data set's root, and where it comes from.
+class FileSpec(Spec):
+    """An official file or folder: where it belongs below the root of the data set, and where it comes from.
 
-    `url` is its plain official address, when it has one that `c3 fetch` can take. `instead` are other files that serve
-    as well, all of them together. An `optional` file is fetched, and is not missed.
+    `url` is its plain official address, where `c3 fetch` finds it. `instead` are other files that serve as well, all of
+    them together. An `optional` file may be missing.
     """
 
-    path: str
+    path: Place
     source: str = ""
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
-    instead: tuple[str, ...] = ()
+    instead: tuple[Place, ...] = ()
     optional: bool = False
 
     @property
     def origin(self) -> str:
+        """Return the address, else the words of the catalog about where the file comes from."""
         return self.url or self.source
 
 
-@dataclass(frozen=True)
-class DatasetSpec:
-    """One data set of the catalog. `options` are the settings that only its `kind` understands."""
+class ImageUrls(Spec):
+    """A list of image addresses, its format, and the folder that `c3 fetch --images` fills (default: `images`)."""
+
+    path: Place
+    format: Literal["openimages", "nuswide", "table"]
+    folder: Place | None = None
+
+
+class DatasetSpec(Spec):
+    """The settings that data sets of every kind have. Places of files are relative to `root`.
+
+    `counts` are official numbers that the files must match. `leak_cosine` is the cosine of two class vectors from which
+    an unseen class counts as a near duplicate of a seen one. `catalog` is the file that holds the entry.
+    """
 
     name: str
+    catalog: Path = Path()
     kind: str
-    root: Path
-    labelling: str
-    vectors: VectorSpec | None
+    root: BelowBase
+    labelling: Literal["complete", "verified"] = Field("complete", alias="labels")
+    vectors: Annotated[VectorSpec | None, BeforeValidator(_named_vectors)] = None
     title: str = ""
     source: str = ""
     files: tuple[FileSpec, ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    catalog: Path = Path()
+    counts: dict[str, int] = {}
+    images: Place = "."
+    image_urls: ImageUrls | None = None
+    leak_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
 
     def expect(self, count: str, found: int, where: object) -> None:
         """Refuse a count that differs from what the official documents state (`counts` in the catalog)."""
@@ -87,25 +150,111 @@ class DatasetSpec:
                 f"file is incomplete or another edition. See: c3 catalog check {self.name}"
             )
 
-    def path(self, option: str, default: str) -> Path:
-        """Where a file or folder of the data set is: as the entry says, else where the official one unpacks."""
-        return self.root / str(self.options.get(option, default))
+    def official(self, place: str) -> Path:
+        """Return an official file below the root; a missing one is refused with the next command."""
+        return require_file(self.root / place, f"data set {self.name}", f"c3 catalog check {self.name}")
 
-    def official(self, option: str, default: str) -> Path:
-        """The existing official file of that place; a missing one is refused with the next command."""
-        return require_file(self.path(option, default), f"data set {self.name}", f"c3 catalog check {self.name}")
+    def own(self, setting: str, place: str | None) -> Path:
+        """Return the file that the user named in `setting`; a missing file or setting is refused."""
+        if place is None:
+            raise C3Error(f"catalog {self.catalog}: datasets.{self.name}: the setting {setting!r} is missing")
+        return require_file(self.root / place, f"data set {self.name}: {setting} file")
 
-    def file(self, option: str) -> Path:
-        """The existing file that an option names, relative to the root; a missing one is refused."""
-        if option not in self.options:
-            raise C3Error(f"data set {self.name} in {self.catalog}: the setting {option!r} is missing (a file name)")
-        return require_file(self.root / self.options[option], f"data set {self.name}: {option} file")
-
-    def folder(self, option: str) -> Path:
-        """The existing folder that an option names (default: the root itself)."""
-        path = self.root / self.options.get(option, ".")
-        if not path.is_dir():
+    def images_folder(self) -> Path:
+        """Return the folder of the images; a missing one is refused with the next command."""
+        folder = self.root / self.images
+        if not folder.is_dir():
             raise C3Error(
-                f"data set {self.name}: {option} folder {path} does not exist; see: c3 catalog check {self.name}"
+                f"data set {self.name}: images folder {folder} does not exist; see: c3 catalog check {self.name}"
             )
-        return path
+        return folder
+
+
+class TableSpec(DatasetSpec):
+    """A csv of images, labels and splits, and lists of the unseen and of all classes. The demo is one, drawn by c3."""
+
+    kind: Literal["table", "demo"]
+    table: Place | None = None  # images can be fetched before there is one
+    classes: Place | None = None
+    unseen: Place | None = None
+
+
+class NusWideSpec(DatasetSpec):
+    """NUS-WIDE: which classes, how many images of train to hold out as `val`, and where the official files are."""
+
+    kind: Literal["nuswide"]
+    classes: Literal["concepts"] | None = None
+    validation: Annotated[int, Field(ge=0)] = 0
+    images: Place = "Flickr"
+    concepts: Place = "ConceptsList/Concepts81.txt"
+    tags: Place = "NUS_WID_Tags/TagList1k.txt"
+    tag_folder: Place = "NUS_WID_Tags"
+    groundtruth: Place = "Groundtruth"
+    train_images: Place = "ImageList/TrainImagelist.txt"
+    test_images: Place = "ImageList/TestImagelist.txt"
+    all_images: Place = "ImageList/Imagelist.txt"
+
+
+class BoxedSpec(DatasetSpec):
+    """A data set with boxes.
+
+    `box_margin` is the context added on every side, as a share of the box's side (clipped at the image's edge).
+    `box_min_side` is the smallest side of a box, as a share of the image's side; smaller boxes make no row.
+    """
+
+    box_margin: Share = 0.1
+    box_min_side: Share = 0.05
+
+
+class OpenImagesSpec(BoxedSpec):
+    """Open Images: where the official files are, and `unseen`, a list of MIDs in place of the 400 of LESA and BiAM."""
+
+    kind: Literal["openimages"]
+    images: Place = "images"
+    unseen: Place | None = None
+    trainable: Place = "classes-trainable.txt"
+    descriptions: Place = "class-descriptions.csv"
+    unseen_labels: Place = "unseen_labels.pkl"
+    unseen_top: Place = "top_400_unseen.csv"
+    train_human: Place = "train-annotations-human-imagelabels.csv"
+    val_human: Place = "validation-annotations-human-imagelabels.csv"
+    test_human: Place = "test-annotations-human-imagelabels.csv"
+    train_machine: Place = "train-annotations-machine-imagelabels.csv"
+    train_boxes: Place = "train-annotations-bbox.csv"
+    val_boxes: Place = "validation-annotations-bbox.csv"
+    test_boxes: Place = "test-annotations-bbox.csv"
+    val_list: Place = "validation-images-with-rotation.csv"
+    test_list: Place = "test-images-with-rotation.csv"
+
+
+class CocoYears(Spec):
+    """The official set, such as train2017, that serves as a split; a split without one does not exist."""
+
+    train: str = "train2017"
+    val: str = ""
+    test: str = "val2017"
+
+
+class CocoSpec(BoxedSpec):
+    """COCO: the classes of a zero-shot split, and annotation files whose places differ from the official ones.
+
+    With `drop_unseen_images`, images of train that show an unseen class are left out.
+    """
+
+    kind: Literal["coco"]
+    years: CocoYears = CocoYears()
+    seen: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    drop_unseen_images: bool = False
+    train_annotations: Place | None = None
+    val_annotations: Place | None = None
+    test_annotations: Place | None = None
+
+
+KINDS: dict[str, type[DatasetSpec]] = {
+    "table": TableSpec,
+    "demo": TableSpec,
+    "nuswide": NusWideSpec,
+    "openimages": OpenImagesSpec,
+    "coco": CocoSpec,
+}

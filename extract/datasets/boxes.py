@@ -7,32 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...common.errors import C3Error
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import BoxedSpec
 from ..store.tables import Rows, SparseLabels
 
 LOG = logging.getLogger(__name__)
 STEP = 1 << 20  # boxes whose labels are made at a time
-
-
-@dataclass(frozen=True)
-class BoxOptions:
-    """`box_margin` is the context added on every side, as a share of the box's side (clipped at the image's edge).
-
-    `box_min_side` is the smallest side that a box may have, as a share of the image's side; smaller boxes make no row.
-    """
-
-    box_margin: float = 0.1
-    box_min_side: float = 0.05
-
-    @classmethod
-    def of(cls, spec: DatasetSpec) -> BoxOptions:
-        """The settings of a catalog entry."""
-        chosen = {name: spec.options[name] for name in cls.__dataclass_fields__ if name in spec.options}
-        for name, value in chosen.items():
-            if not isinstance(value, int | float) or not 0 <= value < 1:
-                raise C3Error(f"data set {spec.name} in {spec.catalog}: {name} must be in 0..1, found {value!r}")
-        return cls(**chosen)
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,7 @@ class ImageBoxes:
     corners: np.ndarray
 
 
-def box_split(images: Rows, boxes: ImageBoxes, options: BoxOptions) -> Rows:
+def box_split(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> Rows:
     """A row for every box, image by image, then from left to right and from top to bottom.
 
     A row has its box's class as the one positive, and the classes that are verified to be absent from the whole image
@@ -52,7 +31,7 @@ def box_split(images: Rows, boxes: ImageBoxes, options: BoxOptions) -> Rows:
     one row.
     """
     width, height = (boxes.corners[:, 2:] - boxes.corners[:, :2]).T
-    large = np.flatnonzero(np.minimum(width, height) >= options.box_min_side)
+    large = np.flatnonzero(np.minimum(width, height) >= spec.box_min_side)
     chosen = large[np.lexsort((boxes.column[large], *boxes.corners[large].T[::-1], boxes.row[large]))]
     row, column, corners = boxes.row[chosen], boxes.column[chosen], boxes.corners[chosen]
     again = (row[1:] == row[:-1]) & (column[1:] == column[:-1]) & (corners[1:] == corners[:-1]).all(axis=1)
@@ -60,18 +39,18 @@ def box_split(images: Rows, boxes: ImageBoxes, options: BoxOptions) -> Rows:
     row, column, corners = row[kept], column[kept], corners[kept]
     LOG.info(
         "boxes: %s rows; left out: %s smaller than %g of a side, %s listed twice, %s images without a box",
-        f"{len(row):,}", f"{len(boxes.row) - len(large):,}", options.box_min_side, f"{int((~kept).sum()):,}",
+        f"{len(row):,}", f"{len(boxes.row) - len(large):,}", spec.box_min_side, f"{int((~kept).sum()):,}",
         f"{len(images) - len(np.unique(row)):,}",
     )  # fmt: skip
     labels = _own_and_absent(images.labels, row, column)
-    crops = with_margin(corners, options.box_margin)
+    crops = with_margin(corners, spec.box_margin)
     return Rows(images.image_id[row], crops, labels, images.path[row])
 
 
 def with_margin(corners: np.ndarray, margin: float) -> np.ndarray:
     """Corners (boxes, 4) grown by `margin` of their width and height on every side, inside the image; float32."""
     size = np.tile(corners[:, 2:] - corners[:, :2], 2)
-    return np.clip(corners + margin * size * np.float32([-1, -1, 1, 1]), 0, 1).astype(np.float32)
+    return np.clip(corners + margin * size * np.array([-1, -1, 1, 1], np.float32), 0, 1).astype(np.float32)
 
 
 def _own_and_absent(image_labels: SparseLabels, row: np.ndarray, column: np.ndarray) -> SparseLabels:

@@ -11,14 +11,11 @@ import numpy as np
 
 from ...common.errors import C3Error
 from ...common.text_files import relative_path
-from ..backbone.crop_policies import WHOLE_IMAGE
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import CocoSpec
 from ..store.tables import Classes, Rows, SparseLabels
-from .boxes import BoxOptions, ImageBoxes, box_split
-from .manifest import Manifest, ReadOptions, texts, unvectored
+from .boxes import ImageBoxes, box_split
+from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
 
-YEARS = {"train": "train2017", "val": "", "test": "val2017"}  # split -> official file; `val` only where an entry says
-SETTINGS = ("years", "seen", "unseen", "drop_unseen_images", *(f"{split}_annotations" for split in YEARS))
 NEEDED = ("image_id", "category_id", "bbox")
 
 
@@ -32,34 +29,31 @@ class _Instances:
     objects: list[tuple[int, int, list[float]]]
 
 
-def coco_classes(spec: DatasetSpec) -> Classes:
+def coco_classes(spec: CocoSpec) -> Classes:
     """The `seen` and then the `unseen` names of the catalog entry; without these all categories of the train file."""
     return _classes(spec, _read(spec, "train"))
 
 
-def coco_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
+def coco_manifest(spec: CocoSpec, options: ReadOptions) -> Manifest:
     """Read the annotation files into rows sorted by file name, for whole images or for `boxes`.
 
     Labels are complete: COCO lists every object of its 80 categories. val2017 is the split `test`. With
     `drop_unseen_images`, train images that show an unseen class are left out, as the zero-shot splits ask.
     """
-    years = YEARS | spec.options.get("years", {})
     splits = {}
     first = _read(spec, "train")
     classes = _classes(spec, first)
-    for split, year in years.items():
-        if not year:
-            continue
+    for split, year in _years(spec).items():
         instances = first if split == "train" else _read(spec, split)
         spec.expect(f"{split}_images", len(instances.images), instances.path)
-        drop = split == "train" and bool(spec.options.get("drop_unseen_images"))
+        drop = split == "train" and spec.drop_unseen_images
         splits[split] = _split(spec, instances, classes, year, drop, options)
-    return Manifest(spec.name, spec.folder("images"), spec.labelling, classes, splits)
+    return Manifest(spec.name, spec.images_folder(), spec.labelling, classes, splits)
 
 
-def coco_counts(spec: DatasetSpec) -> dict[str, int]:
+def coco_counts(spec: CocoSpec) -> dict[str, int]:
     """What the official files hold, by the names of the catalog's `counts`."""
-    counts = {}
+    counts: dict[str, int] = {}
     for split in ("train", "test"):
         instances = _read(spec, split)
         counts |= {f"{split}_images": len(instances.images), f"{split}_objects": len(instances.objects)}
@@ -67,21 +61,27 @@ def coco_counts(spec: DatasetSpec) -> dict[str, int]:
     return counts
 
 
-def _classes(spec: DatasetSpec, instances: _Instances) -> Classes:
+def _years(spec: CocoSpec) -> dict[str, str]:
+    """Return the official set of every split that exists."""
+    years = {"train": spec.years.train, "val": spec.years.val, "test": spec.years.test}
+    return {split: year for split, year in years.items() if year}
+
+
+def _classes(spec: CocoSpec, instances: _Instances) -> Classes:
     names = list(instances.categories.values())
-    if "seen" not in spec.options:
+    if not spec.seen:
         return unvectored(names)
-    seen, unseen = list(spec.options["seen"]), list(spec.options.get("unseen", []))
-    for name in (*seen, *unseen):
+    chosen = (*spec.seen, *spec.unseen)
+    for name in chosen:
         if name not in names:
             raise C3Error(f"data set {spec.name} in {spec.catalog}: {instances.path} has no category {name!r}")
-        if (seen + unseen).count(name) > 1:
+        if chosen.count(name) > 1:
             raise C3Error(f"data set {spec.name} in {spec.catalog}: class {name!r} is listed twice")
-    return unvectored(seen, unseen)
+    return unvectored(spec.seen, spec.unseen)
 
 
 def _split(
-    spec: DatasetSpec, instances: _Instances, classes: Classes, year: str, drop: bool, options: ReadOptions
+    spec: CocoSpec, instances: _Instances, classes: Classes, year: str, drop: bool, options: ReadOptions
 ) -> Rows:
     index = {name: c for c, name in enumerate(classes.names)}
     unseen = {name for name, seen in zip(classes.names, classes.seen, strict=True) if not seen}
@@ -96,12 +96,11 @@ def _split(
     labels = SparseLabels.from_pairs(
         len(order), pairs // len(classes), pairs % len(classes), np.ones(len(pairs), np.int8)
     )
-    names = texts([f"{year}/{file}" for file, _ in order])
-    whole = Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(order), 1)), labels, path=names)
+    whole = whole_images(texts([f"{year}/{file}" for file, _ in order]), labels)
     if options.crops != "boxes":
         return whole
     corners = np.array([_shares(instances, i, box) for i, _, box in kept], np.float32).reshape(-1, 4)
-    return box_split(whole, ImageBoxes(row, column, corners), BoxOptions.of(spec))
+    return box_split(whole, ImageBoxes(row, column, corners), spec)
 
 
 def _shares(instances: _Instances, image: int, box: list[float]) -> tuple[float, float, float, float]:
@@ -114,9 +113,9 @@ def _shares(instances: _Instances, image: int, box: list[float]) -> tuple[float,
     return x / width, y / height, min((x + w) / width, 1.0), min((y + h) / height, 1.0)
 
 
-def _read(spec: DatasetSpec, split: str) -> _Instances:
-    year = (YEARS | spec.options.get("years", {}))[split]
-    path = spec.official(f"{split}_annotations", f"annotations/instances_{year}.json")
+def _read(spec: CocoSpec, split: str) -> _Instances:
+    own = {"train": spec.train_annotations, "val": spec.val_annotations, "test": spec.test_annotations}[split]
+    path = spec.official(own or f"annotations/instances_{_years(spec)[split]}.json")
     try:
         content = json.loads(path.read_bytes(), object_hook=_lean)
         categories = {category["id"]: str(category["name"]) for category in content["categories"]}

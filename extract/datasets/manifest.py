@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import C3Error, unknown_name
-from ..backbone.crop_policies import BOXES, POLICIES
+from ..backbone.crop_policies import BOXES, POLICIES, WHOLE_IMAGE
 from ..backbone.crop_policies import NAMES as CROP_POLICIES
 from ..store.origin import Notes
-from ..store.tables import Classes, Rows
+from ..store.tables import Classes, Rows, SparseLabels
 
 DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
 
@@ -46,6 +46,12 @@ def unvectored(seen: Sequence[str], unseen: Sequence[str] = ()) -> Classes:
     """Classes that wait for their vectors: the seen ones, then the unseen ones."""
     names = (*seen, *unseen)
     return Classes(names, np.arange(len(names)) < len(seen), np.empty((len(names), 0), np.float32))
+
+
+def whole_images(path: np.ndarray, labels: SparseLabels, image_id: np.ndarray | None = None) -> Rows:
+    """Return rows of whole images; `path` and `image_id` are (rows,) text, the path is the id where none is given."""
+    crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(path), 1))
+    return Rows(path if image_id is None else image_id, crops, labels, path)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Manifest:
         def add_array(values: np.ndarray, dtype: str) -> None:
             array = np.ascontiguousarray(values, dtype)
             state.update(b"%d:" % array.nbytes)
-            state.update(array)
+            state.update(array.data)
 
         add(self.labelling, *self.classes.names)
         add_array(self.classes.seen, "?")

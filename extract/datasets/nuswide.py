@@ -8,18 +8,13 @@ import numpy as np
 
 from ...common.errors import C3Error
 from ...common.text_files import class_list
-from ..backbone.crop_policies import WHOLE_IMAGE
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import NusWideSpec
 from ..store.tables import Classes, Rows, SparseLabels
-from .manifest import Manifest, ReadOptions, texts, unvectored
+from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
 from .nuswide_labels import NusWideLabels, Positives
 
-# of a catalog entry; all but the first two are places that differ from the official ones
-SETTINGS = ("classes", "validation", "concepts", "tags", "tag_folder", "groundtruth", "train_images", "test_images",
-            "all_images")  # fmt: skip
 
-
-def nuswide_classes(spec: DatasetSpec) -> Classes:
+def nuswide_classes(spec: NusWideSpec) -> Classes:
     """925 seen tags in the order of TagList1k, then the 81 concepts; with `classes: concepts` the 81 alone, all seen.
 
     The seen tags are TagList1k without the words that are also concepts (75 of them).
@@ -31,7 +26,7 @@ def nuswide_classes(spec: DatasetSpec) -> Classes:
     return unvectored(seen, concepts)
 
 
-def nuswide_manifest(spec: DatasetSpec, _: ReadOptions) -> Manifest:
+def nuswide_manifest(spec: NusWideSpec, _: ReadOptions) -> Manifest:
     """Read the image lists, the tags and the human labels of the official folders into rows sorted by image path.
 
     Labels are complete: what nobody gave is negative. `validation: N` in the catalog entry moves N images of train,
@@ -53,10 +48,10 @@ def nuswide_manifest(spec: DatasetSpec, _: ReadOptions) -> Manifest:
         chosen = np.array([(image in held_out) == (split == "val") for image in images], bool)
         if chosen.any():
             splits[split] = _split(images, chosen, Positives.join(table[official] for table in tables))
-    return Manifest(spec.name, spec.path("images", "Flickr"), spec.labelling, classes, splits)
+    return Manifest(spec.name, spec.root / spec.images, spec.labelling, classes, splits)
 
 
-def nuswide_counts(spec: DatasetSpec) -> dict[str, int]:
+def nuswide_counts(spec: NusWideSpec) -> dict[str, int]:
     """What the official lists hold, by the names of the catalog's `counts`."""
     classes, labels = nuswide_classes(spec), NusWideLabels(spec)
     counts = {f"{split}_images": len(images) for split, images in labels.images.items()}
@@ -76,27 +71,25 @@ def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Rows:
     inside = row >= 0
     value = np.ones(int(inside.sum()), np.int8)
     labels = SparseLabels.from_pairs(len(kept), row[inside], positives.column[inside], value)
-    names = texts(paths[order])
-    return Rows(names, np.tile(np.float32(WHOLE_IMAGE), (len(kept), 1)), labels, path=names)
+    return whole_images(texts(paths[order]), labels)
 
 
-def _validation(images: list[str], spec: DatasetSpec) -> set[str]:
-    count = spec.options.get("validation", 0)
-    if not isinstance(count, int) or not 0 <= count < len(images):
+def _validation(images: list[str], spec: NusWideSpec) -> set[str]:
+    if spec.validation >= len(images):
         raise C3Error(
-            f"data set {spec.name} in {spec.catalog}: validation must be a number of train images below "
-            f"{len(images):,}, found {count!r}"
+            f"data set {spec.name} in {spec.catalog}: validation must be less than the {len(images):,} images of "
+            f"train, found {spec.validation:,}"
         )
-    return set(sorted(images, key=lambda image: hashlib.sha256(image.encode()).digest())[:count])
+    return set(sorted(images, key=lambda image: hashlib.sha256(image.encode()).digest())[: spec.validation])
 
 
-def _concepts_only(spec: DatasetSpec) -> bool:
-    return spec.options.get("classes") == "concepts"
+def _concepts_only(spec: NusWideSpec) -> bool:
+    return spec.classes == "concepts"
 
 
-def _concepts(spec: DatasetSpec) -> list[str]:
-    return class_list(spec.official("concepts", "ConceptsList/Concepts81.txt"))
+def _concepts(spec: NusWideSpec) -> list[str]:
+    return class_list(spec.official(spec.concepts))
 
 
-def _tags(spec: DatasetSpec) -> list[str]:
-    return class_list(spec.official("tags", "NUS_WID_Tags/TagList1k.txt"))
+def _tags(spec: NusWideSpec) -> list[str]:
+    return class_list(spec.official(spec.tags))

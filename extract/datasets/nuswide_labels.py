@@ -12,7 +12,7 @@ import numpy as np
 from ...common.errors import C3Error
 from ...common.files import require_file
 from ...common.text_files import image_list, require_lines
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import NusWideSpec
 from .bit_tables import read_bits
 
 PARTS = {"train": "Train", "test": "Test"}  # split -> the word in official file names
@@ -38,7 +38,7 @@ class NusWideLabels:
     Image lists and label files are checked as they are read: C3Error names the file and the line.
     """
 
-    def __init__(self, spec: DatasetSpec) -> None:
+    def __init__(self, spec: NusWideSpec) -> None:
         self.spec = spec
         self.images = {split: image_list(self._list(part)) for split, part in PARTS.items()}
         both = set(self.images["train"]) & set(self.images["test"])
@@ -50,7 +50,7 @@ class NusWideLabels:
     @property
     def folder(self) -> Path:
         """`TrainTestLabels` where it is there, else `AllLabels`."""
-        parent = self.spec.path("groundtruth", "Groundtruth")
+        parent = self.spec.root / self.spec.groundtruth
         for name in ("TrainTestLabels", "AllLabels"):
             if (parent / name).is_dir():
                 return parent / name
@@ -79,7 +79,7 @@ class NusWideLabels:
 
     def tags(self, column: np.ndarray) -> dict[str, Positives]:
         """The Flickr tags for train and test; tag t of TagList1k is class `column[t]`, left out where that is -1."""
-        folder = self.spec.path("tag_folder", "NUS_WID_Tags")
+        folder = self.spec.root / self.spec.tag_folder
         if (folder / "AllTags1k.txt").is_file():
             return self._cut(folder / "AllTags1k.txt", column)
         tables = {}
@@ -135,7 +135,8 @@ class NusWideLabels:
                 )
 
     def _list(self, part: str) -> Path:
-        return self.spec.official(f"{part.lower() or 'all'}_images", f"ImageList/{part}Imagelist.txt")
+        spec = self.spec
+        return spec.official({"Train": spec.train_images, "Test": spec.test_images, "": spec.all_images}[part])
 
     def _labels(self, path: Path) -> Path:
         return require_file(path, f"data set {self.spec.name}: label file", f"c3 catalog check {self.spec.name}")

@@ -10,21 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import C3Error
-from ..backbone.crop_policies import WHOLE_IMAGE
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import OpenImagesSpec
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
-from .boxes import BoxOptions, ImageBoxes, box_split
-from .manifest import Manifest, ReadOptions, unvectored
+from .boxes import ImageBoxes, box_split
+from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
 from .openimages_classes import OpenImagesClasses, read_classes
 from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
 LOG = logging.getLogger(__name__)
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
 SOURCES = ("human", "human+machine")
-# of a catalog entry: places that differ from the official ones, and `unseen`, a plain list of MIDs
-SETTINGS = ("unseen", "trainable", "descriptions", "unseen_labels", "unseen_top", "train_machine",
-            *(f"{split}_{what}" for split in OFFICIAL for what in ("human", "boxes", "list")))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,13 @@ class _Images:
     labels: SparseLabels
 
 
-def openimages_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
+def openimages_classes(spec: OpenImagesSpec) -> tuple[Classes, tuple[str, ...]]:
     """7,186 seen classes in the order of classes-trainable.txt, then 400 unseen ones; and their MIDs."""
     classes = read_classes(spec)
     return _unvectored(classes), classes.mids
 
 
-def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
+def openimages_manifest(spec: OpenImagesSpec, options: ReadOptions) -> Manifest:
     """Read the annotation files into rows sorted by image id, for whole images or for `boxes`.
 
     Rows of train are the images with a label of a seen class; rows of val and test are all images of their label file
@@ -59,15 +55,15 @@ def openimages_manifest(spec: DatasetSpec, options: ReadOptions) -> Manifest:
     for split in OFFICIAL:
         if options.wants(split):
             images = _read_split(spec, split, classes, machine=split == "train" and options.label_source != "human")
-            whole = _rows(images, _pattern(spec.path("images", "images"), OFFICIAL[split]))
+            whole = _rows(images, _pattern(spec.root / spec.images, OFFICIAL[split]))
             splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
     return Manifest(
-        spec.name, spec.path("images", "images"), spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
+        spec.name, spec.root / spec.images, spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
         notes=Notes(label_source=options.label_source),
     )  # fmt: skip
 
 
-def openimages_counts(spec: DatasetSpec) -> dict[str, int]:
+def openimages_counts(spec: OpenImagesSpec) -> dict[str, int]:
     """What the official files hold, by the names of the catalog's `counts`; the label files are read whole."""
     classes = read_classes(spec)
     counts = {"class_descriptions": classes.described, "test_only": classes.test_only}
@@ -79,7 +75,7 @@ def openimages_counts(spec: DatasetSpec) -> dict[str, int]:
     return counts
 
 
-def _read_split(spec: DatasetSpec, split: str, classes: OpenImagesClasses, machine: bool) -> _Images:
+def _read_split(spec: OpenImagesSpec, split: str, classes: OpenImagesClasses, machine: bool) -> _Images:
     path = _label_file(spec, split)
     human = read_labels(path, classes.mids)
     for name, found in _counts(split, human).items():
@@ -87,7 +83,7 @@ def _read_split(spec: DatasetSpec, split: str, classes: OpenImagesClasses, machi
     listed = _image_list(spec, split)
     sources = [human]
     if machine:
-        sources.append(read_labels(_label_file(spec, split, "machine"), classes.mids, human=False))
+        sources.append(read_labels(spec.official(spec.train_machine), classes.mids, human=False))
     images = np.unique(np.concatenate([listed, *(source.images for source in sources)]))
     if len(listed):
         spec.expect(f"{split}_images", len(images), _list_path(spec, split))
@@ -124,25 +120,24 @@ def merge(images: np.ndarray, sources: list[Labels], classes: int, path: Path) -
     return SparseLabels(np.concatenate([[0], np.cumsum(counts)]), (pair % classes).astype(np.int32), value)
 
 
-def _boxes(spec: DatasetSpec, split: str, classes: OpenImagesClasses, whole: Rows, images: _Images) -> Rows:
-    path = spec.official(f"{split}_boxes", f"{OFFICIAL[split]}-annotations-bbox.csv")
+def _boxes(spec: OpenImagesSpec, split: str, classes: OpenImagesClasses, whole: Rows, images: _Images) -> Rows:
+    path = spec.official({"train": spec.train_boxes, "val": spec.val_boxes, "test": spec.test_boxes}[split])
     boxes = read_boxes(path, classes.mids)
     spec.expect(f"{split}_boxes", boxes.rows, path)
     row = np.minimum(np.searchsorted(images.id, boxes.image), len(images.id) - 1)
     known = images.id[row] == boxes.image
-    return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known]), BoxOptions.of(spec))
+    return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known]), spec)
 
 
 def _rows(images: _Images, pattern: str) -> Rows:
     ids = id_texts(images.id)
     shard, name = pattern.split("{id}")
-    folder = shard.encode()
+    folder: np.ndarray = np.array(shard.encode())
     if "{shard}" in shard:
         before, after = shard.split("{shard}")
         folder = np.strings.add(np.strings.add(before.encode(), ids.astype("S1")), after.encode())
     paths = np.strings.add(np.strings.add(folder, ids), name.encode()).astype(np.dtypes.StringDType())
-    crops = np.tile(np.float32(WHOLE_IMAGE), (len(ids), 1))
-    return Rows(ids.astype(np.dtypes.StringDType()), crops, images.labels, paths)
+    return whole_images(paths, images.labels, texts(ids))
 
 
 def _pattern(root: Path, split: str) -> str:
@@ -170,20 +165,20 @@ def _counts(split: str, labels: Labels) -> dict[str, int]:
     }
 
 
-def _list_path(spec: DatasetSpec, split: str) -> Path:
-    return spec.path(f"{split}_list", f"{OFFICIAL[split]}-images-with-rotation.csv")
+def _list_path(spec: OpenImagesSpec, split: str) -> Path:
+    return spec.root / {"val": spec.val_list, "test": spec.test_list}[split]
 
 
-def _image_list(spec: DatasetSpec, split: str) -> np.ndarray:
+def _image_list(spec: OpenImagesSpec, split: str) -> np.ndarray:
     """The images of val and test, among them those that nobody labelled, which count in F1; none without the list."""
-    path = _list_path(spec, split)
     if split == "train":
         return np.empty(0, np.uint64)
+    path = _list_path(spec, split)
     if not path.is_file():
         LOG.warning("%s is not there: the rows of %s are the images of its label file", path, split)
         return np.empty(0, np.uint64)
     return read_images(path)
 
 
-def _label_file(spec: DatasetSpec, split: str, source: str = "human") -> Path:
-    return spec.official(f"{split}_{source}", f"{OFFICIAL[split]}-annotations-{source}-imagelabels.csv")
+def _label_file(spec: OpenImagesSpec, split: str) -> Path:
+    return spec.official({"train": spec.train_human, "val": spec.val_human, "test": spec.test_human}[split])

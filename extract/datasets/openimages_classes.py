@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...common.errors import C3Error
 from ...common.text_files import class_list, numbered_lines, read_names
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import OpenImagesSpec
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class OpenImagesClasses:
         return self.seen + self.unseen
 
 
-def read_classes(spec: DatasetSpec) -> OpenImagesClasses:
+def read_classes(spec: OpenImagesSpec) -> OpenImagesClasses:
     """Read classes-trainable.txt (its order is the order of the seen classes), the unseen lists and the names.
 
     top_400_unseen.csv holds positions in unseen_labels.pkl; `unseen` in the catalog entry may name a plain list of MIDs
     in its place. Raises C3Error naming file and line.
     """
-    trainable = spec.official("trainable", "classes-trainable.txt")
+    trainable = spec.official(spec.trainable)
     seen = class_list(trainable)
     spec.expect("seen", len(seen), trainable)
     unseen, test_only = _unseen(spec)
     both = set(seen) & set(unseen)
     if both:
         raise C3Error(f"{trainable}: {min(both)} is also an unseen class; the lists are of different editions")
-    descriptions = spec.official("descriptions", "class-descriptions.csv")
+    descriptions = spec.official(spec.descriptions)
     described = _descriptions(descriptions)
     spec.expect("class_descriptions", len(described), descriptions)
     mids = (*seen, *unseen)
@@ -56,14 +56,14 @@ def read_classes(spec: DatasetSpec) -> OpenImagesClasses:
     return OpenImagesClasses(tuple(seen), tuple(unseen), unique, len(described), test_only)
 
 
-def _unseen(spec: DatasetSpec) -> tuple[list[str], int]:
-    if "unseen" in spec.options:
-        mids = class_list(spec.file("unseen"))
+def _unseen(spec: OpenImagesSpec) -> tuple[list[str], int]:
+    if spec.unseen is not None:
+        mids = class_list(spec.own("unseen", spec.unseen))
         return mids, len(mids)
-    path = spec.official("unseen_labels", "unseen_labels.pkl")
+    path = spec.official(spec.unseen_labels)
     test_only = read_names(path)
     spec.expect("test_only", len(test_only), path)
-    chosen = spec.official("unseen_top", "top_400_unseen.csv")
+    chosen = spec.official(spec.unseen_top)
     positions = []
     for number, text in numbered_lines(chosen):
         if not text.isdecimal() or int(text) >= len(test_only):

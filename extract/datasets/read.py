@@ -13,7 +13,7 @@ from ..catalog.specs import DatasetSpec, VectorSpec
 from ..store.tables import Classes
 from ..words.class_vectors import Coverage, class_vectors
 from ..words.near_duplicates import near_duplicates
-from .kinds import kind_of
+from .kinds import reader_of
 from .manifest import Manifest, ReadOptions, crop_manifest
 
 LOG = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
 
     Raises C3Error naming file and line for whatever is missing, damaged or contradicts itself.
     """
-    kind = kind_of(spec)
-    if options.crops == BOXES and not kind.boxes:
+    reader = reader_of(spec)
+    if options.crops == BOXES and not reader.boxes:
         raise C3Error(f"data set {spec.name} has no boxes; choose another --crops")
-    if options.label_source != "human" and not kind.machine_labels:
+    if options.label_source != "human" and not reader.machine_labels:
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
-    manifest = kind.manifest(spec, options)
+    manifest = reader.manifest(options)
     manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
     manifest = replace(manifest, notes=replace(manifest.notes, leaks=leaks(spec, manifest.classes)))
     return crop_manifest(manifest, options.crops)
@@ -37,20 +37,19 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
 
 def leaks(spec: DatasetSpec, classes: Classes) -> dict[str, list[str]] | None:
     """Return unseen class -> nearly equal seen classes; None where the catalog's entry has no `leak_cosine`."""
-    cosine = spec.options.get("leak_cosine")
-    return None if cosine is None else near_duplicates(classes, float(cosine))
+    return None if spec.leak_cosine is None else near_duplicates(classes, spec.leak_cosine)
 
 
 def joined_classes(spec: DatasetSpec) -> Classes:
     """The classes of a data set with their vectors; reads no labels and no image."""
-    classes, keys = kind_of(spec).classes(spec)
+    classes, keys = reader_of(spec).classes()
     bare = Manifest(spec.name, spec.root, spec.labelling, classes, splits={}, class_keys=keys)
     return join_vectors(bare, _vectors(spec)).classes
 
 
 def vector_coverage(spec: DatasetSpec) -> Coverage:
     """Which classes of a data set have a word vector; reads the class lists and the vectors, no labels and no image."""
-    classes, keys = kind_of(spec).classes(spec)
+    classes, keys = reader_of(spec).classes()
     return class_vectors(classes.names, _vectors(spec), keys)[1]
 
 

@@ -9,33 +9,30 @@ import pandas as pd
 
 from ...common.errors import C3Error
 from ...common.text_files import class_list
-from ..backbone.crop_policies import WHOLE_IMAGE
-from ..catalog.specs import DatasetSpec
-from ..store.tables import Classes, Rows, SparseLabels
-from .manifest import Manifest, ReadOptions
+from ..catalog.specs import TableSpec
+from ..store.tables import Classes, SparseLabels
+from .manifest import Manifest, ReadOptions, whole_images
 
 COLUMNS = ("image_path", "labels", "split")
 SPLITS = ("train", "val", "test")
 SEPARATOR = "|"
 
 
-def table_manifest(spec: DatasetSpec, _: ReadOptions = ReadOptions()) -> Manifest:
+def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
     """Read `table` (csv) and the optional `unseen` and `classes` lists.
 
     Rows are ordered by split, then by image path, whatever the order in the file. Raises C3Error naming file and line.
     """
-    path = spec.file("table")
+    path = spec.own("table", spec.table)
     table = _read_table(path)
     positive = [_names(cell) for cell in table["labels"]]
     negative = [_names(cell) for cell in table["negatives"]] if "negatives" in table else [[]] * len(table)
     names = _class_names(spec, positive, negative)
     index = {name: c for c, name in enumerate(names)}
     _check_rows(path, table, positive, negative, index)
-    unseen = set(class_list(spec.file("unseen"))) if "unseen" in spec.options else set()
-    if unseen - set(names):
-        raise C3Error(
-            f"{spec.file('unseen')}: unseen classes that {path} does not use: {', '.join(sorted(unseen - set(names)))}"
-        )
+    unseen = set(_list("unseen", spec, spec.unseen))
+    if unused := sorted(unseen - set(names)):
+        raise C3Error(f"{spec.root}/{spec.unseen}: unseen classes that {path} does not use: {', '.join(unused)}")
     seen = np.array([name not in unseen for name in names], bool)
     classes = Classes(tuple(names), seen, np.empty((len(names), 0), np.float32))
 
@@ -45,16 +42,14 @@ def table_manifest(spec: DatasetSpec, _: ReadOptions = ReadOptions()) -> Manifes
         rows = [row for row in order if table["split"][row] == split]
         if not rows:
             continue
-        paths = np.array(table["image_path"][rows].tolist(), dtype=object)
         labels = SparseLabels.from_lists(
             ([index[name] for name in positive[row]], [index[name] for name in negative[row]]) for row in rows
         )
-        crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(rows), 1))
-        splits[split] = Rows(paths, crops, labels, path=paths)
-    return Manifest(spec.name, spec.folder("images"), spec.labelling, classes, splits)
+        splits[split] = whole_images(np.array(table["image_path"][rows].tolist(), dtype=object), labels)
+    return Manifest(spec.name, spec.images_folder(), spec.labelling, classes, splits)
 
 
-def table_classes(spec: DatasetSpec) -> tuple[Classes, tuple[str, ...]]:
+def table_classes(spec: TableSpec) -> tuple[Classes, tuple[str, ...]]:
     """The classes that the table uses, or those of the `classes` list; no class has a key besides its name."""
     return table_manifest(spec).classes, ()
 
@@ -66,18 +61,20 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise C3Error(f"{path} cannot be read as csv: {str(error).strip()}") from error
     missing = [column for column in COLUMNS if column not in table]
     if missing:
-        raise C3Error(
-            f"{path}: expected the columns {', '.join(COLUMNS)}; found {', '.join(table)}; missing {missing[0]}"
-        )
+        found = ", ".join(map(str, table))
+        raise C3Error(f"{path}: expected the columns {', '.join(COLUMNS)}; found {found}; missing {missing[0]}")
     if table.empty:
         raise C3Error(f"{path} has no rows below its header")
     return table
 
 
-def _class_names(spec: DatasetSpec, positive: list[list[str]], negative: list[list[str]]) -> list[str]:
-    if "classes" in spec.options:
-        return class_list(spec.file("classes"))
-    return sorted({name for row in (*positive, *negative) for name in row})
+def _class_names(spec: TableSpec, positive: list[list[str]], negative: list[list[str]]) -> list[str]:
+    return _list("classes", spec, spec.classes) or sorted({name for row in (*positive, *negative) for name in row})
+
+
+def _list(setting: str, spec: TableSpec, place: str | None) -> list[str]:
+    """Return the class names in the file that a setting names; none without the setting."""
+    return [] if place is None else class_list(spec.own(setting, place))
 
 
 def _check_rows(

@@ -12,7 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 from ...common.errors import C3Error
 from ...common.progress import progress
@@ -131,7 +130,6 @@ class _Journal:
         self.path = folder / STATUS_FILE
         self._final: dict[str, str] = {}  # images that are there need no memory
         self._running: set[str] = set()
-        self._file: TextIO | None = None
         if self.path.exists():
             with self.path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
@@ -140,7 +138,6 @@ class _Journal:
                     else:
                         self._final.pop(row["path"], None)
 
-    def __enter__(self) -> _Journal:
         before = _last_byte(self.path)
         self._file = self.path.open("a", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file)
@@ -148,11 +145,12 @@ class _Journal:
             self._csv.writerow(COLUMNS)
         elif before != b"\n":  # killed inside a line
             self._file.write("\n")
+
+    def __enter__(self) -> _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
+        self._file.close()
 
     def pending(self, target: Target, counts: Counter[str], retry_failed: bool) -> bool:
         """Whether a target is to be fetched; if not, it is counted."""

@@ -8,10 +8,10 @@ import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ...common.errors import C3Error, unknown_name
+from ...common.errors import C3Error
 from ...common.files import require_file
 from ...common.text_files import relative_path
-from ..catalog.specs import DatasetSpec
+from ..catalog.specs import DatasetSpec, ImageUrls
 from .downloader import Target
 
 SUBSETS = {"train": "train", "validation": "val", "test": "test"}
@@ -22,32 +22,28 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
 
     Raises C3Error naming file and line for a path that leads out of the folder or a checksum that is none.
     """
-    setting = _setting(spec)
-    if setting["format"] not in FORMATS:
-        raise unknown_name("format of image_urls", str(setting["format"]), FORMATS)
     what = f"data set {spec.name}: list of image addresses"
     path = require_file(spec.root / list_path(spec), what, f"c3 catalog check {spec.name}")
-    return FORMATS[setting["format"]](path, image_folder(spec), splits)
+    return FORMATS[_setting(spec).format](path, image_folder(spec), splits)
 
 
 def list_path(spec: DatasetSpec) -> str:
     """Where the list of addresses is, below the data set's root."""
-    return str(_setting(spec)["path"])
+    return _setting(spec).path
 
 
 def image_folder(spec: DatasetSpec) -> Path:
     """The folder that the images go to."""
-    return spec.root / _setting(spec).get("folder", spec.options.get("images", "images"))
+    return spec.root / (_setting(spec).folder or (spec.images if "images" in spec.model_fields_set else "images"))
 
 
-def _setting(spec: DatasetSpec) -> dict[str, str]:
-    setting = spec.options.get("image_urls")
-    if not isinstance(setting, dict) or not {"path", "format"} <= setting.keys():
+def _setting(spec: DatasetSpec) -> ImageUrls:
+    if spec.image_urls is None:
         raise C3Error(
             f"data set {spec.name} in {spec.catalog} has no list of image addresses (image_urls: {{path, format}}); "
             f"where its images come from: c3 catalog check {spec.name}"
         )
-    return setting
+    return spec.image_urls
 
 
 def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:

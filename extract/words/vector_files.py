@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ...common.errors import C3Error, unknown_name
+from ...common.errors import C3Error
 from ...common.files import require_file
 from ...common.safe_pickle import load_pickle
 from ...common.text_files import read_names
@@ -22,8 +22,6 @@ def read_vectors(spec: VectorSpec, wanted: set[str]) -> Vectors:
 
     Raises C3Error when the file is missing, is of another kind than the catalog says, or holds something not finite.
     """
-    if spec.kind not in KINDS:
-        raise unknown_name(f"kind of vectors {spec.name}:", spec.kind, KINDS)
     require_file(spec.path, f"vectors {spec.name}")
     vectors = KINDS[spec.kind](spec, wanted)
     for name, vector in vectors.items():

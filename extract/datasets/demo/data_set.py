@@ -128,7 +128,8 @@ def word_vectors(spec: DemoSpec) -> dict[str, np.ndarray]:
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
+    unit: np.ndarray = vector / np.linalg.norm(vector)
+    return unit
 
 
 def _present(root: Path, spec: DemoSpec) -> bool:
@@ -153,8 +154,9 @@ def _spec_json(spec: DemoSpec) -> str:
 
 
 def _zipf(words: Sequence[str]) -> np.ndarray:
-    weights = 1 / np.arange(1, len(words) + 1)
-    return weights / weights.sum()
+    weights: np.ndarray = 1 / np.arange(1, len(words) + 1)
+    share: np.ndarray = weights / weights.sum()
+    return share
 
 
 def _deal(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

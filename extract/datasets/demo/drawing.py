@@ -94,11 +94,13 @@ def draw_scene(scene: Scene, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _bytes(canvas: np.ndarray) -> np.ndarray:
-    return (np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(canvas, 0, 1) * 255
+    return pixels.astype(np.uint8)
 
 
 def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-    return a + (b - a) * share
+    mixed: np.ndarray = a + (b - a) * share
+    return mixed
 
 
 def _noise(rng: np.random.Generator, side: int, cells: tuple[int, int], octaves: int) -> np.ndarray:
@@ -108,7 +110,8 @@ def _noise(rng: np.random.Generator, side: int, cells: tuple[int, int], octaves:
         shape = (min(cells[0] << octave, side), min(cells[1] << octave, side))
         grid = Image.fromarray(rng.standard_normal((shape[0] + 1, shape[1] + 1), dtype=np.float32))
         total += np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC)) * np.float32(0.55**octave)
-    return (total - total.mean()) / (total.std() + np.float32(1e-6))
+    standard: np.ndarray = (total - total.mean()) / (total.std() + np.float32(1e-6))
+    return standard
 
 
 def _background(place: str, light_name: str, side: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,7 +146,7 @@ def _relief(place: str, depth: np.ndarray, side: int, rng: np.random.Generator) 
     flat = _noise(rng, side, cells, octaves)
     # perspective: the strip of noise a row is taken from shrinks towards the horizon
     source = np.minimum((depth.mean(axis=1) ** 0.5 * side).astype(int), side - 1)
-    relief = flat[source] * amount
+    relief: np.ndarray = flat[source] * amount
     if place == "sea":
         relief += np.clip(relief - 0.22, 0, 1) * 3
     return relief
@@ -162,7 +165,8 @@ def _crescent() -> np.ndarray:
     inner = np.linspace(2 * np.pi - 1.11, 1.11, 24)[1:-1]
     disc = 0.95 * np.stack([np.cos(outer), np.sin(outer)], 1)
     bite = 0.7234 * np.stack([np.cos(inner), np.sin(inner)], 1) + np.array([0.3734, 0])
-    return np.concatenate([disc, bite]) + np.array([0.12, 0])
+    outline: np.ndarray = np.concatenate([disc, bite]) + np.array([0.12, 0])
+    return outline
 
 
 def _heart() -> np.ndarray:
