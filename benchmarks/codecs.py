@@ -1,8 +1,10 @@
-"""Size and speed of every codec on the maps of a real store: python benchmarks/codecs.py STORE
+"""Measure size and speed of every codec on the maps of a real store.
 
-Chunks of 16, 64 and 256 rows are compressed by the codecs of c3 and by Blosc with its own block size. Each chunk is
-encoded and decoded alone in one thread; times are processor time, medians over the chunks, per row of all levels.
-Sizes are shares of float16.
+    python benchmarks/codecs.py STORE
+
+The codecs of c3, and Blosc with its own block size, compress chunks of 16, 64 and 256 rows. Each chunk is encoded and
+decoded by one thread. Times are processor time per row, the median over the chunks, summed over the levels. Sizes are
+relative to float16.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Decode = Callable[[np.ndarray, np.ndarray], object]
 
 
 def packers(name: str) -> tuple[Encode, Decode]:
-    """How a codec packs a chunk, and how it unpacks into memory that is there already."""
+    """Return two functions: one compresses a chunk, the other decompresses it into a given array."""
     if name == "none":
         return lambda maps: maps.reshape(-1).view(np.uint8).copy(), CODECS[name].decompress
     if name.startswith("default block "):
@@ -52,7 +54,7 @@ def _default_block(compressor: object) -> numcodecs.abc.Codec:
 
 
 def measure(name: str, chunks: list[np.ndarray]) -> tuple[float, float, float]:
-    """Packed bytes a row, and the seconds that encoding and decoding a row take."""
+    """Return compressed bytes per row, and the seconds to encode and to decode a row."""
     encode, decode = packers(name)
     packed, encoding, decoding = 0, [], []
     out = np.empty_like(chunks[0])
@@ -65,18 +67,18 @@ def measure(name: str, chunks: list[np.ndarray]) -> tuple[float, float, float]:
         encoding.append(middle - start)
         packed += len(data)
         if not np.array_equal(out.view(np.uint8), chunk.view(np.uint8)):
-            raise SystemExit(f"{name} does not give back what it was given")
+            raise SystemExit(f"{name}: the decoded chunk differs from the original")
     rows = len(chunks[0])
     return packed / rows / len(chunks), median(encoding) / rows, median(decoding) / rows
 
 
 def main() -> None:
     """Measure every codec, number type and chunk size on the first rows of a split; print a markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", help="a float16 feature store of real features")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", help="a float16 feature store, extracted from real pictures")
     parser.add_argument("--split", default="train")
     parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--quick", action="store_true", help="the first rows in chunks of 16: does everything run")
+    parser.add_argument("--quick", action="store_true", help="the first 16 rows only, to check that everything runs")
     arguments = parser.parse_args()
     numcodecs.blosc.use_threads = False
     cache = FeatureCache.open(arguments.store)

@@ -1,9 +1,11 @@
-"""Evaluation at the size of Open Images and NUS-WIDE, beside the usual ways: python benchmarks/evaluation.py
+"""Compare evaluation with the usual ways at the size of Open Images and NUS-WIDE.
 
-Scores and labels are seeded noise of the published sizes. Every line runs in a process of its own, so that its peak
-memory is its own; making the scores is timed apart and left out. The usual ways run on as many rows as fit, and speed
-is compared in rows a second. `c3` measures ZSL, GZSL and seen classes (AP and F1@K); the others AP of every class and
-F1@K of GZSL only. torchmetrics is needed for its lines: pip install torchmetrics
+    python benchmarks/evaluation.py
+
+Scores and labels are seeded noise of the published sizes. Every line runs in its own process, so that its peak memory
+is its own. The time to draw the scores is subtracted. The usual ways run on as many rows as fit into memory, and speed
+is compared in rows per second. `c3` measures ZSL, GZSL and seen classes (AP and F1@K); the others measure AP of every
+class and F1@K of GZSL only. The torchmetrics lines need `pip install torchmetrics`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Size:
-    """A data set's size: labels an image that are listed, and the share of them that is positive."""
+    """The size of a data set: labels listed per image, and the share of them that is positive."""
 
     images: int
     seen: int
@@ -45,7 +47,7 @@ class Size:
         return self.seen + self.unseen
 
 
-# Open Images V4 test: about 2.8 million labelled pairs, two thirds positive. NUS-WIDE: tags and concepts an image.
+# Open Images V4 test: about 2.8 million labelled pairs, two thirds positive. NUS-WIDE: tags and concepts per image.
 SIZES = {
     "openimages": Size(125_436, 7186, 400, 22.3, 0.66, (OPENIMAGES_LESA, OPENIMAGES_BIAM)),
     "nuswide": Size(107_859, 925, 81, 7.5, 1.0, (NUSWIDE,)),
@@ -53,7 +55,7 @@ SIZES = {
 
 
 def truth_of(size: Size, images: int) -> Truth:
-    """Labels whose classes are drawn with a skewed frequency, as tags have."""
+    """Draw labels whose classes have a skewed frequency, as tags have."""
     rng = np.random.default_rng(0)
     counts = rng.poisson(size.listed, images)
     drawn = rng.permutation(size.classes)[(size.classes * rng.random(counts.sum()) ** 3).astype(np.int64)]
@@ -70,7 +72,7 @@ def truth_of(size: Size, images: int) -> Truth:
 
 
 class Scores:
-    """Blocks of seeded float32 scores, and the seconds that making them took."""
+    """Blocks of seeded float32 scores, and the seconds that drawing them took."""
 
     def __init__(self, images: int, classes: int) -> None:
         self.images, self.classes, self.seconds = images, classes, 0.0
@@ -119,7 +121,7 @@ def sklearn_loop(size: Size, truth: Truth, scores: Scores) -> float:
 
 
 def dense_cumsum(size: Size, truth: Truth, scores: Scores) -> float:
-    """Every column sorted at once, as the cumsum scripts do."""
+    """Sort every column at once, as the cumsum scripts do."""
     values, labels = scores.dense(), truth.labels.dense(truth.classes, truth.absent)
     order = np.argsort(-values, axis=0)
     ranked = np.take_along_axis(labels, order, axis=0)
@@ -153,7 +155,7 @@ WAYS: dict[str, Callable[[Size, Truth, Scores], float]] = {
 
 
 def run_one(dataset: str, way: str, images: int) -> dict[str, Any]:
-    """Measure one way in this process."""
+    """Measure one way in this process: mAP, seconds, peak memory in GiB and labelled pairs."""
     size = SIZES[dataset]
     truth, scores = truth_of(size, images), Scores(images, size.classes)
     began = time.perf_counter()
@@ -164,10 +166,10 @@ def run_one(dataset: str, way: str, images: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=SIZES, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
-    parser.add_argument("--rows", type=int, default=0, help="rows of the usual ways; 0 is as many as fit")
+    parser.add_argument("--rows", type=int, default=0, help="rows for the usual ways; 0: as many as fit")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

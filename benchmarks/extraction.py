@@ -1,9 +1,9 @@
-"""How much of the bare backbone is left when pictures are decoded, packed and written around it?
-
-Rounds of both are interleaved in one process: (a) the backbone alone on batches that are in memory already, (b) the
-whole extraction of the same pictures into a new store. The ratio b / a is the figure; rates depend on the machine.
+"""Measure how much speed of the bare backbone remains when extraction decodes, compresses and writes around it.
 
     python benchmarks/extraction.py --catalog CATALOG --dataset NAME --backbone vgg19 --weights FILE --images 256
+
+Each round runs both in one process: (a) the backbone alone on batches in memory, (b) the whole extraction of the same
+pictures into a new store. The ratio b / a is the result; the rates depend on the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from c3.extract.worker import Report, ShardWorker
 
 
 def bare(request: Request, batches: list[torch.Tensor]) -> float:
-    """Seconds of the backbone over batches in memory, results fetched."""
+    """Return the seconds that the backbone takes for batches in memory, copies to the host included."""
     device = request.backbone.mean.device
     start = time.perf_counter()
     for batch in batches:
@@ -35,7 +35,7 @@ def bare(request: Request, batches: list[torch.Tensor]) -> float:
 
 
 def whole(request: Request) -> tuple[float, Report]:
-    """Seconds of decoding, computing, packing and writing into a new store, and the report of its phases."""
+    """Extract into a new store; return the seconds and the report of its phases."""
     cache = open_or_create(request)
     tasks = tasks_of(request.manifest, cache, {split: cache.pending(split) for split in cache.splits})
     report = Report()
@@ -55,9 +55,9 @@ def whole(request: Request) -> tuple[float, Report]:
 @click.option("--device", default="auto")
 @click.option("--dtype", default="float16")
 @click.option("--rounds", default=3)
-@click.option("--quick", is_flag=True, help="A run that only shows that it works.")
+@click.option("--quick", is_flag=True, help="One round on 16 pictures, to check that everything runs.")
 def main(images: int, rounds: int, quick: bool, **options: object) -> None:
-    """Print the rates of both, round by round, and the ratio of their medians."""
+    """Print both rates of every round, and the ratio of their medians."""
     images, rounds = (16, 1) if quick else (images, rounds)
     folder = Path(tempfile.mkdtemp(prefix="c3-extraction-"))
     try:

@@ -1,18 +1,20 @@
-"""Every loss beside the dense form over all pairs of classes, time and peak memory: python benchmarks/losses.py
+"""Compare time and peak memory of every loss with the dense form over all pairs of classes.
+
+    python benchmarks/losses.py
 
 Scores and labels are seeded noise: --batch images of --classes classes, 1 to 40 of them positive. `complete` labels
 are negative elsewhere, as in NUS-WIDE; `verified` labels are negative in 1 to 40 further classes and unknown elsewhere,
-as in Open Images. Classes without a known label in the batch are dropped before every loss, as training does it, and
-as LESA and BiAM do it.
+as in Open Images. Classes without a known label in the batch are dropped before every loss, as training, LESA and BiAM
+do.
 
 The dense form is the hinge as LESA and BiAM compute it: a mask and the violations of all (class, class) pairs of an
 image, 5 float32 tensors of batch * classes^2 at their peak. Its classes are halved until that is within --memory-gib;
-the losses are measured there too, so that ratios compare equal work. Only losses over pairs of classes have ratios; of
-them `hinge` is the same function, and its value is compared.
+the losses are measured there too, so that ratios compare equal work. Only losses over pairs of classes have ratios.
+`hinge` is the same function as the dense form, so both must give the same value.
 
-A measurement is forward and backward in float32, in a new process, forked from one that has only imported torch. Memory
-is what the peak of the first call rises by above scores and labels, the gradient included; time is the median of the
-calls after it. Rounds go over everything in turn; the table has their medians.
+A measurement is a forward and a backward pass in float32, in a new process, forked from one that has only imported
+torch. Memory is the rise of the peak in the first call above scores and labels, the gradient included; time is the
+median of the later calls. Each round measures everything once; the table has the medians over the rounds.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ from memory import peak, resident
 from torch import Tensor
 
 FORMS = ("complete", "verified")
-MOST = 40  # positives an image
+MOST = 40  # positives per image, at most
 TENSORS = 5  # mask, differences, masked differences, their positive part and its signs
 DENSE = "dense hinge"
 
 
 def dense_hinge(scores: Tensor, labels: Tensor) -> Tensor:
-    """`losses.hinge` over whole tensors (batch, negative, positive), as published: (batch,)."""
+    """Return `losses.hinge` (batch,) computed on whole tensors (batch, negative, positive), as published."""
     positive, negative = (labels > 0).to(scores.dtype), (labels < 0).to(scores.dtype)
     pairs = positive.unsqueeze(1) * negative.unsqueeze(2)
     difference = MARGIN + scores.unsqueeze(2) - scores.unsqueeze(1)
@@ -56,7 +58,7 @@ PAIRED = [name for name in OBJECTIVES if name not in LOGITS]  # the losses over 
 
 @dataclass(frozen=True)
 class Draw:
-    """Seeded labels of a form; the same draw gives the same labels and scores."""
+    """A seeded draw of labels of one form; equal draws give equal labels and scores."""
 
     form: str
     batch: int
@@ -64,7 +66,7 @@ class Draw:
     seed: int
 
     def labels(self) -> Tensor:
-        """(batch, classes known in the batch) int8."""
+        """Return the labels (batch, classes known in the batch) int8."""
         source = torch.Generator().manual_seed(self.seed)
         labels = torch.full((self.batch, self.classes), -1 if self.form == "complete" else 0, dtype=torch.int8)
         for row in labels:
@@ -75,17 +77,17 @@ class Draw:
         return labels[:, (labels != 0).any(dim=0)]
 
     def dense_gib(self) -> float:
-        """What the dense form needs, by its formula."""
+        """Return the memory that the dense form needs, by its formula."""
         return TENSORS * self.labels().shape[1] ** 2 * self.batch * 4 / 2**30
 
     def within(self, gib: float) -> Draw:
-        """The same with classes halved until the dense form fits."""
+        """Return this draw with its classes halved until the dense form fits."""
         return self if self.dense_gib() <= gib else replace(self, classes=self.classes // 2).within(gib)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a call, MiB above the state before, the mean of the loss."""
+    """Seconds per call, MiB above the memory before the first call, mean of the loss."""
 
     seconds: float
     mib: float
@@ -97,7 +99,7 @@ def scores_like(labels: Tensor) -> Tensor:
 
 
 def call(loss: str, scores: Tensor, labels: Tensor) -> float:
-    """One forward and backward pass."""
+    """Run one forward and one backward pass; return the mean loss."""
     scores.grad = None
     value = LOSSES[loss](scores, labels).mean()
     value.backward()
@@ -105,13 +107,13 @@ def call(loss: str, scores: Tensor, labels: Tensor) -> float:
 
 
 def measure(loss: str, draw: Draw, least: float, threads: int) -> Measured:
-    """Measure in this process, which has run nothing yet; calls are timed for at least that many seconds."""
+    """Measure a loss in this process, which has run nothing yet; time calls for at least `least` seconds."""
     torch.set_num_threads(threads)
     small = replace(draw, batch=2, classes=64).labels()
-    call(loss, scores_like(small), small)  # code that is loaded by the first call is no memory of the loss
+    call(loss, scores_like(small), small)  # loads code that must not count as memory of the loss
     labels = draw.labels()
     scores = scores_like(labels)
-    scores.detach().relu()  # nor are the threads, which start here
+    scores.detach().relu()  # starts the threads, which must not count either
     before = resident()
     value = call(loss, scores, labels)
     mib = peak() - before
@@ -128,7 +130,7 @@ def middle(rounds: list[Measured]) -> Measured:
 
 
 def table(found: dict[tuple[str, Draw], Measured]) -> Iterator[str]:
-    """A markdown line for every measurement; ratios where the dense form was measured on the same draw."""
+    """Yield a markdown line per measurement, with ratios where the dense form was measured on the same draw."""
     yield "| labels | classes | of them known | loss | ms | MiB | dense hinge: times slower | times more memory |"
     yield "|---|---:|---:|---|---:|---:|---:|---:|"
     for (loss, draw), ours in found.items():
@@ -144,16 +146,16 @@ def ratio(dense: float, ours: float) -> str:
 
 
 def main() -> None:
-    """Measure every loss on both forms of labels, print a markdown table."""
+    """Measure every loss on both forms of labels; print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--classes", type=int, default=7186)
-    parser.add_argument("--memory-gib", type=float, default=6.0, help="what the dense form may take")
+    parser.add_argument("--memory-gib", type=float, default=6.0, help="limit for the dense form")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of timed calls a measurement; at least two calls")
+    parser.add_argument("--seconds", type=float, default=0.3, help="timed calls per measurement; at least two")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="few classes, one round: does everything run")
+    parser.add_argument("--quick", action="store_true", help="few classes and one round, to check that everything runs")
     given = parser.parse_args()
     if given.quick:
         given.batch, given.classes, given.memory_gib, given.rounds, given.seconds = 4, 256, 0.002, 1, 0.0
@@ -175,7 +177,7 @@ def main() -> None:
           f"{platform.machine()} cores; python {platform.python_version()}, torch {torch.__version__}; load {load:.1f} "
           f"before, {os.getloadavg()[0]:.1f} after\n")  # fmt: skip
     print("\n".join(table(found)))
-    print("\nAll of the table is measured. By the formula, 5 * batch * known^2 * 4 bytes, the dense form needs:")
+    print("\nThe table is measured. By the formula, 5 * batch * known^2 * 4 bytes, the dense form needs:")
     for form, draw in fitting.items():
         dense, hinge = found[DENSE, draw], found["hinge", draw]
         if abs(dense.value - hinge.value) > 1e-4 * dense.value:

@@ -1,12 +1,15 @@
-"""Size and speed of every method on arrays shaped like VGG19 features: python benchmarks/methods.py
+"""Measure size and speed of every method on arrays shaped like VGG19 features.
 
-Seeded arrays in memory, float16 as in a store: levels p8 256, p16 512 and p32 512, with the means and the zeros of real
-ones; 249 classes, of which 199 are trained; word vectors of 300; 1 to 5 positives an image, all else negative. Methods
-have their default options. A training step is what the loop does: the arrays to float32, loss, backward pass, Adam.
-Scoring is what evaluation does, for all 249 classes, or the 199 where a method knows no others.
+    python benchmarks/methods.py
 
-Rounds go over all methods in turn, half of a method's time for training and half for scoring; rows a second are the
-batch over the median of all steps. The first step of each is not counted. GFLOPs are of one picture.
+The arrays are seeded, in memory and float16 as in a store: levels p8 (256 channels), p16 (512) and p32 (512), with the
+means and the share of zeros of real ones. There are 249 classes, 199 of them trained, with vectors of 300 numbers; an
+image has 1 to 5 positives, and all other labels are negative. Methods have their default options. A training step is
+that of the loop: the arrays to float32, loss, backward pass, Adam. Scoring is that of evaluation, for all 249 classes,
+or for the 199 where a method knows no others.
+
+Each round measures all methods, half of the time training and half scoring. Rows per second are the batch size over the
+median of all steps; the first step of each kind is not counted. GFLOPs are per picture.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from torch.nn.functional import normalize
 
 CPU = torch.device("cpu")
 POSITIVES = 5
-BATCHES = 4  # different ones, taken in turn
-SCALES = {"p8": (1485.0, 0.97), "p16": (181.0, 0.5), "p32": (1.4, 0.11)}  # mean of what is not zero, its share
+BATCHES = 4  # distinct batches, used in turn
+SCALES = {"p8": (1485.0, 0.97), "p16": (181.0, 0.5), "p32": (1.4, 0.11)}  # mean of the nonzero values, and their share
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def data_of(size: Size, seed: int) -> Data:
 
 
 class Subject:
-    """A method that is measured, and the seconds of its steps so far."""
+    """A method under measurement, and the seconds of its steps so far."""
 
     def __init__(self, name: str, size: Size, data: Data, seed: int) -> None:
         torch.manual_seed(seed)
@@ -105,7 +108,7 @@ class Subject:
         return {name: self.data.arrays[number][name] for name in self.scorer.arrays}
 
     def measure(self, seconds: float) -> None:
-        """Add steps of training and of scoring: as many as begin within half of the seconds, at least one of each."""
+        """Time training and scoring steps, each for half of `seconds` and at least once."""
         for kind, step in self.steps.items():
             self.model.train(kind == "train")
             if not self.seconds[kind]:
@@ -119,7 +122,7 @@ class Subject:
                     break
 
     def line(self) -> str:
-        """The markdown line of the method."""
+        """Return the markdown line of the method."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         rates = [f"{self.size.batch / median(seconds):,.0f}" for seconds in self.seconds.values()]
         steps = " + ".join(str(len(seconds)) for seconds in self.seconds.values())
@@ -128,14 +131,16 @@ class Subject:
 
 
 def main() -> None:
-    """Measure the methods in rounds, print a markdown table."""
+    """Measure the methods in rounds; print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of measured steps a method")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds per method")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="narrow arrays, one round: does everything run")
+    parser.add_argument(
+        "--quick", action="store_true", help="narrow arrays and one round, to check that everything runs"
+    )
     given = parser.parse_args()
     size = SMALL if given.quick else VGG19
     if given.quick:

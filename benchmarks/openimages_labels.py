@@ -1,10 +1,11 @@
-"""Seconds and peak memory of reading Open Images annotation files of the official size, each way in its own process.
+"""Measure time and peak memory of reading Open Images annotation files of the official size.
 
     python benchmarks/openimages_labels.py --folder /tmp/openimages-size [--ways labels manifest boxes dask]
 
-Writes the files once (2.3 GB at full size: 27.9 million label rows, 14.6 million box rows) with made-up ids and classes
-in the official layout. `labels` reads the label file into columns, `manifest` goes on to rows, paths and the digest,
-`boxes` makes a row of every box, `dask` does what `labels` does through dask.dataframe (which needs dask and pyarrow).
+The files are written once (2.3 GB at full size: 27.9 million label rows, 14.6 million box rows), in the official layout
+with made-up ids and classes. Every way runs in its own process. `labels` reads the label file into columns; `manifest`
+also builds rows, paths and the digest; `boxes` makes a row of every box; `dask` does what `labels` does through
+dask.dataframe (which needs pyarrow).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WAYS = ("labels", "manifest", "boxes", "dask")
 
 
 def generate(folder: Path, share: float) -> None:
-    """Write the class lists, the label file and the box file; sorted by image id, like the official ones."""
+    """Write the class lists, the label file and the box file, sorted by image id like the official ones."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     mids = np.array([f"/m/0{number:05x}" for number in range(CLASSES)])
@@ -67,7 +68,7 @@ def _blocks(ids: np.ndarray, rows: int, rng: np.random.Generator) -> Iterator[li
 
 
 def measure(way: str, folder: Path) -> dict[str, float]:
-    """Run one way in this process: rows, seconds, and the peak of its resident memory in GiB."""
+    """Run one way in this process; return rows, seconds, and resident memory at the peak and before in GiB."""
     from c3.extract.catalog.specs import OpenImagesSpec
     from c3.extract.datasets import openimages_csv
     from c3.extract.datasets.manifest import ReadOptions
@@ -93,7 +94,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
 
 
 def _dask(path: Path, mids: list[str]) -> int:
-    """The label columns through dask.dataframe: ids as numbers, classes as indices, +1 and -1."""
+    """Read the label columns through dask.dataframe (ids as numbers, classes as indices, +1 and -1); return rows."""
     import dask.dataframe as dd
 
     index = pd.Index(mids)
@@ -113,7 +114,7 @@ def _dask(path: Path, mids: list[str]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--share", type=float, default=1.0, help="of the official size")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the official size")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:3])
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--generate", action="store_true", help=argparse.SUPPRESS)
@@ -125,7 +126,7 @@ def main() -> None:
         print(json.dumps(measure(options.measure, options.folder)))
         return
     itself = [sys.executable, __file__, "--folder", str(options.folder)]
-    if not (options.folder / BOXES).exists():  # in a process of its own: a child inherits the peak of its parent
+    if not (options.folder / BOXES).exists():  # in its own process: a child inherits the peak of its parent
         subprocess.run([*itself, "--share", str(options.share), "--generate"], check=True)
     sizes = {path.name: f"{path.stat().st_size / 1e9:.2f} GB" for path in sorted(options.folder.glob("train-*.csv"))}
     print(f"files: {sizes}")

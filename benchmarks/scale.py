@@ -1,8 +1,10 @@
-"""Planning, resuming and listing for up to ten million crops: python benchmarks/scale.py
+"""Measure planning, resuming and listing for up to ten million crops.
 
-A store of VGG19 levels is made for seeded rows. Half of its shards get every file of a finished shard, the maps as
-empty files. Then each step of a resumed extraction that grows with the rows runs in a process of its own, whose peak
-memory (VmHWM) is given with what was in memory before the step: the libraries, and the manifest where the step has one.
+    python benchmarks/scale.py
+
+A store of VGG19 levels is created for seeded rows. Half of its shards get every file of a finished shard, the maps as
+empty files. Then each step of a resumed extraction that grows with the rows runs in its own process. Its peak memory
+(VmHWM) is printed beside the memory before the step: the libraries, and the manifest where the step has one.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from memory import peak, resident
 
 LEVELS = (FeatureArray("p8", 256), FeatureArray("p16", 512), FeatureArray("p32", 512))
 SEEN, UNSEEN = 7186, 400  # Open Images
-LABELS = 4  # listed for a crop
-SHARD_ROWS = 1024  # what `c3 extract` takes above 100,000 rows
+LABELS = 4  # per crop
+SHARD_ROWS = 1024  # what `c3 extract` chooses above 100,000 rows
 
 
 def manifest_of(rows: int) -> Manifest:
-    """Seeded rows with ids, paths, crops and labels of the sizes that Open Images has."""
+    """Draw rows whose ids, paths, crops and labels have the sizes of Open Images."""
     rng = np.random.default_rng(0)
     ids = np.char.mod("%016x", rng.integers(0, 2**62, rows))
     first = rng.integers(0, SEEN + UNSEEN - LABELS, (rows, 1), np.int32)
@@ -51,7 +53,7 @@ def manifest_of(rows: int) -> Manifest:
 
 
 def make_store(rows: int, path: Path) -> None:
-    """A store of `rows` rows, every other shard finished."""
+    """Create a store of `rows` rows with every other shard finished."""
     manifest = manifest_of(rows)
     cache = FeatureCache.create(
         path,
@@ -73,7 +75,7 @@ def make_store(rows: int, path: Path) -> None:
 
 
 class NoWork(Cluster):
-    """The real window of tasks on a scheduler of this process, whose one worker does nothing with them."""
+    """The real window of tasks on a scheduler in this process, whose one worker does nothing."""
 
     def __init__(self) -> None:
         from distributed import Client, LocalCluster
@@ -86,23 +88,23 @@ class NoWork(Cluster):
 
 
 def count_rows(task: ShardTask) -> Report:
-    """What the worker does: nothing."""
+    """Return an empty report, without any work."""
     return Report()
 
 
 def pending_tasks(manifest: Manifest, path: Path) -> list[ShardTask]:
-    """What a resumed extraction begins with."""
+    """Return the tasks that a resumed extraction begins with."""
     cache = FeatureCache.open(path)
     return tasks_of(manifest, cache, {"train": cache.pending("train")})
 
 
 def schedule(tasks: list[ShardTask]) -> int:
-    """Give every task to the scheduler and take its report."""
+    """Give every task to the scheduler; return the number of reports."""
     with NoWork() as cluster:
         return sum(1 for _ in cluster.run(tasks))
 
 
-# Step -> what is there before it, and the step itself.
+# Step -> how to prepare its input, and the step itself.
 STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]]] = {
     "open": (lambda rows, path: path, FeatureCache.open),
     "list pending shards": (lambda rows, path: FeatureCache.open(path), lambda cache: cache.pending("train")),
@@ -115,7 +117,7 @@ STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]
 
 
 def child(step: str, rows: int, path: Path) -> dict[str, float]:
-    """In a process of its own: seconds, and MiB before the step and at its peak."""
+    """Run a step in this process; return its seconds, and the MiB before it and at its peak."""
     if step == "create":
         start = time.perf_counter()
         make_store(rows, path)
@@ -129,16 +131,18 @@ def child(step: str, rows: int, path: Path) -> dict[str, float]:
 
 
 def run(step: str, rows: int, path: Path) -> dict[str, float]:
-    """`child` in a new process."""
+    """Run `child` in a new process."""
     command = [sys.executable, __file__, "--child", step, str(rows), str(path)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Make each store, time each step, print a markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Create each store and time each step; print a markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
-    parser.add_argument("--quick", action="store_true", help="10,000 rows in one process: does everything run")
+    parser.add_argument(
+        "--quick", action="store_true", help="10,000 rows in one process, to check that everything runs"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

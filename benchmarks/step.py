@@ -1,16 +1,18 @@
-"""Where a training step of C3 spends its time, and how far it is from its arithmetic: python benchmarks/step.py
+"""Measure where a training step of C3 spends its time, and how far it is from the time of its arithmetic.
 
-One step as the loop does it (arrays to float32, loss, backward pass, Adam) at batch 48, d_w 300 and 7 groups, on the
-seeded arrays of benchmarks/methods.py. Ways to compute it are measured in turn in one process:
+    python benchmarks/step.py
 
-    as it is           the attention between channels by torch's fused kernel, the shuffle gathers its gradient
-    attention, math    the attention as torch computes it where no kernel fits: all of R, (48, 7, 300, 300), in memory
+The step is that of the loop (arrays to float32, loss, backward pass, Adam) at batch 48, d_w 300 and 7 groups, on the
+seeded arrays of benchmarks/methods.py. Several ways to compute it are measured in turn in one process:
+
+    as it is           attention between channels by torch's fused kernel; the gradient of the shuffle is gathered
+    attention, math    attention as torch computes it where no kernel fits: all of R, (48, 7, 300, 300), in memory
     shuffle, indexing  the shuffle by indexing, whose gradient is scattered
-    both               the two together, which is how it was until 2026-11-24
+    both               the two together, as it was until 2026-11-24
 
-The floor is the arithmetic of a step, counted by torch, over the rate of the largest product in it (2,352 x 2,048 by
-2,048 x 2,100), measured in the same rounds and in the same number type. --compiled adds the setting `compile`,
---profile prints what torch's profiler says.
+The floor is the arithmetic of a step, counted by torch, over the rate of its largest product (2,352 x 2,048 by
+2,048 x 2,100), measured in the same rounds and the same number type. --compiled adds the setting `compile`; --profile
+prints the tables of torch's profiler.
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @contextmanager
 def by_indexing() -> Iterator[None]:
-    """The shuffle as an index of the rows."""
+    """Compute the shuffle by indexing the rows."""
     with patch.object(encoder.Permuted, "apply", lambda rows, order: rows[:, order]):
         yield
 
 
 @contextmanager
 def both() -> Iterator[None]:
-    """As it was."""
+    """Compute both as they were."""
     with by_indexing(), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -60,7 +62,7 @@ WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 class Step:
-    """The step of one head on batches in memory."""
+    """A training step of one head on batches in memory."""
 
     def __init__(self, size: Size, data: Data, precision: str, compiled: bool = False) -> None:
         self.subject, self.precision, self.number = Subject(METHOD, size, data, 0), precision, 0
@@ -79,27 +81,29 @@ class Step:
 
 
 def product(size: Size, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:
-    """The projection of the pyramid alone, and its floating-point operations."""
+    """Return the projection of the pyramid as a function, and its floating-point operations."""
     rows, inner, columns = size.batch * encoder.POSITIONS, sum(encoder.PROJECTED), 7 * size.inputs.d_w
     left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(inner, columns, dtype=dtype)
     return lambda: left @ right, 2.0 * rows * inner * columns
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Return the seconds of a call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Print a line a way."""
+    """Measure every way; print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="Tiny shapes; the figures mean nothing.")
+    parser.add_argument(
+        "--quick", action="store_true", help="Tiny shapes, to check that everything runs; the figures mean nothing."
+    )
     asked = parser.parse_args()
     size, rounds = (SMALL, 2) if asked.quick else (VGG19, asked.rounds)
     data = data_of(size, 0)

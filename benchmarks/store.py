@@ -1,10 +1,13 @@
-"""Shuffled epochs, writing and size of c3's store beside other ways to keep features: python benchmarks/store.py STORE
+"""Compare size, writing and shuffled epochs of c3's store with other ways to keep features.
+
+    python benchmarks/store.py STORE
 
 STORE is a feature store of real features. Its rows are repeated up to --rows, each time in another seeded order; chunks
-are compressed apart, so a repeated row helps no system. Every system runs in a process of its own: the page cache is
-dropped, the first epoch is the cold one and the second the warm one. Rounds go over all systems in turn; the table has
-medians. Every epoch is checked: all rows came, and the sum over a channel of every level is that of the source.
-Other libraries: pip install '.[benchmarks]'. MosaicML's asks for an older numpy than c3 is tried with; it goes in with
+are compressed separately, so that a repeated row helps no system. Every system runs in its own process: the page cache
+is dropped, the first epoch is the cold one and the second the warm one. Each round measures all systems; the table has
+the medians. Every epoch is checked: all rows came, and the sum over a channel of every level is that of the source.
+The other libraries: pip install '.[benchmarks]'. MosaicML's library requires an older numpy than c3 is tested with;
+install it with
 pip install --no-deps mosaicml-streaming transformers huggingface-hub tokenizers tqdm httpx2 httpcore2 truststore brotli
 python-snappy cramjam zstd xxhash catalogue
 """
@@ -39,14 +42,14 @@ LIBRARIES = ("numpy", "torch", "zarr", "numcodecs", "tensorstore", "h5py", "litd
 
 
 def make_source(store: str, rows: int, folder: Path) -> None:
-    """Write the rows that all systems get: maps.bin, labels.npy and levels.json."""
+    """Write the rows that all systems store: maps.bin, labels.npy and levels.json."""
     cache = FeatureCache.open(store)
     rng = np.random.default_rng(0)
     maps = np.concatenate(
         [np.concatenate([cache.maps(split, level.name)[:] for level in cache.levels], axis=1) for split in cache.splits]
     )
     labels = np.concatenate([cache.labels(split).dense(len(cache.classes), -1) for split in cache.splits])
-    usable = np.flatnonzero((labels > 0).any(axis=1))  # what nothing can be learnt from is not streamed in training
+    usable = np.flatnonzero((labels > 0).any(axis=1))  # training does not stream rows without a positive label
     order = np.concatenate([rng.permutation(usable) for _ in range(-(-rows // len(usable)))])[:rows]
     with (folder / "maps.bin").open("wb") as file:
         for start in range(0, rows, 1024):
@@ -56,7 +59,7 @@ def make_source(store: str, rows: int, folder: Path) -> None:
 
 
 def load_source(folder: Path, rows: int | None) -> Source:
-    """The rows of `make_source`, mapped."""
+    """Map the rows that `make_source` wrote into memory."""
     levels = tuple(FeatureArray(**level) for level in json.loads((folder / "levels.json").read_text()))
     labels = np.load(folder / "labels.npy", mmap_mode="r")
     shape = (len(labels), sum(level.channels for level in levels), 7, 7)
@@ -64,7 +67,7 @@ def load_source(folder: Path, rows: int | None) -> Source:
 
 
 def drop_page_cache(folder: Path) -> str:
-    """Take the files of a folder out of the page cache; says how."""
+    """Drop the files of a folder from the page cache; return how."""
     os.sync()
     for path in folder.rglob("*"):
         if path.is_file():
@@ -78,13 +81,13 @@ def drop_page_cache(folder: Path) -> str:
 
 
 def child(task: str, name: str, work: Path) -> dict[str, Any]:
-    """In a process of its own: write one system, or read a cold and a warm epoch of it."""
+    """Write one system, or read a cold and a warm epoch of it, in this process."""
     system = SYSTEMS[name]
     source = load_source(work / "source", system.rows)
     folder = work / "systems" / (system.stores or name)
     if task == "write":
         folder.mkdir(parents=True)
-        np.asarray(source.maps).max()  # in the page cache
+        np.asarray(source.maps).max()  # brings the source into the page cache
         start = time.perf_counter()
         system.write(source, folder)
         os.sync()
@@ -114,13 +117,13 @@ def child(task: str, name: str, work: Path) -> dict[str, Any]:
 
 
 def first_channels(source: Source) -> list[int]:
-    """The number of the first channel of every level."""
+    """Return the number of the first channel of every level."""
     ends = np.cumsum([level.channels for level in source.levels])
     return [int(end - level.channels) for end, level in zip(ends, source.levels, strict=True)]
 
 
 def run(task: str, name: str, work: Path) -> dict[str, Any]:
-    """`child` in a new process."""
+    """Run `child` in a new process."""
     command = [sys.executable, __file__, "--child", task, name, str(work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -129,12 +132,12 @@ def run(task: str, name: str, work: Path) -> dict[str, Any]:
 
 
 def available(name: str) -> bool:
-    """Whether the library that a system needs is installed."""
+    """Return whether the library that a system needs is installed."""
     return all(importlib.util.find_spec(module) for word, module in NEEDS.items() if word in name)
 
 
 def machine() -> str:
-    """The processor, cores and memory."""
+    """Describe the processor, cores and memory of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -142,7 +145,7 @@ def machine() -> str:
 
 
 def table(names: list[str], written: dict[str, Any], read: dict[str, list[dict[str, Any]]]) -> str:
-    """The markdown table; ratios are to the memmap of the same run."""
+    """Return the markdown table; ratios are to the memmap of the same run."""
 
     def middle(name: str, kind: str) -> float:
         return median(result[kind] for result in read[name])
@@ -163,17 +166,19 @@ def table(names: list[str], written: dict[str, Any], read: dict[str, list[dict[s
 
 
 def main() -> None:
-    """Parse, write every system once, read it in rounds, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Write every system once and read it in rounds; print a markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", nargs="?", help="a feature store of real features")
     parser.add_argument("--rows", type=int, default=16_384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS), metavar="SYSTEM")
-    parser.add_argument("--work", type=Path, help="where to write (default: a temporary folder); kept when given")
-    parser.add_argument("--quick", action="store_true", help="500 rows, one round, one process: does everything run")
+    parser.add_argument("--work", type=Path, help="folder to write to, which is kept; default: a temporary folder")
+    parser.add_argument(
+        "--quick", action="store_true", help="500 rows, one round and one process, to check that everything runs"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"  # it would ask the network
+    os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"  # it would need the network
     if arguments.child:
         task, name, work = arguments.child
         print(json.dumps(child(task, name, Path(work))))
@@ -216,7 +221,7 @@ def main() -> None:
 
 
 def has(library: str) -> bool:
-    """Whether a distribution is installed."""
+    """Return whether a distribution is installed."""
     try:
         version(library)
     except ImportError:  # PackageNotFoundError

@@ -1,8 +1,8 @@
-"""The ways to keep feature maps that benchmarks/store.py compares: each can write itself and give a shuffled epoch.
+"""The ways to keep feature maps that benchmarks/store.py compares: each writes the rows and yields shuffled epochs.
 
-All get the same rows: maps (rows, channels of all levels, 7, 7) float16 in a file of plain numbers, and dense labels
-(rows, classes) int8. An epoch yields batches of maps and labels as torch tensors, with the shuffle that the system
-recommends. Optional libraries are imported where they are used.
+All get the same rows: maps (rows, channels of all levels, 7, 7) float16 in a raw file, and dense labels (rows, classes)
+int8. An epoch yields batches of maps and labels as torch tensors, with the shuffle that the system recommends. Optional
+libraries are imported where they are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH = 48
 BLOCK = 64  # rows of a chunk
 WORKERS = 2
 
-Batches = Iterator[tuple[list[torch.Tensor], torch.Tensor]]  # the maps, one tensor or one a level; the labels
+Batches = Iterator[tuple[list[torch.Tensor], torch.Tensor]]  # the maps as one tensor or one per level, and the labels
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Source:
         return len(self.maps)
 
     def split(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """Level -> its channels of some rows."""
+        """Return level -> its channels for the rows from start to stop."""
         ends = np.cumsum([level.channels for level in self.levels])
         return {
             level.name: self.maps[start:stop, end - level.channels : end]
@@ -50,9 +50,9 @@ class Source:
 
 @dataclass(frozen=True)
 class System:
-    """`write` fills a folder; `epochs` opens it and gives the batches of one epoch after the other.
+    """A way to keep features: `write` fills a folder, `epochs` opens it and yields one epoch of batches after another.
 
-    `stores` is the name of the system whose folder is read, when it is another's; `rows` limits a slow one.
+    `stores` names the system whose folder is read instead of an own one; `rows` limits a slow system.
     """
 
     write: Callable[[Source, Path], None] | None
@@ -62,7 +62,7 @@ class System:
 
 
 def ours(**layout: str) -> System:
-    """c3's own store, read by the stream that `c3 train` uses."""
+    """Return c3's own store, read by the stream that `c3 train` uses."""
 
     def write(source: Source, folder: Path) -> None:
         count, classes = source.labels.shape
@@ -85,7 +85,7 @@ def ours(**layout: str) -> System:
         cache = FeatureCache.open(folder / "features.zarr")
         stream = BatchStream(cache, "train", [level.name for level in cache.levels], BATCH, seed)
         for epoch in range(2):
-            # a head takes no int8: its line pays for the decoding too
+            # a head cannot use int8, so that the int8 line includes the decoding
             yield (
                 ([*(batch.features() if batch.scales else batch.arrays).values()], batch.labels)
                 for batch in stream.epoch(epoch)
@@ -95,13 +95,13 @@ def ours(**layout: str) -> System:
 
 
 def write_memmap(source: Source, folder: Path) -> None:
-    """The rows as one file of plain numbers."""
+    """Write the rows as one raw file."""
     (folder / "maps.bin").write_bytes(memoryview(source.maps).cast("B"))
     np.save(folder / "labels.npy", source.labels)
 
 
 def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Blocks in random order, rows shuffled inside their block, one copy from the page cache: the limit."""
+    """Read blocks in random order, shuffle inside each, and copy once from the page cache: the upper limit."""
     import mmap
 
     maps = np.memmap(folder / "maps.bin", np.float16, "r", shape=source.maps.shape)
@@ -127,9 +127,9 @@ def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
 def in_pools(
     source: Source, seed: int, shapes: list[tuple[int, ...]], read: Callable[[list[slice], list[np.ndarray]], None]
 ) -> Iterator[Batches]:
-    """The order of c3's own reader around the reads of another, `read(chunks as rows, memory for each level)`.
+    """Yield epochs in the order of c3's own reader; `read(chunks as row slices, one array per level)` gives the maps.
 
-    The next pool is read meanwhile, into memory that is used again.
+    The next buffer is read ahead, into arrays that are used again.
     """
     buffer_rows = min(BUFFER_ROWS, -(-len(source) // BLOCK) * BLOCK)
     memory = [[np.empty((buffer_rows, *shape), np.float16) for shape in shapes] for _ in range(2)]
@@ -157,18 +157,18 @@ def in_pools(
 
 
 def places(chunks: list[slice]) -> list[slice]:
-    """Where chunks go that follow each other."""
+    """Return the slices that consecutive chunks take in a buffer."""
     ends = np.cumsum([rows.stop - rows.start for rows in chunks]).tolist()
     return [slice(end - (rows.stop - rows.start), end) for rows, end in zip(chunks, ends, strict=True)]
 
 
 def our_arrays(folder: Path, source: Source) -> list[str]:
-    """The paths of the arrays of c3's store."""
+    """Return the paths of the arrays of c3's store."""
     return [str(folder / "features.zarr/train/pyramid" / level.name) for level in source.levels]
 
 
 def read_zarr_default(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """zarr-python's own path, chunk by chunk."""
+    """Read c3's store with zarr-python, chunk by chunk."""
     import zarr
 
     arrays = [zarr.open_array(path, mode="r") for path in our_arrays(folder, source)]
@@ -182,7 +182,7 @@ def read_zarr_default(source: Source, folder: Path, seed: int) -> Iterator[Batch
 
 
 def read_tensorstore(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Read c3's store with tensorstore: request all chunks of a pool at once and decode them into the pool."""
+    """Read c3's store with tensorstore: request all chunks of a buffer at once and decode them into it."""
     import tensorstore as ts
 
     specs = [{"driver": "zarr3", "kvstore": {"driver": "file", "path": path}} for path in our_arrays(folder, source)]
@@ -200,7 +200,7 @@ def read_tensorstore(source: Source, folder: Path, seed: int) -> Iterator[Batche
 
 
 def write_hdf5_images(source: Source, folder: Path) -> None:
-    """The layout of BiAM: one gzip data set an image, float32, and one for its labels."""
+    """Write the layout of BiAM: per image one gzip float32 data set for the maps and one for the labels."""
     import h5py
 
     with h5py.File(folder / "images.h5", "w") as file:
@@ -210,7 +210,7 @@ def write_hdf5_images(source: Source, folder: Path) -> None:
 
 
 def read_hdf5_images(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Images by name, in random order."""
+    """Read images by name, in random order."""
     import h5py
 
     def epoch(number: int) -> Batches:
@@ -227,7 +227,7 @@ def read_hdf5_images(source: Source, folder: Path, seed: int) -> Iterator[Batche
 
 
 def write_hdf5_chunks(source: Source, folder: Path) -> None:
-    """One uncompressed data set in chunks."""
+    """Write one uncompressed data set in chunks."""
     import h5py
 
     with h5py.File(folder / "chunks.h5", "w") as file:
@@ -238,7 +238,7 @@ def write_hdf5_chunks(source: Source, folder: Path) -> None:
 
 
 def read_hdf5_chunks(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Chunk by chunk into the pool."""
+    """Read chunk by chunk into the buffer."""
     import h5py
 
     maps = h5py.File(folder / "chunks.h5")["maps"]
@@ -260,7 +260,7 @@ def write_webdataset(source: Source, folder: Path) -> None:
 
 
 def read_webdataset(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Shards shuffled, then a buffer of 1,000 samples in each of two workers."""
+    """Read shuffled shards, then shuffle in a buffer of 1,000 samples in each of two workers."""
     import webdataset
 
     shards = sorted(map(str, folder.glob("*.tar")))
@@ -272,7 +272,7 @@ def read_webdataset(source: Source, folder: Path, seed: int) -> Iterator[Batches
 
 
 def write_mds(source: Source, folder: Path) -> None:
-    """MosaicML MDS shards of the default size."""
+    """Write MosaicML MDS shards of the default size."""
     from streaming import MDSWriter
 
     logging.getLogger("streaming").setLevel(logging.ERROR)
@@ -284,7 +284,7 @@ def write_mds(source: Source, folder: Path) -> None:
 
 
 def read_mds(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Its own shuffle (py1e) and two workers."""
+    """Read with its own shuffle (py1e) and two workers."""
     from streaming import StreamingDataLoader, StreamingDataset
 
     data = StreamingDataset(local=str(folder / "mds"), shuffle=True, shuffle_seed=seed, batch_size=BATCH)
@@ -294,7 +294,7 @@ def read_mds(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
 
 
 def write_litdata(source: Source, folder: Path) -> None:
-    """LitData chunks of 64 MB."""
+    """Write LitData chunks of 64 MB."""
     from litdata.streaming.writer import BinaryWriter
 
     writer = BinaryWriter(str(folder / "lit"), chunk_bytes=64_000_000)
@@ -306,7 +306,7 @@ def write_litdata(source: Source, folder: Path) -> None:
 
 
 def read_litdata(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
-    """Its own shuffle and two workers."""
+    """Read with its own shuffle and two workers."""
     from litdata import StreamingDataLoader, StreamingDataset
 
     data = StreamingDataset(str(folder / "lit"), shuffle=True, seed=seed)

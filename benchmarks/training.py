@@ -1,17 +1,19 @@
-"""How much of the bare step is left when data has to come from somewhere? python benchmarks/training.py STORE
+"""Measure how much speed of the bare training step remains when its data comes from a store or from pictures.
 
-STORE is a complete feature store; the first --rows rows of its train split are copied to the stores and the h5 file
-that are compared. Every way feeds the same head, from the same start, in the same process; rounds go over all ways in
-turn and the table has medians of rows a second.
+    python benchmarks/training.py STORE
 
-    bare            the step alone on batches that are in memory, without the loop around it
+STORE is a complete feature store. The first --rows rows of its train split are copied to the stores and the h5 file
+that are compared. Every way feeds the same head, from the same initial weights, in the same process. Each round
+measures all ways; the table has the median of rows per second.
+
+    bare            the step alone on batches in memory, without the loop around it
     ram             c3 train, --residency ram
     stream          c3 train, --residency stream, from the lossless store
     ram int8, stream int8: the same from an int8 store
     DataLoader, h5  the loop of c3 train fed by torch's DataLoader with two workers over one h5 file in the layout of
-                    BiAM: a gzip data set an image, float32 (needs h5py)
-    end to end      --images N: the loop fed by decoding N pictures of the store's data set and running its backbone in
-                    every epoch, as whoever keeps no features does
+                    BiAM: one gzip float32 data set per image (needs h5py)
+    end to end      --images N: the loop fed by N pictures of the store's data set, which are decoded and run through
+                    the backbone in every epoch, as in training without stored features
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ from c3.train.training_state import Checkpointer, TrainingState
 from store_systems import Source, write_hdf5_images
 
 WORKERS = 2  # of the DataLoader
-SLOW = ("DataLoader, h5", "end to end")  # one epoch says enough
+SLOW = ("DataLoader, h5", "end to end")  # measured for one epoch
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What `fit` asks of a stream, over any function that gives the batches of an epoch."""
+    """The stream that `fit` reads, over any function that yields the batches of an epoch."""
 
     rows: np.ndarray
     batch_size: int
@@ -65,13 +67,13 @@ class Feed:
         return batch_sizes(len(self.rows), self.batch_size)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; none are left out."""
+        """Yield all batches of an epoch."""
         return self.batches(epoch)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What every way has in common."""
+    """The settings that all ways share."""
 
     cache: FeatureCache
     method: str
@@ -80,7 +82,7 @@ class Setup:
     folder: Path
 
     def job(self, stream: Feed | BatchStream | None) -> Job:
-        """A new head, always the same, on a stream."""
+        """Return a job that trains a new head, always with the same initial weights, on a stream."""
         torch.manual_seed(SEED)
         kind = method_class(self.method)
         model = kind(inputs_of(self.cache), kind.Options())
@@ -91,18 +93,18 @@ class Setup:
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The names of what the head reads."""
+        """The names of the arrays that the head reads."""
         return method_class(self.method).reads(inputs_of(self.cache))
 
     def stream(self, cache: FeatureCache, residency: str) -> BatchStream:
-        """What `c3 train` reads of a store."""
+        """Return the stream that `c3 train` reads from a store."""
         return BatchStream(
             cache, "train", self.arrays, self.options.batch_size, SEED, place=Placement(residency, self.device)
         )
 
 
 def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> FeatureCache:
-    """A store of the first rows of train, with the same classes and labels."""
+    """Copy the first rows of train to a new store, with the same classes and labels."""
     table = cache.table("train")
     first = np.arange(min(rows, len(table.image_id)))
     layout = replace(cache.layout, dtype=dtype, codec="auto")
@@ -123,7 +125,7 @@ def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> Feature
 
 
 def bare(setup: Setup, batches: list[Batch], epochs: int) -> dict[str, float]:
-    """The step of the loop and nothing else."""
+    """Time the step of the loop alone."""
     job = setup.job(None)
     model = job.model.to(setup.device).train()
     optimiser, vectors = TrainingState(model, setup.options, setup.device).optimiser, job.vectors.to(setup.device)
@@ -141,7 +143,7 @@ def bare(setup: Setup, batches: list[Batch], epochs: int) -> dict[str, float]:
 
 
 class ImagesInH5(torch.utils.data.Dataset):
-    """One image an item, by name, as BiAM's file has them."""
+    """A data set of images by name, in the layout of BiAM's file."""
 
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.rows, self.file = path, rows, None
@@ -152,12 +154,12 @@ class ImagesInH5(torch.utils.data.Dataset):
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray, int]:
         import h5py
 
-        self.file = self.file or h5py.File(self.path)  # a file of its own in every worker
+        self.file = self.file or h5py.File(self.path)  # every worker opens the file for itself
         return self.file[f"{row}-features"][()], self.file[f"{row}-labels"][()], row
 
 
 def from_h5(setup: Setup, cache: FeatureCache, rows: np.ndarray) -> Feed:
-    """The DataLoader over the rows as BiAM's file has them."""
+    """Feed the rows through a DataLoader from a file in the layout of BiAM."""
     source = Source(
         np.concatenate([cache.maps("train", level.name)[rows] for level in cache.levels], axis=1),
         cache.labels("train").take(rows).dense(len(cache.classes), cache.absent_label)[:, cache.classes.seen],
@@ -179,7 +181,7 @@ def from_h5(setup: Setup, cache: FeatureCache, rows: np.ndarray) -> Feed:
 
 
 def from_pictures(setup: Setup, request: Request, rows: np.ndarray) -> Feed:
-    """Decoded and computed again in every epoch; the backbone is not trained."""
+    """Feed maps that are decoded and computed again in every epoch; the backbone is not trained."""
     table, root = request.manifest.splits["train"], request.manifest.root
     labels = table.labels.dense(len(setup.cache.classes), setup.cache.absent_label)[:, setup.cache.classes.seen]
 
@@ -190,14 +192,16 @@ def from_pictures(setup: Setup, request: Request, rows: np.ndarray) -> Feed:
         for batch in read_pictures(request.backbone, paths, [[0, 0, 1, 1]], setup.options.batch_size):
             taken = order[done : done + len(batch.paths)]
             done += len(taken)
-            arrays = {name: batch.arrays[name].clone() for name in setup.arrays}  # the backbone's are inference tensors
+            arrays = {
+                name: batch.arrays[name].clone() for name in setup.arrays
+            }  # the backbone returns inference tensors
             yield Batch(arrays, torch.from_numpy(labels[taken]).to(setup.device), taken)
 
     return Feed(rows, setup.options.batch_size, epoch)
 
 
 def measure(asked: argparse.Namespace, setup: Setup, images: Request | None) -> dict[str, list[dict[str, float]]]:
-    """Way -> what every round gave."""
+    """Return way -> the result of every round."""
     stores = {dtype: copy_of(setup.cache, setup.folder, asked.rows, dtype) for dtype in ("float16", "int8")}
     streams: dict[str, Any] = {
         "ram": setup.stream(stores["float16"], "ram"),
@@ -209,12 +213,12 @@ def measure(asked: argparse.Namespace, setup: Setup, images: Request | None) -> 
     streams["DataLoader, h5"] = from_h5(setup, stores["float16"], rows)
     if images:
         streams["end to end"] = from_pictures(setup, images, rows[: asked.images])
-    rate = bare(setup, batches[:4], 1)["rows_per_s"]  # and what is done once, is done
+    rate = bare(setup, batches[:4], 1)["rows_per_s"]  # also warms up
     epochs = max(1, round(asked.seconds * rate / len(rows)))
     found: dict[str, list[dict[str, float]]] = {"bare": [], **{name: [] for name in streams}}
     for number in range(asked.rounds):
         names = list(found)
-        for name in names[number:] + names[:number]:  # nobody always comes after the same
+        for name in names[number:] + names[:number]:  # in another order each round
             if name == "bare":
                 found[name].append(bare(setup, batches, epochs))
                 continue
@@ -224,7 +228,7 @@ def measure(asked: argparse.Namespace, setup: Setup, images: Request | None) -> 
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
-    """A line a way: rows a second, its ratio to the bare step, and the share of the time spent waiting."""
+    """Yield a line per way: rows per second, the ratio to the bare step, and the share of time spent waiting."""
     yield "| way | rows/s | of bare | waiting | rounds |"
     yield "|---|---:|---:|---:|---|"
     base = median(result["rows_per_s"] for result in found["bare"])
@@ -236,17 +240,21 @@ def table(found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print a table a method."""
+    """Measure every method; print a markdown table for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store")
     parser.add_argument("--methods", nargs="+", default=["c3", "fast0tag", "c3-plus"])
     parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--seconds", type=float, default=15.0, help="Of every way in every round.")
+    parser.add_argument("--seconds", type=float, default=15.0, help="Seconds per way and round.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--images", type=int, default=0, help="Pictures of the way end to end; 0 leaves it out.")
-    parser.add_argument("--quick", action="store_true", help="Seconds instead of minutes; the figures mean nothing.")
+    parser.add_argument("--images", type=int, default=0, help="Pictures for the way `end to end`; 0 leaves it out.")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="A run of seconds, to check that everything runs; the figures mean nothing.",
+    )
     asked = parser.parse_args()
     if asked.quick:
         asked.rows, asked.seconds, asked.rounds = 32, 0.01, 1
