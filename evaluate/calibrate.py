@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
+from ..train.run_folder import Balance, Calibration
 from .evidence import Evidence, merge
 from .measure import harmonic
 
 OFFSETS = 61  # candidates: quantiles of the lead of an image's best seen class over its best unseen one
 
 
-@dataclass(frozen=True)
-class Balance:
-    """Recall at K (percent) over the seen and over the unseen labels of GZSL, their harmonic mean, and F1@K of all."""
-
-    seen: float
-    unseen: float
-    harmonic: float
-    f1: float
-
-
 def choose_offset(evidence: Evidence, k: int) -> float | None:
-    """The offset that gives the best harmonic mean of recall at K on seen and on unseen labels (Chao et al. 2016).
+    """Return the offset that gives the best harmonic mean of recall at K on seen and unseen labels (Chao et al. 2016).
 
     None where the split lacks positive labels of either kind. The smallest such offset in absolute value is kept.
     """
@@ -37,7 +25,7 @@ def choose_offset(evidence: Evidence, k: int) -> float | None:
 
 
 def balance(evidence: Evidence, k: int, offset: float) -> Balance:
-    """What GZSL finds when `offset` is taken off the score of every seen class, over all images."""
+    """Return what GZSL finds when `offset` is taken off the score of every seen class, over all images."""
     truth = evidence.truth
     ranked = merge([evidence.pools["unseen"], evidence.pools["seen"]], shift=offset)
     hits, seen = ranked.hits[:, :k], truth.seen[ranked.classes[:, :k]]
@@ -48,10 +36,10 @@ def balance(evidence: Evidence, k: int, offset: float) -> Balance:
     return Balance(recall_seen, recall_unseen, float(harmonic(recall_seen, recall_unseen)), f1)
 
 
-def calibrated(test: Evidence, validation: Evidence | None, k: int) -> dict[str, Any] | None:
-    """GZSL without and with the offset that the validation split chooses; None where either split cannot say.
+def calibrated(test: Evidence, validation: Evidence | None, k: int) -> Calibration | None:
+    """Return GZSL without and with the offset that the validation split chooses; None where either cannot tell.
 
-    `k` is the first K of the protocol. Keys: k, offset, plain and shifted, the latter two as in `Balance`.
+    `k` is the first K of the protocol.
     """
     size = test.pools["unseen"].classes.shape[1] + test.pools["seen"].classes.shape[1]
     if validation is None or not _can_balance(test) or k > size:
@@ -59,8 +47,7 @@ def calibrated(test: Evidence, validation: Evidence | None, k: int) -> dict[str,
     offset = choose_offset(validation, k)
     if offset is None:
         return None
-    shown = {"plain": balance(test, k, 0.0), "shifted": balance(test, k, offset)}
-    return {"k": k, "offset": offset} | {name: vars(value) for name, value in shown.items()}
+    return Calibration(k, offset, plain=balance(test, k, 0.0), shifted=balance(test, k, offset))
 
 
 def _can_balance(evidence: Evidence) -> bool:

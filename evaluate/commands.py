@@ -37,7 +37,9 @@ def evaluate(
     from .run import EvaluateOptions
     from .run import evaluate as run
 
-    click.echo(summary(run(run_path, split, cache, device, EvaluateOptions(protocols, ties, resamples))))
+    done = run(run_path, split, cache, device, EvaluateOptions(protocols, ties, resamples))
+    if done.metrics:
+        click.echo(summary(done, done.metrics))
 
 
 @click.command()

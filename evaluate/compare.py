@@ -45,7 +45,9 @@ def differences(first: Evidence, second: Evidence, protocol: Protocol, resamplin
     tasks = measure(first, protocol).tasks, measure(second, protocol).tasks
     for task, metrics in drawn[0].items():
         for metric, values in metrics.items():
-            before, after = (part[task][metric] for part in tasks)
+            before, after = ((part[task] or {})[metric] for part in tasks)
+            if before is None or after is None:
+                continue
             ends = interval(after - before, drawn[1][task][metric] - values, resampling.level)
             yield Difference(protocol.name, task, metric, before, after, *ends)
 

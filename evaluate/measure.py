@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..train.run_folder import Values
 from .evidence import Evidence, merge
-from .metrics import Ties, TopK, micro_top_k, random_average_precision
+from .metrics import Ties, micro_top_k, random_average_precision
 from .protocol import TASKS, Protocol, Task, tasks_of
 from .truth import Truth
-
-Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,9 @@ def measure(evidence: Evidence, protocol: Protocol, ties: Ties = "grouped") -> M
         if key not in known:
             known[key] = evidence.average_precision(task.images, protocol.absent(truth), ties)
         values = _mean_precision(protocol, task, truth, known[key])
-        results[task.name] = values | _top_k(protocol, task, truth, top_k_found(evidence, task, protocol.ks))
+        found = top_k_found(evidence, task, protocol.ks)
+        hits = {k: float(count[task.images].sum()) for k, count in found.items()}
+        results[task.name] = {**values, **_top_k(protocol, task, truth, hits)}
         if task.name in ("zsl", "seen"):
             by_class[task.classes] = known[key][task.classes]
     return Measured(results, by_class)
@@ -114,21 +114,22 @@ def _mean_precision(protocol: Protocol, task: Task, truth: Truth, ap: np.ndarray
     def mean(classes: np.ndarray) -> float:
         return 100 * float(mean_over_classes(protocol, task.averaged & classes, ap, positives))
 
-    values = {"mAP": mean(task.classes), "weighted mAP": 100 * float(weighted_mean(task.averaged, ap, positives))}
+    values: dict[str, int | float | None] = {
+        "mAP": mean(task.classes),
+        "weighted mAP": 100 * float(weighted_mean(task.averaged, ap, positives)),
+    }
     if task.name == "gzsl":
         values["H"] = float(harmonic(mean(truth.seen), mean(~truth.seen)))
-    return values | {"classes": int(task.averaged.sum()), "images": int(task.images.sum())}
+    return {**values, "classes": int(task.averaged.sum()), "images": int(task.images.sum())}
 
 
-def _top_k(protocol: Protocol, task: Task, truth: Truth, found: dict[int, Any]) -> Values:
+def _top_k(protocol: Protocol, task: Task, truth: Truth, found: Mapping[int, float]) -> Values:
+    """Return F1@K, P@K and R@K; `found` is the number of labels found at each K that the task allows."""
     images = int(task.images.sum())
     positives = int(truth.positives_of_images(task.classes)[task.images].sum())
-    values: Values = {}
+    values: dict[str, float | None] = {}
     for k in protocol.ks:
-        top: TopK | None = None
-        if k in found:
-            total = found[k][task.images].sum() if isinstance(found[k], np.ndarray) else found[k]
-            top = micro_top_k(float(total), k * images, positives)
+        top = micro_top_k(found[k], k * images, positives) if k in found else None
         for name, part in (("F1", "f1"), ("P", "precision"), ("R", "recall")):
             values[f"{name}@{k}"] = None if top is None else 100 * getattr(top, part)
     return values
@@ -143,7 +144,8 @@ def _floor(
     results: dict[str, Values | None] = dict.fromkeys(TASKS)
     for task in tasks_of(protocol, truth):
         ap = precision(truth.positives(task.images), truth.known(task.images, protocol.absent(truth)))
-        results[task.name] = _mean_precision(protocol, task, truth, ap) | _top_k(protocol, task, truth, found(task))
+        values = _mean_precision(protocol, task, truth, ap)
+        results[task.name] = {**values, **_top_k(protocol, task, truth, found(task))}
     return results
 
 

@@ -1,18 +1,24 @@
-"""One evaluation -> what is written down of it: metrics.json and per_class.csv of a run folder, and a short summary."""
+"""One evaluation -> metrics.json and per_class.csv of a run folder, and a short summary."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..common.files import write_text
 from ..extract.store.cache import FeatureCache, Status
-from ..train.run_folder import METRICS, METRICS_SCHEMA, PER_CLASS, Run, write_json
+from ..train.run_folder import (
+    METRICS,
+    Bootstrap,
+    ClassResult,
+    Metrics,
+    ProtocolResults,
+    RowCounts,
+    Run,
+    write_json,
+    write_per_class,
+)
 from .bootstrap import Resampling, bootstrap, intervals
 from .calibrate import calibrated
 from .evidence import Evidence
@@ -20,7 +26,7 @@ from .measure import Measured, frequency_floor, measure, random_floor
 from .metrics import Ties, random_average_precision
 from .protocol import Protocol
 from .score import Scored
-from .thresholds import write_thresholds
+from .thresholds import choose_thresholds
 from .truth import Truth
 
 
@@ -38,12 +44,12 @@ class Evaluation:
 
     @property
     def chooser(self) -> Evidence | None:
-        """The validation split, by which thresholds are chosen; also where it is itself what was scored."""
+        """Return the evidence that chooses thresholds: the validation split, also where it is itself measured."""
         return self.scored.evidence if self.split == "val" else self.validation
 
 
-def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[str, Any]:
-    """Measure under every protocol, write the files into the run folder and return the content of metrics.json."""
+def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> Metrics:
+    """Measure under every protocol, write the files into the run folder and return the metrics."""
     store, truth = evaluation.store, evaluation.scored.evidence.truth
     measured = [measure(evaluation.scored.evidence, protocol, evaluation.ties) for protocol in evaluation.protocols]
     frequency = training_frequency(store)[np.isin(store.classes.names, truth.names)]
@@ -52,87 +58,87 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> dict[s
         for protocol, result in zip(evaluation.protocols, measured, strict=True)
     }
     suffix = _suffix(run, evaluation)
-    _write_per_class(run, suffix, truth, evaluation.protocols[0], measured[0].average_precision)
-    if evaluation.chooser and store.digest == run.record["cache"]["digest"]:
-        write_thresholds(run, evaluation.chooser)
-    metrics = {
-        "schema": METRICS_SCHEMA,
-        "split": evaluation.split,
-        "cache": store.digest,
-        "dataset": store.origin.dataset,
-        "path": store.storage.address,
-        "device": evaluation.scored.device,
-        "seconds": round(seconds, 3),
-        "ms_per_image": evaluation.scored.ms_per_image,
-        "gflops": evaluation.scored.gflops,
-        "rows": {"used": len(truth.of_row), "masked": _masked(store.status(evaluation.split))},
-        "images": len(truth),
-        "ties": evaluation.ties,
-        "bootstrap": vars(evaluation.resampling),
-        "protocols": results,
-    }
+    write_per_class(run.path, _per_class(truth, evaluation.protocols[0], measured[0].average_precision), suffix)
+    if evaluation.chooser and store.digest == run.record.features.digest:
+        choose_thresholds(run, evaluation.chooser)
+    resampling = evaluation.resampling
+    metrics = Metrics(
+        split=evaluation.split,
+        store_digest=store.digest,
+        dataset=store.origin.dataset,
+        store=store.storage.address,
+        device=evaluation.scored.device,
+        seconds=round(seconds, 3),
+        ms_per_image=evaluation.scored.ms_per_image,
+        gflops=evaluation.scored.gflops,
+        rows=RowCounts(len(truth.of_row), _masked(store.status(evaluation.split))),
+        images=len(truth),
+        ties=evaluation.ties,
+        bootstrap=Bootstrap(resampling.resamples, resampling.seed, resampling.level),
+        protocols=results,
+    )
     # last: its presence says that the evaluation is whole
-    write_json(run.path / METRICS.replace(".json", f"{suffix}.json"), metrics)
+    write_json(run.path / METRICS.replace(".json", f"{suffix}.json"), metrics.record())
     return metrics
 
 
-def summary(run: Run) -> str:
-    """The metrics that `evaluate` has just put into a run, a line for every protocol and task, random scores beside."""
-    metrics: dict[str, Any] = run.metrics or {}
+def summary(run: Run, metrics: Metrics) -> str:
+    """Return what `c3 evaluate` measured in words: a line for every protocol and task, random scores beside it."""
     lines = [
-        f"{run.path} on {metrics['split']} of {metrics['path']}, {metrics['images']:,} images, "
-        f"{metrics['ms_per_image']:.2f} ms an image on {metrics['device']}"
+        f"{run.path} on {metrics.split} of {metrics.store}, {metrics.images:,} images, "
+        f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
     ]
-    for protocol, results in metrics["protocols"].items():
-        for task in (name for name in results["tasks"] if results["tasks"][name]):
-            values, interval = results["tasks"][task], results["intervals"].get(task, {})
+    for protocol, results in metrics.protocols.items():
+        for task, values in results.tasks.items():
+            if values is None:
+                continue
             shown = [
-                f"{name} {value:.2f}" + (" [{:.2f}, {:.2f}]".format(*interval[name]) if name in interval else "")
+                f"{name} {value:.2f}" + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
                 for name, value in values.items()
                 if value is not None and (name in ("mAP", "H") or name.startswith("F1"))
+                for ends in [results.interval(task, name)]
             ]
-            floor = results["random"][task]["mAP"]
+            floor = (results.random[task] or {})["mAP"]
             lines.append(f"  {protocol} {task.upper():<4} {', '.join(shown)}; random scores: mAP {floor:.2f}")
-        if balanced := results["calibrated"]:
-            plain, shifted = balanced["plain"], balanced["shifted"]
+        if balanced := results.calibrated:
+            plain, shifted = balanced.plain, balanced.shifted
             lines.append(
-                f"  {protocol} GZSL calibrated on val (seen scores less {balanced['offset']:.3g}): harmonic R@"
-                f"{balanced['k']} {shifted['harmonic']:.2f} from {plain['harmonic']:.2f}, F1@{balanced['k']} "
-                f"{shifted['f1']:.2f} from {plain['f1']:.2f}"
+                f"  {protocol} GZSL calibrated on val (seen scores less {balanced.offset:.3g}): harmonic R@"
+                f"{balanced.k} {shifted.harmonic:.2f} from {plain.harmonic:.2f}, F1@{balanced.k} "
+                f"{shifted.f1:.2f} from {plain.f1:.2f}"
             )
     return "\n".join(lines)
 
 
-def _protocol(evaluation: Evaluation, protocol: Protocol, measured: Measured, frequency: np.ndarray) -> dict[str, Any]:
+def _protocol(evaluation: Evaluation, protocol: Protocol, measured: Measured, frequency: np.ndarray) -> ProtocolResults:
     evidence, resampling = evaluation.scored.evidence, evaluation.resampling
     drawn = bootstrap(evidence, protocol, resampling) if resampling.resamples else {}
-    return {
-        "tasks": measured.tasks,
-        "intervals": intervals(measured.tasks, drawn, resampling.level),
-        "random": random_floor(protocol, evidence.truth),
-        "frequency": frequency_floor(protocol, evidence.truth, frequency),
-        "calibrated": calibrated(evidence, evaluation.validation, protocol.ks[0]),
-    }
+    return ProtocolResults(
+        tasks=measured.tasks,
+        intervals=intervals(measured.tasks, drawn, resampling.level),
+        random=random_floor(protocol, evidence.truth),
+        frequency=frequency_floor(protocol, evidence.truth, frequency),
+        calibrated=calibrated(evidence, evaluation.validation, protocol.ks[0]),
+    )
 
 
 def training_frequency(store: FeatureCache) -> np.ndarray:
-    """(classes,) positive training labels of every seen class, 0 for unseen ones and where there is no training split.
+    """Return (classes,) positive training labels of every seen class, 0 for unseen ones and without a training split.
 
     The label-frequency floor may use no label that training may not use.
     """
     if "train" not in store.splits:
         return np.zeros(len(store.classes), np.int64)
     labels = store.labels("train")
-    counts = np.bincount(labels.indices[labels.value > 0], minlength=len(store.classes))
-    return counts * store.classes.seen
+    counts: np.ndarray = np.bincount(labels.indices[labels.value > 0], minlength=len(store.classes))
+    return np.where(store.classes.seen, counts, 0)
 
 
 def _suffix(run: Run, evaluation: Evaluation) -> str:
-    """What sets the files of another store or another split apart from metrics.json and per_class.csv."""
+    """Return what sets the files of another store or another split apart from metrics.json and per_class.csv."""
     store = evaluation.store
-    elsewhere = (
-        "" if store.digest == run.record["cache"]["digest"] else f"-on-{store.origin.dataset}-{store.digest[:8]}"
-    )
+    own = store.digest == run.record.features.digest
+    elsewhere = "" if own else f"-on-{store.origin.dataset}-{store.digest[:8]}"
     return elsewhere + ("" if evaluation.split == "test" else f"-{evaluation.split}")
 
 
@@ -141,15 +147,23 @@ def _masked(status: np.ndarray) -> dict[str, int]:
     return {kind: count for kind, count in counts.items() if count}
 
 
-def _write_per_class(run: Run, suffix: str, truth: Truth, protocol: Protocol, precision: np.ndarray) -> None:
+def _per_class(truth: Truth, protocol: Protocol, precision: np.ndarray) -> list[ClassResult]:
     every = np.ones(len(truth), bool)
     positives, known = truth.positives(every), truth.known(every, protocol.absent(truth))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["class", "seen", "positives", "negatives", "unknown", "AP", "random AP"])
     floor = random_average_precision(positives, known)
-    for index, name in enumerate(truth.names):
-        counts = [positives[index], known[index] - positives[index], len(truth) - known[index]]
-        shown = ["" if np.isnan(value) else f"{100 * value:.4f}" for value in (precision[index], floor[index])]
-        writer.writerow([name, int(truth.seen[index]), *map(int, counts), *shown])
-    write_text(run.path / PER_CLASS.replace(".csv", f"{suffix}.csv"), table.getvalue())
+    return [
+        ClassResult(
+            name=name,
+            seen=bool(truth.seen[index]),
+            positives=int(positives[index]),
+            negatives=int(known[index] - positives[index]),
+            unknown=int(len(truth) - known[index]),
+            ap=_percent(precision[index]),
+            random_ap=_percent(floor[index]),
+        )
+        for index, name in enumerate(truth.names)
+    ]
+
+
+def _percent(fraction: float) -> float | None:
+    return None if np.isnan(fraction) else float(100 * fraction)

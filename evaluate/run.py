@@ -89,15 +89,15 @@ def compare(
         )
     stores = [open_store(run, cache) for run in runs]
     protocols = protocols_for(stores[0].origin.dataset)
-    evidence = [score(run, store, split, protocols, device).evidence for run, store in zip(runs, stores, strict=True)]
-    found = [item for protocol in protocols for item in differences(*evidence, protocol, resampling)]
+    one, two = (score(run, store, split, protocols, device).evidence for run, store in zip(runs, stores, strict=True))
+    found = [item for protocol in protocols for item in differences(one, two, protocol, resampling)]
     return table_of(runs, found, resampling)
 
 
 def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
     """Another store may call a class unseen that the run was trained on: its score is then no zero-shot score."""
-    own = run.record["cache"]["path"]
-    if store.digest == run.record["cache"]["digest"]:
+    own = run.record.features.path
+    if store.digest == run.record.features.digest:
         return
     try:
         classes = FeatureCache.open(own).classes

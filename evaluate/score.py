@@ -37,26 +37,26 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
 
     Raises C3Error when the store has gone, was replaced, is not complete, or comes from another backbone.
     """
-    trained = run.record["cache"]
-    path = elsewhere or trained["path"]
+    trained = run.record.features
+    path = elsewhere or trained.path
     hint = f"c3 evaluate --run {run.path} --cache PATH"
     if not FeatureCache.exists(path):
-        if elsewhere is None and (tuned := run.record.get("end_to_end")):
+        if elsewhere is None and (tuned := run.record.tuned_from):
             raise C3Error(
                 f"{run.path}: {path} does not exist yet, the features of its own backbone; give this command and then "
-                f"c3 evaluate again: {tuned['extract']}"
+                f"c3 evaluate again: {tuned.extract}"
             )
         raise C3Error(f"{run.path}: its feature store {path} is missing; say where it is now: {hint}")
     store = FeatureCache.open(path)
-    if elsewhere is None and store.digest != trained["digest"]:
+    if elsewhere is None and store.digest != trained.digest:
         raise C3Error(
-            f"{path} is not the feature store of {run.path}: expected digest {trained['digest']}, found "
+            f"{path} is not the feature store of {run.path}: expected digest {trained.digest}, found "
             f"{store.digest}; say where the right one is, or score this one on purpose: {hint}"
         )
-    for key in ("backbone", "weights_sha256"):
-        if key in trained and trained[key] != getattr(store.origin, key):
+    for key, expected in (("backbone", trained.backbone), ("weights_sha256", trained.weights_sha256)):
+        if expected is not None and expected != getattr(store.origin, key):
             raise C3Error(
-                f"{path} has other features than {run.path} was trained on: expected {key} {trained[key]}, found "
+                f"{path} has other features than {run.path} was trained on: expected {key} {expected}, found "
                 f"{getattr(store.origin, key)}; extract it with the same backbone and weights"
             )
     store.require_complete()

@@ -15,10 +15,10 @@ LOG = logging.getLogger(__name__)
 def evaluate_sweep(run: Run) -> Run:
     """Measure a run of a sweep on test and, to choose settings by, on val; what is measured already stays."""
     if run.metrics is None:
-        run = evaluate(run.path, device=run.record["device"])
-    if "val" in run.record["cache"]["splits"] and read_metrics(run.path, "val") is None:
+        run = evaluate(run.path, device=run.record.device)
+    if "val" in run.record.features.splits and read_metrics(run.path, "val") is None:
         try:
-            evaluate(run.path, "val", device=run.record["device"])
+            evaluate(run.path, "val", device=run.record.device)
         except C3Error as error:
             LOG.warning("%s is not measured on val: %s", run.path, error)
     return run
@@ -29,9 +29,9 @@ def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
     lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
     for run in runs:
         metrics = read_metrics(run.path, "val")
-        tasks = next(iter(metrics["protocols"].values()))["tasks"] if metrics else {}
-        shown = [f"{values['mAP']:.2f}" if (values := tasks.get(task)) else "-" for task in ("zsl", "gzsl")]
-        lines.append([*(str(run.record["config"].get(name, "-")) for name in names), *shown, str(run.path)])
+        found = [metrics.first.value(task, "mAP") if metrics else None for task in ("zsl", "gzsl")]
+        shown = ["-" if value is None else f"{value:.2f}" for value in found]
+        lines.append([*(str(run.record.settings.get(name, "-")) for name in names), *shown, str(run.path)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     return "\n".join([*table, "Test metrics are in each run folder: c3 report --figures 4 draws them."])

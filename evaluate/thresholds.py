@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..common.errors import C3Error
-from ..common.files import write_text
-from ..train.run_folder import THRESHOLDS, Run
+from ..train.run_folder import THRESHOLDS, ClassThreshold, Run, read_thresholds, write_thresholds
 from .evidence import Evidence
 
-COLUMNS = ("class", "seen", "positives", "threshold", "F1", "source")
 CHOSEN, MEDIAN = "val", "median"  # where a threshold comes from
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A score of at least `of[name]` says yes; a class that is not in it has the threshold `other`."""
+    """A score of at least `of[name]` predicts the class; a class that has no entry has the threshold `other`."""
 
     of: dict[str, float]
     other: float
 
     def take(self, names: Sequence[str]) -> np.ndarray:
-        """(names,) float64: the threshold of every name."""
+        """Return (names,) float64: the threshold of every name."""
         return np.array([self.of.get(name, self.other) for name in names])
 
 
 def best_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """The threshold that maximises F1 of `scores >= threshold`, and that F1, a fraction; NaN without a positive.
+    """Return the threshold that maximises F1 of `scores >= threshold`, and that F1, a fraction; NaN without a positive.
 
     positive (n,) bool, scores (n,) float, known labels only. F1 = 2 TP / (predicted + positives) can only be best at
     the score of a positive. Of equally good thresholds the highest counts: it says yes least often.
@@ -46,7 +42,7 @@ def best_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, flo
     return float(ranked[best]), float(f1[best])
 
 
-def write_thresholds(run: Run, evidence: Evidence) -> None:
+def choose_thresholds(run: Run, evidence: Evidence) -> None:
     """Write thresholds.csv: a line a class, chosen on the images of `evidence`, the validation split.
 
     Seen classes with a positive there have their own threshold, all others the median of these: labels of unseen
@@ -60,30 +56,21 @@ def write_thresholds(run: Run, evidence: Evidence) -> None:
         return
     found = {c: best_threshold(*evidence.ranking(c, every, truth.absent)[:2]) for c in np.flatnonzero(own).tolist()}
     median = float(np.median([threshold for threshold, _ in found.values()]))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for c, name in enumerate(truth.names):
-        chosen = [repr(found[c][0]), f"{found[c][1]:.4f}", CHOSEN] if c in found else [repr(median), "", MEDIAN]
-        writer.writerow([name, int(truth.seen[c]), int(positives[c]), *chosen])
-    write_text(run.path / THRESHOLDS, table.getvalue())
+
+    def line(c: int, name: str) -> ClassThreshold:
+        chosen = (*found[c], CHOSEN) if c in found else (median, None, MEDIAN)
+        return ClassThreshold(name, bool(truth.seen[c]), int(positives[c]), *chosen)
+
+    write_thresholds(run.path, [line(c, name) for c, name in enumerate(truth.names)])
 
 
-def read_thresholds(run: Run) -> Thresholds:
-    """The thresholds of a run. Raises C3Error where it has none, or the file is damaged."""
-    path = run.path / THRESHOLDS
-    if not path.exists():
+def thresholds_of(run: Run) -> Thresholds:
+    """Return the thresholds of a run. Raises C3Error where it has none, or the file is damaged."""
+    lines = read_thresholds(run.path)
+    of = {line.name: line.threshold for line in lines}
+    chosen = [line.threshold for line in lines if line.source == CHOSEN]
+    if not chosen or not np.isfinite(list(of.values())).all():
         raise C3Error(
-            f"{path} is missing: thresholds are chosen on the validation split by c3 evaluate --run {run.path}; where "
-            "the store has no labelled val images, give a number"
+            f"{run.path / THRESHOLDS} is damaged (no finite thresholds); write it again: c3 evaluate --run {run.path}"
         )
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-        of = {line["class"]: float(line["threshold"]) for line in lines}
-        chosen = [float(line["threshold"]) for line in lines if line["source"] == CHOSEN]
-        if not chosen or not np.isfinite(list(of.values())).all():
-            raise ValueError("no finite thresholds")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise C3Error(f"{path} is damaged ({error}); write it again: c3 evaluate --run {run.path}") from error
     return Thresholds(of, float(np.median(chosen)))

@@ -65,16 +65,22 @@ def pooled(tap: Tensor) -> Tensor:
 
 def describe(run: Run, model: Method) -> dict[str, Any]:
     """What it takes to rebuild a head and feed it: method, options, inputs, classes, and how its features are made."""
-    classes, made = read_classes(run), run.record["cache"]
+    classes, made = read_classes(run), run.record.features
     return {
         "run": run.id,
         "method": run.method,
         "options": asdict(model.options),
         "inputs": asdict(model.inputs),
-        "vectors": run.record["config"]["vectors"],
+        "vectors": run.record.vectors,
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
-        "features": {name: made[name] for name in ("backbone", "weights", "weights_sha256", "precision", "crops")},
+        "features": {
+            "backbone": made.backbone,
+            "weights": made.weights_title,
+            "weights_sha256": made.weights_sha256,
+            "precision": made.precision,
+            "crops": made.crops,
+        },
     }
 
 
@@ -103,7 +109,7 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         logging.getLogger(name).setLevel(logging.WARNING)
     parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
     run, model = parts.run, parts.model.eval()
-    module = Exported(parts.backbone, model, run.record["config"]["vectors"]).eval()
+    module = Exported(parts.backbone, model, run.record.vectors).eval()
     inputs = _example(model, batch=2, classes=3)
     dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
     try:

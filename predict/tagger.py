@@ -14,7 +14,7 @@ import torch
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error
-from ..evaluate.thresholds import read_thresholds
+from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.crop_policies import POLICIES
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.weights import load_backbone
@@ -96,18 +96,23 @@ def load_parts(
     """
     run = open_run(run_path)
     run.require_finished()
-    classes, made = read_classes(run), run.record["cache"]
+    classes, made = read_classes(run), run.record.features
     model = rebuild(run)
     found = _weights(run, weights, Catalog(catalog))
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
-    backbone = load_backbone(made["backbone"], found, device, precision or made["precision"], extras)
+    backbone = load_backbone(made.backbone, found, device, precision or made.precision, extras)
     offered = {array.name: array.cell for array in backbone.arrays}
-    require_arrays(run, offered, f"backbone {made['backbone']}")
-    if backbone.weights_sha256 != made["weights_sha256"]:
+    require_arrays(run, offered, f"backbone {made.backbone}")
+    if made.weights_sha256 is None:
+        raise C3Error(
+            f"{run.path} does not record the hash of its backbone's weights: it was trained by an older c3; train it "
+            f"again: {run.train_again}"
+        )
+    if backbone.weights_sha256 != made.weights_sha256:
         raise C3Error(
             f"weights {found} are not those that the features of {run.path} were made with: expected sha256 "
-            f"{made['weights_sha256']}, found {backbone.weights_sha256}; give the right ones with --weights"
+            f"{made.weights_sha256}, found {backbone.weights_sha256}; give the right ones with --weights"
         )
     return Parts(run, classes, model, backbone)
 
@@ -118,10 +123,10 @@ class Tagger:
     def __init__(self, parts: Parts, catalog: str | os.PathLike[str] | None = None) -> None:
         self.run, self.classes, self.backbone = parts.run, parts.classes, parts.backbone
         self._catalog = Catalog(catalog)
-        self._form = self.run.record["config"]["vectors"]
+        self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
         self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.mean.device)
-        self._boxes = POLICIES.get(self.run.record["cache"]["crops"], POLICIES["whole"])
+        self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 
     @classmethod
     def load(
@@ -174,7 +179,7 @@ class Tagger:
             names, used = found.words, vectors_in_use(found.vectors, self._form)
             scorer = Scorer(self._own.model, used, self._own.device)
         if options.threshold == "val":
-            thresholds = read_thresholds(self.run).take(names)
+            thresholds = thresholds_of(self.run).take(names)
         else:
             thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
         top = options.top or (TOP if thresholds is None else len(names))
@@ -202,11 +207,11 @@ class Tagger:
 
 def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
     """What load_backbone takes: the weights that were asked for, else those that the store was made with."""
-    made = run.record["cache"]
-    found = weights_of(made["backbone"], asked or run.weights_asked, catalog)
+    made = run.record.features
+    found = weights_of(made.backbone, asked or run.weights_asked, catalog)
     if asked is None and not (found == "imagenet" or found.startswith("random:") or Path(found).is_file()):
         raise C3Error(
-            f"{run.path}: the features were made by {made['backbone']} with weights {found!r}, which are no file and "
+            f"{run.path}: the features were made by {made.backbone} with weights {found!r}, which are no file and "
             "no name in the catalog; give --weights FILE, or the catalog that has them: c3 --catalog FILE predict ..."
         )
     return found

@@ -218,7 +218,7 @@ def test_plain_and_zero_shot_methods_are_measured_side_by_side(
     for method, settings in small.items():
         settings = {"epochs": 1, "batch_size": 8} | settings
         run = train(TrainOptions(cache.path, method, tmp_path / "runs", settings, device="cpu"))
-        found = evaluate(run.path, device="cpu").metrics["protocols"]["table"]["tasks"]
+        found = evaluate(run.path, device="cpu").metrics.protocols["table"].tasks
         assert found["seen"]["mAP"] > 0
         asked_for_unseen = method == "c3" and seen == "cde"
         assert (found["zsl"] is not None) == (found["gzsl"] is not None) == asked_for_unseen

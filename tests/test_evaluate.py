@@ -23,6 +23,7 @@ from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.train.run_folder import list_runs, open_run, write_json
 from origins import PROVENANCE, origin_of
+from run_files import run_json
 
 LEVELS = (FeatureArray("p8", 4), FeatureArray("p16", 2))
 SEEN = np.array([True, True, False, False])
@@ -89,10 +90,8 @@ class Workplace:
     def run(self, store: FeatureCache, status: str = "finished", digest: str | None = None) -> Path:
         self.run_path.mkdir(parents=True)
         cache = {"path": str(self.store_path), "dataset": "demo", "digest": digest or store.digest}
-        cache |= {"backbone": "vgg19", "weights": "random:0", "labelling": store.labelling}
-        record = {"id": self.run_path.name, "method": "c3", "status": status, "created": "2026-01-01"}
-        record |= {"zero_shot": True, "reads": ["p8"]}
-        write_json(self.run_path / "run.json", record | {"config": {"seed": 0}, "cache": cache})
+        cache |= {"labelling": store.labelling}
+        write_json(self.run_path / "run.json", run_json(self.run_path.name, status=status, cache=cache))
         return self.run_path
 
 
@@ -103,7 +102,7 @@ def workplace(tmp_path: Path) -> Workplace:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Replaces the registry by a model that returns the mean of level p8; lists the batch sizes that it was given."""
+    """Replaces the restored model by one that returns the mean of level p8; lists the batch sizes that it was given."""
     batches: list[int] = []
 
     class Scorer:
@@ -117,9 +116,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def gflops(self) -> float:
             return 0.25
 
-    registry = ModuleType("c3.train.registry")
-    registry.restore = lambda run, cache, device: Scorer()
-    monkeypatch.setitem(sys.modules, "c3.train.registry", registry)
+    scorer = ModuleType("c3.train.scorer")
+    scorer.restore = lambda run, cache, device: Scorer()
+    monkeypatch.setitem(sys.modules, "c3.train.scorer", scorer)
     return batches
 
 
@@ -138,7 +137,7 @@ def test_metrics_of_a_known_answer(workplace):
     assert found["gzsl"]["classes"] == 4
     # 6 x 3 predictions find all 8 positives
     assert found["gzsl"]["F1@3"] == pytest.approx(100 * 2 * 8 / (18 + 8))
-    assert run.metrics["protocols"]["table"]["tasks"] == found
+    assert run.metrics.protocols["table"].tasks == found
 
 
 def test_metrics_record_where_they_come_from(workplace):
@@ -152,11 +151,11 @@ def test_metrics_record_where_they_come_from(workplace):
     results = content["protocols"]["table"]
     assert set(results) == {"tasks", "intervals", "random", "frequency", "calibrated"}
     assert set(results["tasks"]) == set(results["random"]) == {"zsl", "gzsl", "seen"}
-    assert open_run(workplace.run_path).metrics == content
+    assert open_run(workplace.run_path).metrics.record() == content
 
 
 def test_random_scores_are_measured_beside(workplace):
-    floor = evaluate(workplace.run(workplace.store())).metrics["protocols"]["table"]["random"]
+    floor = evaluate(workplace.run(workplace.store())).metrics.protocols["table"].random
     # three of four classes drawn: each positive is found with chance 3/4
     assert floor["gzsl"]["R@3"] == pytest.approx(75.0)
     assert floor["zsl"]["F1@3"] is None
@@ -170,7 +169,7 @@ def test_rows_that_failed_are_masked_everywhere(workplace, model):
     listed = score_table(store.labels("test"))[[0, 2, 3]][[0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 3, 0]]
     np.testing.assert_array_equal(scored.evidence.listed, listed)
     assert model == [1, 2]  # the third chunk has no usable row and is not read
-    metrics = evaluate(run.path).metrics["protocols"]["table"]["tasks"]
+    metrics = evaluate(run.path).metrics.protocols["table"].tasks
     assert (metrics["seen"]["classes"], metrics["seen"]["mAP"]) == (1, pytest.approx(100.0))  # the wrong row 1 is gone
     assert metrics["gzsl"]["images"] == 3
 
@@ -181,9 +180,9 @@ def test_crops_of_an_image_count_once_by_their_best_score(workplace):
     labels[1] = labels[2] = wrong
     workplace.test, workplace.ids = labels, ["a", "b", "b", "c", "d", "e"]
     metrics = evaluate(workplace.run(workplace.store())).metrics
-    assert (metrics["images"], metrics["rows"]["used"]) == (5, 6)
+    assert (metrics.images, metrics.rows.used) == (5, 6)
     # class 1: image b has 1 of its second crop; class 0: 1 of its first one, tied with images a and c
-    assert metrics["protocols"]["table"]["tasks"]["seen"]["mAP"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert metrics.protocols["table"].tasks["seen"]["mAP"] == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
 def test_crops_with_different_labels_are_refused(workplace):
@@ -228,7 +227,7 @@ def test_the_files_of_another_split_carry_its_name(workplace, monkeypatch):
     run = evaluate(workplace.run(workplace.store()), split="val")
     written = ["metrics-val.json", "per_class-val.csv", "run.json", "thresholds.csv"]
     assert sorted(path.name for path in run.path.iterdir()) == written
-    assert run.metrics["split"] == "val"
+    assert run.metrics.split == "val"
     assert open_run(run.path).metrics is None
 
 
@@ -247,7 +246,7 @@ def test_a_store_that_has_gone_is_named_and_can_be_given_again(workplace):
     moved = workplace.store_path.rename(workplace.root / "moved.zarr")
     with pytest.raises(C3Error, match=rf"{workplace.store_path} is missing.*c3 evaluate --run {path} --cache PATH"):
         evaluate(path)
-    assert evaluate(path, cache=moved).metrics["rows"]["used"] == 6
+    assert evaluate(path, cache=moved).metrics.rows.used == 6
 
 
 def test_another_store_is_refused_with_both_digests(workplace):
@@ -264,7 +263,7 @@ def test_another_store_is_scored_on_purpose_and_written_beside(workplace):
     workplace.test = TEST[:4]
     other = workplace.store(name="other.zarr", dataset="elsewhere")
     found = evaluate(path, cache=other.path).metrics
-    assert (found["dataset"], found["images"], found["cache"]) == ("elsewhere", 4, other.digest)
+    assert (found.dataset, found.images, found.store_digest) == ("elsewhere", 4, other.digest)
     assert (path / f"metrics-on-elsewhere-{other.digest[:8]}.json").exists()
     assert (path / f"per_class-on-elsewhere-{other.digest[:8]}.csv").exists()
     assert (path / "metrics.json").read_bytes() == before
@@ -295,17 +294,17 @@ def test_a_store_of_another_backbone_is_refused_with_both_names(workplace):
 def test_named_protocols_and_ties_are_used_and_recorded(workplace):
     options = EvaluateOptions(("nuswide", "openimages-biam"), ties="stable", resamples=0)
     metrics = evaluate(workplace.run(workplace.store()), options=options).metrics
-    assert list(metrics["protocols"]) == ["nuswide", "openimages-biam"]
-    assert metrics["ties"] == "stable"
-    assert metrics["protocols"]["nuswide"]["intervals"] == {}
+    assert list(metrics.protocols) == ["nuswide", "openimages-biam"]
+    assert metrics.ties == "stable"
+    assert metrics.protocols["nuswide"].intervals == {}
     with pytest.raises(C3Error, match="expected grouped or stable, found 'best'"):
         evaluate(workplace.run_path, options=EvaluateOptions(ties="best"))
 
 
 def test_intervals_are_written_around_the_values(workplace):
-    results = evaluate(workplace.run(workplace.store())).metrics["protocols"]["table"]
-    low, high = results["intervals"]["gzsl"]["mAP"]
-    assert low <= results["tasks"]["gzsl"]["mAP"] <= high
+    results = evaluate(workplace.run(workplace.store())).metrics.protocols["table"]
+    low, high = results.interval("gzsl", "mAP")
+    assert low <= results.value("gzsl", "mAP") <= high
     assert low < high
 
 
@@ -339,8 +338,8 @@ def test_an_incomplete_store_is_refused(workplace):
 
 
 def test_an_unfinished_run_is_refused(workplace):
-    path = workplace.run(workplace.store(), status="running")
-    with pytest.raises(C3Error, match=r"not finished \(status running\)"):
+    path = workplace.run(workplace.store(), status="training")
+    with pytest.raises(C3Error, match=r"not finished \(status training\)"):
         evaluate(path)
 
 
@@ -363,7 +362,7 @@ def test_scores_that_are_not_numbers_leave_no_metrics(workplace, monkeypatch):
             return 0.25
 
     path = workplace.run(workplace.store())
-    monkeypatch.setattr(sys.modules["c3.train.registry"], "restore", lambda run, cache, device: Diverged())
+    monkeypatch.setattr(sys.modules["c3.train.scorer"], "restore", lambda run, cache, device: Diverged())
     with pytest.raises(C3Error, match="score of image image1 for class 'night sea' is nan"):
         evaluate(path)
     assert [file.name for file in path.iterdir()] == ["run.json"]

@@ -250,7 +250,7 @@ def test_calibration_holds_back_seen_classes_that_always_win(toy):
     assert found.unseen == pytest.approx(unseen)
     assert found.f1 == pytest.approx(200 * hit.sum() / (hit.size + (labels == 1).sum()))
     report = calibrated(evidence, evidence, 3)
-    assert report["shifted"]["harmonic"] > report["plain"]["harmonic"] == 0.0
+    assert report.shifted.harmonic > report.plain.harmonic == 0.0
 
 
 def test_calibration_needs_a_validation_split_with_both_kinds_of_labels(toy):

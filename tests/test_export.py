@@ -85,7 +85,7 @@ def test_safetensors_rebuild_the_model(runs: dict[str, Path], tmp_path: Path) ->
     rebuilt = Scorer(model, vectors_in_use(vectors.numpy(), content["vectors"]), torch.device("cpu"))
     np.testing.assert_array_equal(rebuilt(arrays), tagger._own(arrays))
     assert content["seen"] == [True, False, True]
-    assert content["features"]["weights_sha256"] == open_run(runs["c3"]).record["cache"]["weights_sha256"]
+    assert content["features"]["weights_sha256"] == open_run(runs["c3"]).record.features.weights_sha256
 
 
 def test_a_method_that_cannot_be_exported_says_so(

@@ -135,7 +135,7 @@ def test_curves_keep_the_setting_with_most_points(trained):
     over_g, over_lambda = series.curves(runs)
     assert (over_g.setting, over_g.kept, over_g.x) == ("groups", {"lambda_reg": 0.4}, (1, 2, 3))
     assert (over_lambda.kept, over_lambda.x) == ({"groups": 2}, (0.0, 0.4))
-    mine = [run.metrics["protocols"]["table"]["tasks"]["zsl"]["mAP"] for run in runs[2:4]]
+    mine = [run.metrics.protocols["table"].tasks["zsl"]["mAP"] for run in runs[2:4]]
     assert over_g.values["zsl"][1] == (pytest.approx(np.mean(mine)), pytest.approx(np.std(mine, ddof=1)))
     assert over_lambda.values["zsl"][0][1] == 0.0
     with pytest.raises(C3Error, match="c3 sweep --cache"):

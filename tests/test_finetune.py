@@ -28,7 +28,7 @@ from c3.train.finetune.start import FineTuneOptions
 from c3.train.models.base import Inputs
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
-from c3.train.run_folder import Run, open_run, write_json
+from c3.train.run_folder import ChosenEpoch, Run, open_run, write_record
 from c3.train.scorer import rebuild, restore, vectors_in_use
 from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
@@ -75,10 +75,10 @@ def test_both_parts_are_tuned_and_validation_gets_no_worse(place: Placement, tun
     original, own = load_backbone("squeezenet1_1", "random:0").body.state_dict(), tensors(tuned, "backbone")
     assert original.keys() == own.keys()
     assert all(not torch.equal(original[name], own[name]) for name in own)  # every layer learns
-    chosen, lines = tuned.record["validation"], log(tuned)
-    scores = [chosen["start"], *(line["val_mAP"] for line in lines)]
-    assert chosen["best"] == max(scores) > chosen["start"]
-    assert chosen["epoch"] == scores.index(max(scores))
+    chosen, lines = tuned.record.validation, log(tuned)
+    scores = [chosen.start, *(line["val_mAP"] for line in lines)]
+    assert chosen.best == max(scores) > chosen.start
+    assert chosen.epoch == scores.index(max(scores))
     assert [line["lr"] for line in lines] == pytest.approx([5e-4, 1e-3 * (1 + np.cos(0.75 * np.pi)) / 2], abs=5e-4)
     assert tuned.path.name.startswith("fast0tag-tiny-e2e-s5-")
     assert not (tuned.path / "checkpoint.safetensors").exists()
@@ -108,8 +108,8 @@ def tensors_of_backbone() -> list[torch.nn.Parameter]:
 
 def test_a_frozen_backbone_stays_bit_for_bit_and_gives_the_same_store(place: Placement, tmp_path: Path) -> None:
     run = finetune(place.asked(tmp_path, backbone_lr=0))
-    assert state_hash(tensors(run, "backbone")) == open_run(place.start).record["cache"]["weights_sha256"]
-    assert run.record["cache"]["digest"] == FeatureCache.open(place.store).digest
+    assert state_hash(tensors(run, "backbone")) == open_run(place.start).record.features.weights_sha256
+    assert run.record.features.digest == FeatureCache.open(place.store).digest
     assert log(run)[0]["loss"] > 0
 
 
@@ -120,10 +120,10 @@ def test_the_start_is_kept_where_no_epoch_is_better(
         told = iter(scores)
         monkeypatch.setattr(Validation, "score", lambda *_, told=told: next(told))
         run = finetune(place.asked(tmp_path / str(epoch)))
-        assert run.record["validation"] == {"start": 0.5, "best": max(scores), "epoch": epoch}
+        assert run.record.validation == ChosenEpoch(start=0.5, best=max(scores), epoch=epoch)
         same = [torch.equal(one, tensors(run)[name]) for name, one in tensors(place.start).items()]
         assert all(same) == (epoch == 0)
-        unchanged = state_hash(tensors(run, "backbone")) == open_run(place.start).record["cache"]["weights_sha256"]
+        unchanged = state_hash(tensors(run, "backbone")) == open_run(place.start).record.features.weights_sha256
         assert unchanged == (epoch == 0)
 
 
@@ -150,7 +150,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     for name in ("weights", "backbone"):
         one, other = tensors(whole, name), tensors(again, name)
         assert all(torch.equal(one[key], other[key]) for key in one)
-    assert again.record["validation"] == whole.record["validation"]
+    assert again.record.validation == whole.record.validation
     assert finetune(asked).record == again.record  # and is not trained again
     assert len(done) == 6
 
@@ -173,13 +173,13 @@ def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer()
 
 def test_half_precision_trains(place: Placement, tmp_path: Path) -> None:
     run = finetune(place.asked(tmp_path, precision="bf16", epochs=1))
-    assert run.record["validation"]["start"] > 0
+    assert run.record.validation.start > 0
 
 
 def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Placement, tuned: Run, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(tuned.path, tmp_path / "moved"))
-    cache = tuned.record["cache"] | {"weights_asked": "/gone/backbone.safetensors"}
-    write_json(moved / "run.json", tuned.record | {"cache": cache})
+    features = replace(tuned.record.features, weights_asked="/gone/backbone.safetensors")
+    write_record(moved, replace(tuned.record, features=features))
     shown = c3("predict", place.root / "images/00.png", "--run", moved, "--json", "--top", 9, "--device", "cpu")
     assert shown.exit_code == 0, shown.output
     scores = {label["label"]: label["score"] for label in json.loads(shown.stdout)["labels"]}
@@ -195,7 +195,7 @@ def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Placement, tuned: 
 
 def test_the_two_stages_close(place: Placement, tuned: Run) -> None:
     missing = c3("evaluate", "--run", tuned.path, "--device", "cpu")
-    command = tuned.record["end_to_end"]["extract"]
+    command = tuned.record.tuned_from.extract
     assert (missing.exit_code, missing.stderr.count("\n")) == (2, 1)
     assert f"give this command and then c3 evaluate again: {command}" in missing.stderr
     other = c3("evaluate", "--run", tuned.path, "--cache", place.store, "--device", "cpu")
@@ -204,22 +204,23 @@ def test_the_two_stages_close(place: Placement, tuned: Run) -> None:
     assert words[:3] == ["c3", "--catalog", str(place.catalog)]
     done = c3(*words[1:], "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert FeatureCache.open(tuned.path / "features.zarr").digest == tuned.record["cache"]["digest"]
+    assert FeatureCache.open(tuned.path / "features.zarr").digest == tuned.record.features.digest
     for split in ("test", "val"):
         scored = c3("evaluate", "--run", tuned.path, "--split", split, "--device", "cpu")
         assert scored.exit_code == 0, scored.output
     metrics = json.loads((tuned.path / "metrics-val.json").read_text())["protocols"]["table"]["tasks"]
-    assert metrics["seen"]["mAP"] == pytest.approx(100 * tuned.record["validation"]["best"], abs=1e-3)
-    assert open_run(tuned.path).metrics["split"] == "test"
+    assert metrics["seen"]["mAP"] == pytest.approx(100 * tuned.record.validation.best, abs=1e-3)
+    assert open_run(tuned.path).metrics.split == "test"
     again = finetune(replace(place.asked(tuned.path.parent / "second", epochs=1), start=tuned.path))
-    assert again.record["validation"]["start"] == pytest.approx(tuned.record["validation"]["best"], abs=1e-6)
-    assert again.record["end_to_end"]["features"] == FeatureCache.open(place.store).digest
+    assert again.record.validation.start == pytest.approx(tuned.record.validation.best, abs=1e-6)
+    assert again.record.tuned_from.features == FeatureCache.open(place.store).digest
 
 
 def test_seeds_of_a_tuned_backbone_are_one_row(tuned: Run) -> None:
     def seed(number: int, digest: str) -> Run:
-        record = tuned.record | {"config": tuned.record["config"] | {"seed": number}}
-        return replace(tuned, record=record | {"cache": record["cache"] | {"digest": digest}})
+        settings = {**tuned.record.settings, "seed": number}
+        features = replace(tuned.record.features, digest=digest)
+        return replace(tuned, record=replace(tuned.record, settings=settings, features=features))
 
     groups, replaced = group_runs([seed(0, "a" * 16), seed(1, "b" * 16)])
     assert [len(group.runs) for group in groups] == [2] and not replaced
@@ -230,7 +231,7 @@ def test_images_that_could_not_be_read_are_left_out(
 ) -> None:
     place = made(tmp_path, draw_table, broken=("01.png", "09.png"))
     run = finetune(place.asked(tmp_path / "tuned", epochs=1))
-    assert run.record["rows"] == open_run(place.start).record["rows"]
+    assert run.record.rows == open_run(place.start).record.rows
     for split, name in (("train", "01.png"), ("val", "09.png")):
         said = f"1 of {8 if split == 'train' else 4} images of {split} cannot be read and are left out (first: {name}: "
         assert said in caplog.text
@@ -264,7 +265,7 @@ def test_without_val_all_epochs_are_trained(
     extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
     place = Placement(root, store, train(TrainOptions(store, "fast0tag", tmp_path / "runs", QUICK, device="cpu")).path)
     run = finetune(place.asked(tmp_path / "tuned"))
-    assert run.record["validation"] is None
+    assert run.record.validation is None
     assert "the weights after the last epoch are kept" in caplog.text
     assert not torch.equal(tensors(run)["network.0.weight"], tensors(place.start)["network.0.weight"])
     with pytest.raises(C3Error, match="no labels of seen classes in val; set patience=0"):
@@ -287,10 +288,10 @@ def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
     settings = {"epochs": 3, "batch_size": 8, "lr": 2e-3, "groups": 3, "drop_epoch": 2}
     start = train(TrainOptions(store, "c3", runs, settings, device="cpu"))
     run = finetune(FineTuneOptions("little", None, "c3", runs, {"epochs": 1, "warmup": 2}, catalog, "cpu"))
-    assert run.record["end_to_end"]["run"] == start.id
+    assert run.record.tuned_from.run == start.id
     cached = FeatureCache.open(store)
     seen = vectors_in_use(cached.classes.vectors, "l2")[torch.from_numpy(cached.classes.seen)]
     head = rebuild(start)
     expected = Validation(cached, head.reads(head.inputs)).score(head, seen)
-    assert run.record["validation"]["start"] == pytest.approx(expected, abs=5e-3)
-    assert run.record["validation"]["best"] >= run.record["validation"]["start"]
+    assert run.record.validation.start == pytest.approx(expected, abs=5e-3)
+    assert run.record.validation.best >= run.record.validation.start

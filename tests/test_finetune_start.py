@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from c3.common.errors import C3Error
 from c3.extract.options import ExtractOptions
 from c3.train.finetune.run import finetune
-from c3.train.run_folder import open_run, write_json
+from c3.train.run_folder import open_run, write_record
 from finetune_setup import Placement, c3, joined, made
 
 
@@ -40,12 +42,12 @@ def test_the_newest_run_is_found_where_none_is_named(place: Placement, tmp_path:
     assert f"starting from {runs / place.start.name}, the newest that fits" in done.stderr
     (path,) = runs.glob("*-e2e-*")
     run = open_run(path)
-    values = "{start:.2f} -> {best:.2f} %".format(**{k: 100 * v for k, v in run.record["validation"].items()})
+    values = "{start:.2f} -> {best:.2f} %".format(**{k: 100 * v for k, v in asdict(run.record.validation).items()})
     assert f"validation mAP {values}" in done.stdout
-    assert f"Next: {run.record['end_to_end']['extract']}\nthen: c3 evaluate --run {path}" in done.stdout
-    defaults = {name: run.record["config"][name] for name in ("lr", "weight_decay", "schedule", "warmup", "seed")}
+    assert f"Next: {run.record.tuned_from.extract}\nthen: c3 evaluate --run {path}" in done.stdout
+    defaults = {name: run.record.settings[name] for name in ("lr", "weight_decay", "schedule", "warmup", "seed")}
     assert defaults == {"lr": pytest.approx(1e-6), "weight_decay": 0, "schedule": "cosine", "warmup": 10, "seed": 5}
-    assert run.record["config"]["backbone_lr"] == 0.1
+    assert run.record.settings["backbone_lr"] == 0.1
 
 
 def changed(place: Placement, name: str, old: str, new: str) -> None:
@@ -54,12 +56,12 @@ def changed(place: Placement, name: str, old: str, new: str) -> None:
 
 
 def unfinished(place: Placement) -> None:
-    write_json(place.start / "run.json", open_run(place.start).record | {"status": "training"})
+    write_record(place.start, replace(open_run(place.start).record, status="training"))
 
 
 def imported(place: Placement) -> None:
     record = open_run(place.start).record
-    write_json(place.start / "run.json", record | {"cache": record["cache"] | {"request": None}})
+    write_record(place.start, replace(record, features=replace(record.features, request=None)))
 
 
 @pytest.mark.parametrize(
@@ -122,15 +124,15 @@ def test_processes_of_torchrun_are_refused(place: Placement, tmp_path: Path, mon
 
 def test_the_store_tells_a_run_of_an_older_c3_how_it_was_made(place_copy: Placement, tmp_path: Path) -> None:
     record = open_run(place_copy.start).record
-    cache = {name: value for name, value in record["cache"].items() if name != "request"}
-    write_json(place_copy.start / "run.json", record | {"cache": cache})
+    write_record(place_copy.start, replace(record, features=replace(record.features, request_recorded=False)))
+    assert "request" not in json.loads((place_copy.start / "run.json").read_text())["cache"]
     model, _ = joined(place_copy)
-    assert model.backbone.weights_sha256 == cache["weights_sha256"]
+    assert model.backbone.weights_sha256 == record.features.weights_sha256
 
 
 def test_how_many_processes_trained_the_start_is_not_taken_over(place_copy: Placement, tmp_path: Path) -> None:
-    write_json(place_copy.start / "run.json", open_run(place_copy.start).record | {"ranks": 2})
-    assert finetune(place_copy.asked(tmp_path / "runs", epochs=1)).record["ranks"] == 1
+    write_record(place_copy.start, replace(open_run(place_copy.start).record, ranks=2))
+    assert finetune(place_copy.asked(tmp_path / "runs", epochs=1)).record.ranks == 1
 
 
 def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:

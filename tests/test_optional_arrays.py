@@ -308,4 +308,4 @@ def test_methods_are_built_for_them_and_read_them(make_cache: Make, tmp_path: Pa
         asked = {"epochs": 1, "batch_size": 8, "lr": 1e-3} | settings
         run = train(TrainOptions(cache.path, method, tmp_path / "runs", asked, device="cpu"))
         assert run.finished
-        assert (run.record["inputs"]["regions"], run.record["inputs"]["global_vector"]) == (4, 9)
+        assert (run.record.inputs.regions, run.record.inputs.global_vector) == (4, 9)

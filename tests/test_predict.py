@@ -19,7 +19,7 @@ from c3 import Tagger
 from c3.cli import main
 from c3.common.errors import C3Error
 from c3.evaluate.run import evaluate
-from c3.evaluate.thresholds import best_threshold, read_thresholds
+from c3.evaluate.thresholds import best_threshold, thresholds_of
 from c3.extract.backbone.crop_policies import POLICIES
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.options import ExtractOptions
@@ -274,7 +274,7 @@ def test_thresholds_are_chosen_on_val_for_seen_classes(place: Placement, tagger:
     median = np.median(list(expected.values()))
     assert lines["dark red"]["source"] == "median"  # though val has labels of it
     assert float(lines["dark red"]["threshold"]) == pytest.approx(median)
-    assert read_thresholds(open_run(place.runs["c3"])).take(["a stranger's word"]) == pytest.approx(median)
+    assert thresholds_of(open_run(place.runs["c3"])).take(["a stranger's word"]) == pytest.approx(median)
     everything = tagger.tag(place.images, top=3)
     for tagged, whole in zip(tagger.tag(place.images, threshold="val"), everything, strict=True):
         kept = {label.name for label in whole.labels if label.score >= expected.get(label.name, median)}
@@ -362,7 +362,7 @@ def test_an_empty_vocabulary_is_refused() -> None:
 
 
 def test_weights_of_another_hash_are_refused_with_both(place: Placement) -> None:
-    expected = open_run(place.runs["c3"]).record["cache"]["weights_sha256"]
+    expected = open_run(place.runs["c3"]).record.features.weights_sha256
     with pytest.raises(C3Error, match=f"expected sha256 {expected}, found (?!{expected})[0-9a-f]{{64}}"):
         Tagger.load(place.runs["c3"], weights="random:1", device="cpu")
 

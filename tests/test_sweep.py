@@ -31,7 +31,7 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
     done = c3(*grid)
     assert done.exit_code == 0, done.output
     runs = list_runs(tmp_path / "runs")
-    found = [(run.record["config"]["groups"], run.record["config"]["lambda_reg"]) for run in runs]
+    found = [(run.record.settings["groups"], run.record.settings["lambda_reg"]) for run in runs]
     assert found == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
     assert all(run.metrics and (run.path / "metrics-val.json").exists() for run in runs)
     table = done.stdout.splitlines()
@@ -48,7 +48,7 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
 def test_a_combination_that_fails_is_named_and_the_rest_goes_on(make_cache, tmp_path):
     base = TrainOptions(make_cache().path, "c3", tmp_path / "runs", {"epochs": 1, "batch_size": 8}, device="cpu")
     done = sweep(base, combinations({"groups": (1, 0, 2)}), lambda run: run)
-    assert [run.record["config"]["groups"] for run in done.runs] == [1, 2]
+    assert [run.record.settings["groups"] for run in done.runs] == [1, 2]
     assert done.failures == (({"groups": 0}, "setting groups: expected at least 1, found 0"),)
     assert done.first_failure() == "groups 0: setting groups: expected at least 1, found 0"
 
@@ -69,7 +69,7 @@ def test_a_list_goes_with_every_combination_of_the_rest(make_cache, tmp_path):
     done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--list", listed, "--seeds", 0, 1,
               "--epochs", 1, "--set", "batch_size=8", "--device", "cpu")  # fmt: skip
     assert done.exit_code == 0, done.output
-    found = [tuple(run.record["config"][name] for name in ("groups", "lambda_reg", "lr", "seed"))
+    found = [tuple(run.record.settings[name] for name in ("groups", "lambda_reg", "lr", "seed"))
              for run in list_runs(tmp_path / "runs")]  # fmt: skip
     (_, _, lr, _), (_, regulariser, _, _) = found[0], found[2]  # of the recipe
     assert found == [(2, 0.0, lr, 0), (2, 0.0, lr, 1), (1, regulariser, 1e-4, 0), (1, regulariser, 1e-4, 1)]

@@ -18,7 +18,8 @@ from c3.evaluate.report.published import TABLES
 from c3.evaluate.report.render import FORMATS, WIDTH
 from c3.evaluate.report.run import report
 from c3.evaluate.report.tables import build
-from c3.train.run_folder import METRICS_SCHEMA, list_runs, write_json
+from c3.train.run_folder import list_runs, write_json
+from run_files import metrics_json, run_json
 
 KS = {
     "nuswide": (3, 5),
@@ -67,11 +68,12 @@ class RunFolders:
         settings = {"seed": 0, "epochs": 20} | config
         name = f"{method}-{dataset}-s{settings['seed']}-{self.count:08x}"
         (self.root / name).mkdir()
-        store = {"path": "gone.zarr", "dataset": dataset, "digest": digest, "backbone": backbone, "weights": weights}
-        record = {"id": name, "method": method, "status": status, "created": f"2026-01-{self.count:02d}"}
-        record["reads"] = ["p8", "p16", "p32"]
-        record["zero_shot"] = method not in ("logistic", "warp", "wsabie", "cnn-rnn")
-        write_json(self.root / name / "run.json", record | {"config": settings, "cache": store})
+        record = run_json(
+            name, method, status, created=f"2026-01-{self.count:02d}", config=settings, reads=["p8", "p16", "p32"],
+            cache={"dataset": dataset, "digest": digest, "backbone": backbone, "weights": weights},
+            zero_shot=method not in ("logistic", "warp", "wsabie", "cnn-rnn"),
+        )  # fmt: skip
+        write_json(self.root / name / "run.json", record)
         if level is not None:
             protocols = {
                 protocol: {
@@ -86,10 +88,7 @@ class RunFolders:
                 }
                 for protocol in PROTOCOLS.get(dataset, ["table"])
             }  # fmt: skip
-            metrics = {"schema": METRICS_SCHEMA, "split": "test", "protocols": protocols, "ms_per_image": 1.5}
-            metrics |= {"gflops": 0.2, "device": "cpu", "images": 7, "ties": "grouped"}
-            metrics |= {"bootstrap": {"resamples": 1000, "seed": 0, "level": 0.95}}
-            write_json(self.root / name / "metrics.json", metrics)
+            write_json(self.root / name / "metrics.json", metrics_json(protocols))
         return name
 
     def table(self, number: int = 1, position: int = 0):
@@ -322,9 +321,9 @@ def test_weights_that_are_not_random_are_not_called_so(runs):
 
 
 def test_runs_without_numbers_are_named(runs):
-    running, unmeasured = runs.add(status="running"), runs.add(level=None, seed=1)
+    running, unmeasured = runs.add(status="training"), runs.add(level=None, seed=1)
     text = report((1,), runs.root, "markdown")
-    assert f"Not counted: {running}: not finished (status running)." in text
+    assert f"Not counted: {running}: not finished (status training)." in text
     assert re.search(rf"Not counted: {unmeasured}: evaluation failed: .*gone\.zarr is missing", text)
 
 
@@ -400,7 +399,7 @@ def test_an_unknown_format_or_table_is_refused_with_the_known_ones(tmp_path):
 
 def test_a_report_needs_no_torch(runs):
     runs.add()
-    code = f"import sys; from c3.evaluate.run import report; report((1, 2, 3, 4, 5), {str(runs.root)!r})"
+    code = f"import sys; from c3.evaluate.report.run import report; report((1, 2, 3, 4, 5), {str(runs.root)!r})"
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

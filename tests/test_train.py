@@ -54,12 +54,10 @@ def test_a_run_folder_holds_what_it_takes_to_score_again(make_cache: Make, tmp_p
     cache = make_cache()
     run = train(options(cache, tmp_path, method))
     assert run.finished
-    assert run.record["config"]["epochs"] == 2
-    assert run.record["cache"]["digest"] == cache.digest
-    assert run.record["parameters"] == sum(
-        p.numel() for p in restore(run, cache, torch.device("cpu")).model.parameters()
-    )
-    assert run.record["gflops"] > 0
+    assert run.record.settings["epochs"] == 2
+    assert run.record.features.digest == cache.digest
+    assert run.record.parameters == sum(p.numel() for p in restore(run, cache, torch.device("cpu")).model.parameters())
+    assert run.record.gflops > 0
     with (run.path / "log.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["epoch"] for line in lines] == ["1", "2"]

@@ -142,7 +142,7 @@ def train_methods(world: World, folder: Path, store: Path) -> None:
     patch.setattr(training, "BatchStream", Noted)
     for method in TRAINED:
         assert train(asked(store, folder, method), world).finished
-    assert train(asked(store, folder, method), world).record["ranks"] == RANKS  # found again
+    assert train(asked(store, folder, method), world).record.ranks == RANKS  # found again
     _compare_validation(world, store)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from ..common.click_options import (
     runs_option,
 )
 from ..common.errors import C3Error
+
+if TYPE_CHECKING:
+    from .run_folder import RunRecord
 
 METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table1, table3, table5."
 
@@ -92,10 +95,9 @@ def train(
         click.echo(f"Next: c3 evaluate --run {done[0].path}" if len(done) == 1 else f"Next: c3 report --runs {runs}")
 
 
-def _timing(record: dict[str, Any]) -> str:
-    timings = record["timings"]
-    size = f"{record['parameters'] / 1e6:.2f} M parameters"
-    return f"{size}, {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
+def _timing(record: RunRecord) -> str:
+    size, timings = f"{record.parameters / 1e6:.2f} M parameters", record.timings
+    return f"{size}, {timings.seconds:.0f} s, {timings.rows_per_s:.0f} images/s" if timings else size
 
 
 COMMANDS = (train,)

@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,18 @@ from .distributed.world import World, launched, require_alone
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import inputs_of, method_class, methods_named
-from .run_folder import CHECKPOINT, RECORD, WEIGHTS, Run, open_run, write_classes, write_json
+from .run_folder import (
+    CHECKPOINT,
+    RECORD,
+    WEIGHTS,
+    FeatureSource,
+    Run,
+    RunRecord,
+    Timings,
+    open_run,
+    write_classes,
+    write_record,
+)
 from .scorer import class_vectors, gflops
 from .tensorboard import require_tensorboard
 from .training_state import Checkpointer
@@ -134,18 +145,18 @@ def _train(options: TrainOptions, world: World) -> Run:
     )
     record = _record(path, options.method, recipe, cache, job)
     if found:
-        record["created"] = found.record["created"]
+        record = replace(record, created=found.record.created)
     with world.alike():
         if world.first:
             open_folder(path, found)
-            write_json(path / RECORD, record)
+            write_record(path, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
-    finished = record | {"timings": fit(job), "status": "finished"}
+    finished = replace(record, timings=Timings(**fit(job)), status="finished")
     with world.alike():
         if world.first:
             write_weights(path / WEIGHTS, model.state_dict())
             write_classes(path, cache.classes)
-            write_json(path / RECORD, finished)
+            write_record(path, finished)
             checkpointer.path.unlink(missing_ok=True)
     return open_run(path) if world.first else Run(path, finished, None)  # another machine may see the files late
 
@@ -201,27 +212,32 @@ def open_folder(path: Path, unfinished: Run | None) -> None:
         raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
 
 
-def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> dict[str, Any]:
+def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> RunRecord:
     model = job.model
-    return {
-        "id": path.name,
-        "method": method,
-        "status": "training",
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "config": recipe.as_dict(),
-        "recipe": recipe.source,
-        "cache": _describe(cache),
-        "inputs": asdict(model.inputs),
-        "rows": len(job.stream.rows),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "zero_shot": model.zero_shot,
-        "reads": model.reads(model.inputs),
-        "gflops": gflops(model),
-        "device": str(job.device),
-        "ranks": job.world.size,
-        "versions": {"python": platform.python_version()}
+    return RunRecord(
+        id=path.name,
+        method=method,
+        status="training",
+        created=now(),
+        settings=recipe.as_dict(),
+        features=source_of(cache),
+        inputs=model.inputs,
+        zero_shot=model.zero_shot,
+        reads=model.reads(model.inputs),
+        recipe=recipe.source,
+        rows=len(job.stream.rows),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gflops=gflops(model),
+        device=str(job.device),
+        versions={"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
-    }
+        ranks=job.world.size,
+    )
+
+
+def now() -> str:
+    """Return the time in UTC, as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def short_hash(identity: Mapping[str, Any]) -> str:
@@ -229,20 +245,20 @@ def short_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _describe(cache: FeatureCache) -> dict[str, Any]:
-    """Where the features came from: with it the same features can be computed from other pictures."""
+def source_of(cache: FeatureCache) -> FeatureSource:
+    """Return where the features of a store came from, as run.json keeps it."""
     origin, provenance = cache.origin, cache.provenance
-    return {
-        "path": cache.storage.address,
-        "digest": cache.digest,
-        "dataset": origin.dataset,
-        "backbone": origin.backbone,
-        "weights": provenance.weights,
-        "weights_asked": provenance.weights_asked,
-        "weights_sha256": origin.weights_sha256,
-        "precision": origin.precision,
-        "crops": origin.crops,
-        "labelling": cache.labelling,
-        "splits": cache.row_counts,
-        "request": provenance.request,  # None where no images were extracted
-    }
+    return FeatureSource(
+        path=cache.storage.address,
+        digest=cache.digest,
+        dataset=origin.dataset,
+        backbone=origin.backbone,
+        weights=provenance.weights,
+        weights_asked=provenance.weights_asked,
+        labelling=cache.labelling,
+        splits=cache.row_counts,
+        weights_sha256=origin.weights_sha256,
+        precision=origin.precision,
+        crops=origin.crops,
+        request=provenance.request,
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
-from .models.base import Inputs, Method
+from .models.base import Method
+from .recipes import options_from
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class
 from .run_folder import WEIGHTS, Run
+
+LOG = logging.getLogger(__name__)
 
 
 def class_vectors(cache: FeatureCache, form: str) -> Tensor:
@@ -85,7 +90,7 @@ class Scorer:
 
 def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Refuse features that are not those a run was trained on: `offered` has the shape of a row of each, by name."""
-    trained = Inputs.from_record(run.record["inputs"])
+    trained = run.record.inputs
     needed = {name: trained.shape(name) for name in method_class(run.method).reads(trained)}
     if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
         there = {name: offered[name] for name in lacking if name in offered} or "no such array"
@@ -96,16 +101,17 @@ def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str)
 
 def require_width(run: Run, d_w: int, where: object) -> None:
     """Refuse word vectors of another width than a run was trained with."""
-    trained = run.record["inputs"]["d_w"]
+    trained = run.record.inputs.d_w
     if d_w != trained:
         raise C3Error(f"run {run.id} was trained on word vectors of {trained} numbers, {where} has {d_w}")
 
 
 def rebuild(run: Run) -> Method:
     """The trained model of a run folder alone, on the CPU. The weights are read without pickle."""
-    kind, config = method_class(run.method), run.record["config"]
-    options = kind.Options(**{name: config[name] for name in kind.Options.__dataclass_fields__})
-    model = kind(Inputs.from_record(run.record["inputs"]), options)
+    kind, settings = method_class(run.method), run.record.settings
+    if lacking := [option.name for option in fields(kind.Options) if option.name not in settings]:
+        LOG.warning("%s was trained by an older c3, which had no %s; the defaults stand", run.path, ", ".join(lacking))
+    model = kind(run.record.inputs, options_from(kind.Options, settings))
     try:
         model.load_state_dict(load_file(run.path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -117,7 +123,7 @@ def rebuild(run: Run) -> Method:
 
 def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
     """The trained model of a run for the classes of a cache, which must have features of its kind."""
-    found, trained = inputs_of(cache), run.record["inputs"]["classes"]
+    found, trained = inputs_of(cache), run.record.inputs.classes
     require_arrays(run, {name: found.shape(name) for name in found.names}, cache.location)
     require_width(run, found.d_w, cache.location)
     if not method_class(run.method).zero_shot and found.classes != trained:
@@ -125,4 +131,4 @@ def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
             f"run {run.id} only knows the {trained} classes it was trained on, {cache.location} has "
             f"{found.classes} seen classes; evaluate it on its own store"
         )
-    return Scorer(rebuild(run), class_vectors(cache, run.record["config"]["vectors"]), device)
+    return Scorer(rebuild(run), class_vectors(cache, run.record.vectors), device)

@@ -148,7 +148,13 @@ def draw_training(shown: Sequence[Training], title: str) -> Figure:
         number = methods.index(log.title) % len(COLOURS)
         labelled = log.title if log is next(other for other in shown if other.title == log.title) else None
         axis.plot(
-            log.epochs, log.columns["loss"], color=COLOURS[number], marker=MARKERS[number], ms=3, lw=1.2, label=labelled
+            [line.epoch for line in log.lines],
+            [line.values["loss"] for line in log.lines],
+            color=COLOURS[number],
+            marker=MARKERS[number],
+            ms=3,
+            lw=1.2,
+            label=labelled,
         )
     axis.set(xlabel="epoch", ylabel="training loss", yscale="log")
     axis.legend()

@@ -42,7 +42,7 @@ class Group:
     @property
     def backbone(self) -> str | None:
         """The backbone of the features, or None without a run."""
-        return self.runs[0].record["cache"]["backbone"] if self.runs else None
+        return self.runs[0].record.features.backbone if self.runs else None
 
     def label(self, title: str) -> str:
         """The row's name: the method's title, and in brackets what sets it apart."""
@@ -51,24 +51,25 @@ class Group:
 
     def summary(self, protocol: str, task: str, metric: str) -> Summary:
         """Mean and spread of one metric; runs that could not measure it are left out."""
-        values, ends = [], []
+        values: list[float] = []
+        ends: list[tuple[float, float]] = []
         for run in self.runs:
-            results = run.metrics["protocols"][protocol] if run.metrics else {"tasks": {}}
-            value = (results["tasks"].get(task) or {}).get(metric)
-            if value is not None:
+            results = run.metrics.protocols[protocol] if run.metrics else None
+            value = results.value(task, metric) if results else None
+            if results and value is not None:
                 values.append(value)
-                ends += [results["intervals"].get(task, {}).get(metric)]
+                ends.append(results.interval(task, metric) or (float("nan"), float("nan")))
         if not values:
             return NOTHING
-        low, high = map(mean, zip(*ends, strict=True)) if all(ends) else (float("nan"), float("nan"))
+        low, high = map(mean, zip(*ends, strict=True))
         return Summary(mean(values), stdev(values) if len(values) > 1 else float("nan"), len(values), low, high)
 
     def origin(self) -> str:
         """Where the row comes from: runs, seeds, store, backbone and weights."""
-        cache = self.runs[0].record["cache"]
+        made = self.runs[0].record.features
         runs, seeds = ", ".join(run.id for run in self.runs), ", ".join(str(run.seed) for run in self.runs)
-        reads = ", ".join(self.runs[0].record["reads"])
-        features = f"{reads} of features {cache['digest']} ({cache['backbone']}, weights {cache['weights']})"
+        reads = ", ".join(self.runs[0].record.reads)
+        features = f"{reads} of features {made.digest} ({made.backbone}, weights {made.weights_title})"
         return f"runs {runs}; seeds {seeds}; {features}"
 
 
@@ -79,9 +80,9 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     both would pass a repetition off as a second seed.
     """
     members: dict[str, dict[int, Run]] = {}
-    replaced = []
+    replaced: list[Run] = []
     for run in runs:
-        key = json.dumps([run.method, _features(run), _settings(run)], sort_keys=True)
+        key = json.dumps([run.method, run.record.first_features, _settings(run)], sort_keys=True)
         seeds = members.setdefault(key, {})
         if run.seed in seeds:
             replaced.append(seeds[run.seed])
@@ -95,15 +96,11 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    config = {key: value for key, value in run.record["config"].items() if key != "seed"}
-    cache = run.record["cache"]
-    config["ranks"] = run.record.get("ranks", 1)  # several processes make other batches
-    return config | {"backbone": cache["backbone"], "weights": cache["weights"], "features": _features(run)[:8]}
-
-
-def _features(run: Run) -> str:
-    """The digest of the store of a run. Every seed of a tuned backbone has its own: there it is where they began."""
-    return run.record.get("end_to_end", {}).get("features", run.record["cache"]["digest"])
+    made = run.record.features
+    # several processes make other batches; every seed of a tuned backbone has a store of its own, all began on one
+    apart = {"ranks": run.record.ranks, "backbone": made.backbone, "weights": made.weights_title,
+             "features": run.record.first_features[:8]}  # fmt: skip
+    return {key: value for key, value in run.record.settings.items() if key != "seed"} | apart
 
 
 def _apart(settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...train.run_folder import Run
+from ...train.run_folder import ProtocolResults, Run
 from ..protocol import LEAK_FREE, Protocol
 from .groups import Group
 from .published import GZSL_CLASSES, TABLES, PublishedTable
@@ -36,7 +36,13 @@ class Block:
 
     @property
     def runs(self) -> list[Run]:
+        """Return the runs of all rows."""
         return [run for group in self.groups for run in group.runs]
+
+    @property
+    def results(self) -> list[tuple[Run, ProtocolResults]]:
+        """Return the runs with what was measured under the protocol."""
+        return [(run, run.metrics.protocols[self.protocol.name]) for run in self.runs if run.metrics]
 
     def title(self, method: str) -> str:
         """How a row names its method: as this table of the paper does, else as another one, else as the registry."""
@@ -58,13 +64,13 @@ def notes_of(block: Block) -> Iterator[str]:
         "frequency: every image gets the seen classes in the order of their training labels, unseen ones at random."
     )
     yield from _comparison(block)
-    tasks = [results["tasks"] for run in block.runs if (results := run.metrics["protocols"][protocol.name])]
+    tasks = [results.tasks for _, results in block.results]
     for k in layout.ks:
         if any((values := task.get(name)) and values[f"F1@{k}"] is None for task in tasks for name in layout.tasks):
             yield f"F1@{k} is a dash where a task has fewer than {k} classes."
     if any(task.get(LEAK_FREE) for task in tasks):
         yield "ZSL, leak-free leaves out the unseen classes that the store lists as near-duplicates of seen ones."
-    weights = dict.fromkeys(run.record["cache"]["weights"] for run in block.runs)
+    weights = dict.fromkeys(run.record.features.weights_title for run in block.runs)
     if untrained := [name for name in weights if name.startswith("random:")]:
         yield f"The backbone has seeded random weights ({', '.join(untrained)}): it was not pre-trained."
     for group in block.groups:
@@ -109,10 +115,11 @@ def _interval(block: Block, group: Group) -> str:
         found = group.summary(block.protocol.name, task, "mAP")
         if not math.isnan(found.low):
             shown.append(f"{task.upper()} {found.low:.1f} to {found.high:.1f}")
-    resampling = group.runs[0].metrics["bootstrap"]
+    metrics = group.runs[0].metrics
+    if not shown or metrics is None:
+        return ""
+    drawn = metrics.bootstrap
     return (
-        f" {100 * resampling['level']:.0f} % interval of mAP over images ({resampling['resamples']:,} resamples, mean "
-        f"over runs): {', '.join(shown)}."
-        if shown
-        else ""
+        f" {100 * drawn.level:.0f} % interval of mAP over images ({drawn.resamples:,} resamples, mean over runs): "
+        f"{', '.join(shown)}."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import math
@@ -20,7 +19,7 @@ from PIL import Image
 
 from ...common.errors import C3Error
 from ...common.version import __version__
-from ...train.run_folder import METRICS, PER_CLASS, Run
+from ...train.run_folder import Run, read_per_class
 from . import explain, figures, series
 from .render import Table, body_of, headings_of
 
@@ -151,42 +150,39 @@ def _data_url(pixels: np.ndarray, kind: str) -> str:
 
 
 def _per_class(run: Run) -> dict[str, Any]:
-    path = run.path / PER_CLASS
-    if not path.exists():
-        raise C3Error(f"{run.path} has {METRICS} but no {PER_CLASS}; measure it again: c3 evaluate --run {run.path}")
-    with path.open(encoding="utf-8", newline="") as file:
-        classes = [
-            {
-                "name": line["class"],
-                "kind": "seen" if line["seen"] == "1" else "unseen",
-                "positives": int(line["positives"]),
-                "negatives": int(line["negatives"]),
-                "ap": float(line["AP"]) if line["AP"] else None,
-                "floor": float(line["random AP"]) if line["random AP"] else None,
-            }
-            for line in csv.DictReader(file)
-        ]
+    classes = [
+        {
+            "name": line.name,
+            "kind": "seen" if line.seen else "unseen",
+            "positives": line.positives,
+            "negatives": line.negatives,
+            "ap": line.ap,
+            "floor": line.random_ap,
+        }
+        for line in read_per_class(run.path)
+    ]
     return {"id": run.id, "classes": classes}
 
 
 def _run(run: Run) -> dict[str, Any]:
-    record, metrics = run.record, run.metrics or {}
-    config, cache = record["config"], record["cache"]
-    flags = [f"--{'lambda' if name == 'lambda_reg' else name.replace('_', '-')} {config[name]}"
-             for name in ON_COMMAND if name in config]  # fmt: skip
-    flags += [f"--set {name}={value}" for name, value in config.items() if name not in ON_COMMAND]
-    train = f"c3 train --cache {shlex.quote(cache['path'])} --method {run.method} \\\n    {' '.join(flags)}"
-    versions = ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items())
+    record, made = run.record, run.record.features
+    settings = record.settings
+    flags = [f"--{'lambda' if name == 'lambda_reg' else name.replace('_', '-')} {settings[name]}"
+             for name in ON_COMMAND if name in settings]  # fmt: skip
+    flags += [f"--set {name}={value}" for name, value in settings.items() if name not in ON_COMMAND]
+    train = f"c3 train --cache {shlex.quote(made.path)} --method {run.method} \\\n    {' '.join(flags)}"
     facts = {
-        "recipe": record.get("recipe", "-"),
-        "store": f"{cache['path']}, digest {cache['digest']}",
-        "features": f"{cache['backbone']}, weights {cache['weights']} ({cache.get('weights_sha256', 'no hash')})",
-        "trained": f"{record['created']} on {record.get('device', '-')}, {record.get('rows', '-')} rows, "
-        f"{record.get('parameters', '-')} parameters",
-        "measured": f"{metrics['split']}, {metrics['images']} images, ties {metrics['ties']}, bootstrap "
-        f"{metrics['bootstrap']['resamples']} resamples with seed {metrics['bootstrap']['seed']}",
-        "versions": versions,
+        "recipe": record.recipe,
+        "store": f"{made.path}, digest {made.digest}",
+        "features": f"{made.backbone}, weights {made.weights_title} ({made.weights_sha256 or 'no hash'})",
+        "trained": f"{record.created} on {record.device}, {record.rows} rows, {record.parameters} parameters",
     }
+    if metrics := run.metrics:
+        facts["measured"] = (
+            f"{metrics.split}, {metrics.images} images, ties {metrics.ties}, bootstrap {metrics.bootstrap.resamples} "
+            f"resamples with seed {metrics.bootstrap.seed}"
+        )
+    facts["versions"] = ", ".join(f"{name} {value}" for name, value in record.versions.items())
     return {
         "id": run.id,
         "command": f"{train}\nc3 evaluate --run {shlex.quote(str(run.path))}",

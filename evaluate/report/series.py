@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from ...common.errors import C3Error
-from ...train.run_folder import LOG, Run
+from ...train.run_folder import LogLine, Run, read_log
 from .groups import Group, group_runs
 from .notes import TITLES
 
@@ -24,7 +22,7 @@ class Curve:
     """mAP (percent) over one setting, the other kept: x, mean over seeds and deviation (0 for one seed), by task."""
 
     setting: str
-    kept: dict[str, Any]
+    kept: dict[str, float]
     x: tuple[float, ...]
     values: dict[str, tuple[tuple[float, float], ...]]
 
@@ -42,12 +40,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Training:
-    """The log of one run: epochs from 1, and every logged quantity by name."""
+    """The log of one run, under the title of its method."""
 
     run: str
     title: str
-    epochs: tuple[int, ...]
-    columns: dict[str, tuple[float, ...]]
+    lines: tuple[LogLine, ...]
 
 
 def measured(runs: Sequence[Run]) -> list[Run]:
@@ -63,9 +60,10 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
     """
     families: dict[str, list[Run]] = defaultdict(list)
     for run in measured(runs):
-        if VARIED.keys() <= run.record["config"].keys():
-            rest = {k: v for k, v in run.record["config"].items() if k not in (*VARIED, "seed")}
-            families[json.dumps([run.method, run.record["cache"]["digest"], rest], sort_keys=True)].append(run)
+        settings = run.record.settings
+        if VARIED.keys() <= settings.keys():
+            rest = {name: value for name, value in settings.items() if name not in (*VARIED, "seed")}
+            families[json.dumps([run.method, run.record.features.digest, rest], sort_keys=True)].append(run)
     largest = max(families.values(), key=_points, default=[])
     found = tuple(curve for setting in VARIED if (curve := _curve(setting, largest)))
     if not found:
@@ -94,10 +92,10 @@ def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
     found = []
     for group in leading(runs).values():
         metrics = [run.metrics for run in group.runs if run.metrics]
-        protocol = next(iter(metrics[0]["protocols"]))
+        protocol = next(iter(metrics[0].protocols))
         values = {task: group.summary(protocol, task, "mAP").mean for task in TASKS}
-        ms, gflops = (mean(part[key] for part in metrics) for key in ("ms_per_image", "gflops"))
-        found.append(Cost(TITLES.get(group.method, group.method), values, ms, gflops, metrics[0]["device"]))
+        ms, gflops = mean(part.ms_per_image for part in metrics), mean(part.gflops for part in metrics)
+        found.append(Cost(TITLES.get(group.method, group.method), values, ms, gflops, metrics[0].device))
     if not found:
         raise C3Error("figure 5 needs an evaluated run; make one with: c3 train and c3 evaluate")
     return tuple(sorted(found, key=lambda cost: cost.ms))
@@ -111,49 +109,38 @@ def chosen_run(runs: Sequence[Run]) -> Run:
 
 
 def training(runs: Sequence[Run]) -> tuple[Training, ...]:
-    """The training log of every run that has one."""
-    found = []
-    for run in runs:
-        path = run.path / LOG
-        if not path.exists():
-            continue
-        with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        if lines:
-            names = [name for name in lines[0] if name not in ("epoch", "step")]
-            columns = {name: tuple(float(line[name]) for line in lines) for name in names}
-            epochs = tuple(int(line["epoch"]) for line in lines)
-            found.append(Training(run.id, TITLES.get(run.method, run.method), epochs, columns))
-    return tuple(found)
+    """Return the training log of every run that has one."""
+    logs = ((run, read_log(run.path)) for run in runs)
+    return tuple(Training(run.id, TITLES.get(run.method, run.method), lines) for run, lines in logs if lines)
 
 
-def _size(group: Group) -> tuple[int, int]:
-    return len(group.runs), group.runs[0].record["config"].get("epochs", 0)
+def _size(group: Group) -> tuple[int, float]:
+    return len(group.runs), group.runs[0].record.number("epochs")
 
 
 def _points(family: Sequence[Run]) -> int:
-    return len({tuple(run.record["config"][name] for name in VARIED) for run in family})
+    return len({tuple(run.record.number(name) for name in VARIED) for run in family})
 
 
 def _curve(setting: str, family: Sequence[Run]) -> Curve | None:
     (other,) = VARIED.keys() - {setting}
-    values = {run.record["config"][other]: set() for run in family}
+    values: dict[float, set[float]] = defaultdict(set)
     for run in family:
-        values[run.record["config"][other]].add(run.record["config"][setting])
+        values[run.record.number(other)].add(run.record.number(setting))
     if not values:
         return None
     kept = max(values, key=lambda value: (len(values[value]), -abs(value - VARIED[other])))
-    line = [run for run in family if run.record["config"][other] == kept]
+    line = [run for run in family if run.record.number(other) == kept]
     x = sorted(values[kept])
     if len(x) < 2:
         return None
     shown = {}
     for task in TASKS:
-        at = {value: [] for value in x}
+        at: dict[float, list[float]] = {value: [] for value in x}
         for run in line:
-            results = next(iter(run.metrics["protocols"].values()))["tasks"][task] if run.metrics else None
-            if results:
-                at[run.record["config"][setting]].append(results["mAP"])
+            reached = run.metrics.first.value(task, "mAP") if run.metrics else None
+            if reached is not None:
+                at[run.record.number(setting)].append(reached)
         if all(at.values()):
             shown[task] = tuple((mean(v), stdev(v) if len(v) > 1 else 0.0) for v in at.values())
     return Curve(setting, {other: kept}, tuple(x), shown) if shown else None

@@ -95,10 +95,10 @@ def _table(
 def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) -> str | None:
     """Why a run has no numbers to show, or None where it has."""
     if not run.finished:
-        return f"not finished (status {run.record['status']})"
+        return f"not finished (status {run.record.status})"
     if run.metrics is None:
         return problems.get(run.id, f"not evaluated by this version; measure it: c3 evaluate --run {run.path}")
-    if protocol.name not in run.metrics["protocols"]:
+    if protocol.name not in run.metrics.protocols:
         return f"evaluated without protocol {protocol.name}; measure it again: c3 evaluate --run {run.path}"
     return None
 
@@ -125,10 +125,10 @@ def _floor_lines(block: Block) -> Iterator[_Line]:
     """Scores that know nothing: one row a floor, or one for each value of it where stores differ in rows or labels."""
     for name, title in FLOORS.items():
         stores: dict[str, dict[str, None]] = {}
-        for run in block.runs:
-            reached = run.metrics["protocols"][block.protocol.name][name]
+        for run, results in block.results:
+            reached = results.random if name == "random" else results.frequency
             floor = json.dumps({task: reached.get(task) for task in block.layout.tasks}, sort_keys=True)
-            stores.setdefault(floor, {})[run.record["cache"]["digest"][:8]] = None
+            stores.setdefault(floor, {})[run.record.features.digest[:8]] = None
         for floor, digests in (stores or {"{}": {}}).items():
             label = f"{title} (features {', '.join(digests)})" if len(stores) > 1 else title
             for task in block.layout.tasks:
@@ -157,7 +157,7 @@ def _further_lines(block: Block) -> Iterator[_Line]:
     for group in block.groups:
         if group in listed:
             continue
-        label = group.label(group.backbone if block.layout.by_backbone else block.title(group.method))
+        label = group.label((block.layout.by_backbone and group.backbone) or block.title(group.method))
         for task in block.layout.tasks:
             yield _Line(label, task, _measured(block, group, task), _unpublished(block))
             if task == "zsl" and (leak_free := _leak_free(block, group, label)):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,9 +18,22 @@ from ..checkpoint import write_weights
 from ..distributed.world import require_alone
 from ..loop import Job, fit
 from ..recipes import LoopOptions
-from ..run import begun, open_folder, short_hash
-from ..run_folder import BACKBONE, CHECKPOINT, FEATURES, RECORD, WEIGHTS, Run, open_run, write_classes, write_json
-from ..run_folder import LOG as LOG_FILE
+from ..run import begun, now, open_folder, short_hash
+from ..run_folder import (
+    BACKBONE,
+    CHECKPOINT,
+    FEATURES,
+    WEIGHTS,
+    ChosenEpoch,
+    Run,
+    RunRecord,
+    Timings,
+    TunedFrom,
+    open_run,
+    read_log,
+    write_classes,
+    write_record,
+)
 from ..scorer import rebuild, vectors_in_use
 from ..tensorboard import require_tensorboard
 from ..training_state import Checkpointer
@@ -36,7 +46,6 @@ LOG = logging.getLogger(__name__)
 __all__ = ["FineTuneOptions", "finetune", "summary"]
 
 SCORED_AT_ONCE = 32  # images: the layers of a backbone take far more memory than what a store holds of it
-TUNED = ", tuned end to end"
 
 
 def finetune(options: FineTuneOptions) -> Run:
@@ -58,8 +67,9 @@ def _finetune(options: FineTuneOptions) -> Run:
     start = start_of(options)
     recipe = tuning_recipe(start, options.settings)
     head, request = rebuild(start), request_of(start, options)
-    config, origin = start.record["config"] | recipe.as_dict(), origin_of(start)
-    identity = {"method": start.method, "store": request.digest, **origin, **config}
+    settings, origin = {**start.record.settings, **recipe.as_dict()}, origin_of(start)
+    began = {"run": origin.run, "weights_sha256": origin.weights_sha256, "features": origin.features}
+    identity = {"method": start.method, "store": request.digest, **began, **settings}
     path = options.runs / f"{start.method}-{start.dataset}-e2e-s{recipe.loop.seed}-{short_hash(identity)}"
     found = None if options.overwrite else begun(path)
     if found and found.finished:
@@ -72,30 +82,33 @@ def _finetune(options: FineTuneOptions) -> Run:
     validation = _validation(stream.cache, request, recipe.loop)
     open_folder(path, found)
     checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-    record = start.record | {
-        "id": path.name,
-        "status": "training",
-        "created": found.record["created"] if found else datetime.now(UTC).isoformat(timespec="microseconds"),
-        "config": config,
-        "recipe": recipe.source,
-        "device": str(device),
-        "ranks": 1,
-        "versions": package_versions(),
-        "end_to_end": origin,
-    }
-    write_json(path / RECORD, record)
+    record = replace(
+        start.record,
+        id=path.name,
+        status="training",
+        created=found.record.created if found else now(),
+        settings=settings,
+        recipe=recipe.source,
+        device=str(device),
+        ranks=1,
+        versions=package_versions(),
+        tuned_from=origin,
+        timings=None,
+        validation=None,
+    )
+    write_record(path, record)
     LOG.info("%s on %s: %s", path.name, device, recipe.source)
     score = validation.score(model.to(device), vectors.to(device)) if validation else None
     if score is not None:
         LOG.info("%s has a validation mAP of %.2f %% before the first step", start.id, 100 * score)
     job = Job(model, stream, vectors, recipe.loop, device, path, checkpointer, validation, options.tensorboard, score)
-    timings = fit(job)
-    return _finish(path, record | {"timings": timings, "validation": _chosen(path, score)}, model, request)
+    record = replace(record, timings=Timings(**fit(job)), validation=_chosen(path, score))
+    return _finish(path, record, origin, model, request)
 
 
 def _stream(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> ImageStream:
     """The images that the run was trained on. Which of them could not be read is found out if any could not."""
-    expected = start.record["rows"]
+    expected = start.record.rows
     for table in (ImageTable(request.manifest, read_before=("train",)), ImageTable(request.manifest)):
         stream = ImageStream(table, "train", loop.batch_size, loop.seed, device)
         if len(stream.rows) == expected:
@@ -118,47 +131,46 @@ def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Valid
     return None
 
 
-def _finish(path: Path, record: dict[str, Any], model: EndToEnd, request: Request) -> Run:
+def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, request: Request) -> Run:
     """Write what is left of a run: both parts of its model, and how features of its backbone are made."""
     tuned = model.backbone.body.state_dict()
     write_weights(path / BACKBONE, tuned)
     write_weights(path / WEIGHTS, model.head.state_dict())
     write_classes(path, request.manifest.classes)
-    made = record["cache"]
     options = replace(request.options, weights=str(path / BACKBONE), out=path / FEATURES)
     request.backbone.weights_sha256 = state_hash(tuned)  # and with it the digest of the store that it will make
-    cache = made | {
-        "path": str((path / FEATURES).resolve()),
-        "digest": request.digest,
-        "weights": made["weights"].removesuffix(TUNED) + TUNED,
-        "weights_asked": from_anywhere(options.weights),
-        "weights_sha256": request.backbone.weights_sha256,
-        "request": options.record(),
-    }
-    made_again = {
-        "backbone_parameters": sum(parameter.numel() for parameter in model.backbone.parameters()),
-        "extract": options.command(),
-    }
-    whole = {"status": "finished", "cache": cache, "end_to_end": record["end_to_end"] | made_again}
-    write_json(path / RECORD, record | whole)
+    features = replace(
+        record.features,
+        path=str((path / FEATURES).resolve()),
+        digest=request.digest,
+        tuned=True,
+        weights_asked=from_anywhere(options.weights),
+        weights_sha256=request.backbone.weights_sha256,
+        request=options.record(),
+        request_recorded=True,
+    )
+    parameters = sum(parameter.numel() for parameter in model.backbone.parameters())
+    made_again = replace(origin, backbone_parameters=parameters, extract=options.command())
+    write_record(path, replace(record, status="finished", features=features, tuned_from=made_again))
     (path / CHECKPOINT).unlink(missing_ok=True)
     return open_run(path)
 
 
-def _chosen(path: Path, start: float | None) -> dict[str, Any] | None:
-    """Validation mAP (0..1) of the start and of the weights that are kept, and the epoch of these, 0 for the start."""
+def _chosen(path: Path, start: float | None) -> ChosenEpoch | None:
+    """Return which weights were kept; None without validation."""
     if start is None:
         return None
-    with (path / LOG_FILE).open(newline="") as file:
-        scores = [start, *(float(line["val_mAP"]) for line in csv.DictReader(file))]
-    return {"start": start, "best": max(scores), "epoch": scores.index(max(scores))}
+    scores = [start, *(line.values["val_mAP"] for line in read_log(path))]
+    return ChosenEpoch(start, max(scores), scores.index(max(scores)))
 
 
 def summary(run: Run) -> str:
     """A finished run end to end in words, and what comes next."""
-    timings, chosen, tuned = (run.record[name] for name in ("timings", "validation", "end_to_end"))
-    told = f"{run.path} is trained end to end: {timings['seconds']:.0f} s, {timings['rows_per_s']:.0f} images/s"
+    timings, chosen, tuned = run.record.timings, run.record.validation, run.record.tuned_from
+    if timings is None or tuned is None:
+        raise ValueError(f"{run.path} is no finished run of c3 finetune")
+    told = f"{run.path} is trained end to end: {timings.seconds:.0f} s, {timings.rows_per_s:.0f} images/s"
     if chosen:
-        which = f"after epoch {chosen['epoch']}" if chosen["epoch"] else "of the start: no epoch was better"
-        told += f"; validation mAP {100 * chosen['start']:.2f} -> {100 * chosen['best']:.2f} %, {which}"
-    return f"{told}\nNext: {tuned['extract']}\nthen: c3 evaluate --run {run.path}"
+        which = f"after epoch {chosen.epoch}" if chosen.epoch else "of the start: no epoch was better"
+        told += f"; validation mAP {100 * chosen.start:.2f} -> {100 * chosen.best:.2f} %, {which}"
+    return f"{told}\nNext: {tuned.extract}\nthen: c3 evaluate --run {run.path}"

@@ -16,7 +16,7 @@ from ...extract.options import ExtractOptions
 from ...extract.request import Request, prepare
 from ...extract.store.cache import FeatureCache
 from ..recipes import LoopOptions, Recipe, options_from
-from ..run_folder import FEATURES, WEIGHTS, Run, list_runs, open_run, read_classes
+from ..run_folder import FEATURES, WEIGHTS, Run, TunedFrom, list_runs, open_run, read_classes
 from ..schedule import LR_DROP
 from .end_to_end import EndToEndOptions
 
@@ -54,7 +54,7 @@ def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
     is no weight decay, which would pull the weights of a trained backbone to zero. Raises C3Error for a setting that
     the weights of the head depend on.
     """
-    config = start.record["config"]
+    config = start.record.settings
     loop = {field.name for field in fields(LoopOptions)} - {"vectors"}
     known = loop | {field.name for field in fields(EndToEndOptions)}
     for name in settings:
@@ -64,7 +64,7 @@ def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
             raise unknown_name("setting of training end to end", name, sorted(known))
     own = {name: value for name, value in config.items() if name != "backbone_lr"}
     tuning = {"epochs": EPOCHS, "schedule": SCHEDULE, "warmup": WARMUP, "weight_decay": 0.0}
-    tuning["lr"] = config["lr"] * LR_DROP
+    tuning["lr"] = start.record.number("lr") * LR_DROP
     source = f"end to end from {start.id}"
     if settings:
         source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in settings.items())
@@ -86,7 +86,7 @@ def start_of(options: FineTuneOptions) -> Run:
         for run in list_runs(options.runs)
         if (run.dataset, run.method) == (options.dataset, options.method)
         and run.finished
-        and "end_to_end" not in run.record
+        and run.record.tuned_from is None
         and (seed is None or str(seed) == str(run.seed))
     ]
     if not fitting:
@@ -100,19 +100,18 @@ def start_of(options: FineTuneOptions) -> Run:
     return fitting[-1]
 
 
-def origin_of(start: Run) -> dict[str, Any]:
-    """What says where the weights began: the run, the hash of its file, and the digest of the features at first."""
+def origin_of(start: Run) -> TunedFrom:
+    """Return where the weights began: the run, the hash of its file, and the digest of the features at first."""
     weights = hashlib.sha256((start.path / WEIGHTS).read_bytes()).hexdigest()
-    before = start.record.get("end_to_end", {"features": start.record["cache"]["digest"]})
-    return {"run": start.id, "weights_sha256": weights, "features": before["features"]}
+    return TunedFrom(start.id, weights, start.record.first_features)
 
 
 def request_of(start: Run, options: FineTuneOptions) -> Request:
     """What made the features of a run: its data set, read again, and its backbone. Raises C3Error for another one."""
-    made = start.record["cache"]
-    asked = made.get("request")
-    if asked is None and "request" not in made:  # a run of an older c3: its store knows
-        asked = FeatureCache.open(made["path"]).provenance.request
+    made = start.record.features
+    asked = made.request
+    if not made.request_recorded:  # a run of an older c3: its store knows
+        asked = FeatureCache.open(made.path).provenance.request
     if asked is None:
         raise C3Error(f"the features of {start.path} were not extracted from images by c3; there is nothing to tune")
     known = ExtractOptions.from_record(asked, start.path / FEATURES)
@@ -121,17 +120,17 @@ def request_of(start: Run, options: FineTuneOptions) -> Request:
     request = prepare(
         replace(known, weights=start.weights_asked, catalog=options.catalog or known.catalog, device=options.device)
     )
-    if request.digest == made["digest"]:
+    if request.digest == made.digest:
         return request
     own, now = read_classes(start), request.manifest.classes
     same = {
         "classes": own.names == now.names and np.array_equal(own.seen, now.seen),
         "word vectors": np.array_equal(own.vectors, now.vectors),
-        "numbers of rows": made["splits"] == {name: len(rows) for name, rows in request.manifest.splits.items()},
-        "backbone weights": made["weights_sha256"] == request.backbone.weights_sha256,
+        "numbers of rows": made.splits == {name: len(rows) for name, rows in request.manifest.splits.items()},
+        "backbone weights": made.weights_sha256 == request.backbone.weights_sha256,
     }
     differing = [name for name, equal in same.items() if not equal] or ["labels or images"]
     raise C3Error(
         f"data set {options.dataset} is not what {start.path} was trained on: other {', '.join(differing)} (digest of "
-        f"the features: expected {made['digest']}, found {request.digest}); extract it again and train on that"
+        f"the features: expected {made.digest}, found {request.digest}); extract it again and train on that"
     )

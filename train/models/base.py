@@ -11,52 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ...common.errors import C3Error
-from ...extract.store.layout import GLOBAL_VECTOR, REGIONS
-from .encoder import SIDE
+from ..inputs import REGION_SIDE as REGION_SIDE
+from ..inputs import Inputs as Inputs
 from .losses import mean_over
 from .objectives import Objective, require_objective
 
-REGION_SIDE = 14  # cells along the edge of `regions`
-
 Embedding = Tensor | tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a store offers a method.
-
-    `channels` of each pooled level, shallow to deep, `d_w` of the word vectors, the number of `classes` trained on,
-    the channels of the unpooled `regions` and the width of the `global_vector` of the whole picture (0: there is none).
-    """
-
-    channels: dict[str, int]
-    d_w: int
-    classes: int
-    regions: int = 0
-    global_vector: int = 0
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Inputs:
-        """What run.json says of them; until version 0.1 it called the vector of the whole picture `vector`."""
-        return cls(**{("global_vector" if name == "vector" else name): value for name, value in record.items()})
-
-    @property
-    def deepest(self) -> str:
-        """The name of the last level."""
-        return list(self.channels)[-1]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all arrays that are there."""
-        return (*self.channels, *[REGIONS] * (self.regions > 0), *[GLOBAL_VECTOR] * (self.global_vector > 0))
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one row of an array: (channels, 7, 7), (channels, 14, 14) or (width,)."""
-        if name == GLOBAL_VECTOR:
-            return (self.global_vector,)
-        if name == REGIONS:
-            return (self.regions, REGION_SIDE, REGION_SIDE)
-        return (self.channels[name], SIDE, SIDE)
 
 
 @dataclass(frozen=True)

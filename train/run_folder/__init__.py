@@ -1,0 +1,46 @@
+"""CONTRACT 2: the run folder `runs/<id>/`, read and written as types. No torch; the layout is in docs/run-format.md."""
+
+from __future__ import annotations
+
+from .folder import (
+    BACKBONE,
+    CHECKPOINT,
+    CLASSES,
+    FEATURES,
+    LOG,
+    METRICS,
+    PER_CLASS,
+    RECORD,
+    THRESHOLDS,
+    WEIGHTS,
+    Run,
+    list_runs,
+    open_run,
+    read_classes,
+    read_metrics,
+    write_classes,
+    write_json,
+    write_record,
+)
+from .metrics import METRICS_SCHEMA, Balance, Bootstrap, Calibration, Metrics, ProtocolResults, RowCounts, Values
+from .record import SCHEMA, ChosenEpoch, FeatureSource, RunRecord, Setting, Timings, TunedFrom
+from .tables import (
+    ClassResult,
+    ClassThreshold,
+    LogLine,
+    read_log,
+    read_per_class,
+    read_thresholds,
+    write_csv,
+    write_per_class,
+    write_thresholds,
+)
+
+__all__ = [
+    "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS", "RECORD",
+    "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bootstrap", "Calibration", "ChosenEpoch", "ClassResult",
+    "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "ProtocolResults", "RowCounts", "Run", "RunRecord",
+    "Setting", "Timings", "TunedFrom", "Values", "list_runs", "open_run", "read_classes", "read_log", "read_metrics",
+    "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json", "write_per_class", "write_record",
+    "write_thresholds",
+]  # fmt: skip

@@ -1,0 +1,168 @@
+"""A run folder `runs/<id>/`: its files, opening it, and writing its records."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ...common.errors import C3Error
+from ...common.files import write_text, writing
+from ...extract.store.tables import Classes
+from .metrics import METRICS_SCHEMA, Metrics, parse_metrics
+from .parsing import first_fault, read_json
+from .record import SCHEMA, RunRecord, parse_record
+
+RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
+CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
+CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
+BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # the tuned backbone of a run, and the store it computes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model: `record` is run.json; `metrics` is metrics.json, or None until `c3 evaluate`."""
+
+    path: Path
+    record: RunRecord
+    metrics: Metrics | None
+
+    @property
+    def id(self) -> str:
+        """Return the name of the run."""
+        return self.record.id
+
+    @property
+    def method(self) -> str:
+        """Return the name of the method."""
+        return self.record.method
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the training."""
+        return self.record.seed
+
+    @property
+    def dataset(self) -> str:
+        """Return the name of the data set."""
+        return self.record.features.dataset
+
+    @property
+    def weights_asked(self) -> str:
+        """Return what names the weights of its backbone: a file in its own folder, else what the extraction asked."""
+        own = self.path / BACKBONE
+        return str(own) if own.is_file() else self.record.features.weights_asked
+
+    @property
+    def zero_shot(self) -> bool:
+        """Return whether the method can score classes that it was not trained on."""
+        return self.record.zero_shot
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the training has ended."""
+        return self.record.status == "finished"
+
+    def require_finished(self) -> None:
+        """Refuse a run whose training has not ended."""
+        if not self.finished:
+            raise C3Error(f"{self.path} is not finished (status {self.record.status}); finish it with c3 train first")
+
+    @property
+    def train_again(self) -> str:
+        """Return the command that trains the same method on the same store, for error messages."""
+        return f"c3 train --cache {self.record.features.path} --method {self.method} --overwrite"
+
+
+def open_run(path: str | PathLike[str]) -> Run:
+    """Read one run folder. Raises C3Error when it is missing, damaged or written by a newer c3.
+
+    Records of older schemas are read in today's terms. A metrics.json of an older schema counts as not measured.
+    """
+    path = Path(path)
+    file = path / RECORD
+    if not file.exists():
+        raise C3Error(
+            f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
+        )
+    remedy = "train the run again: c3 train --overwrite"
+    content = read_json(file, SCHEMA, remedy)
+    try:
+        record = parse_record(content)
+    except ValidationError as error:
+        raise C3Error(f"{file} cannot be read: {first_fault(error)}; {remedy}") from error
+    return Run(path, record, read_metrics(path))
+
+
+def read_metrics(path: Path, split: str = "test") -> Metrics | None:
+    """Return what `c3 evaluate` measured on one split of the run's own store, or None where it did not, or an older c3.
+
+    Raises C3Error for a file that is damaged or was written by a newer c3.
+    """
+    file = path / (METRICS if split == "test" else f"{Path(METRICS).stem}-{split}.json")
+    if not file.exists():
+        return None
+    remedy = f"measure it again: c3 evaluate --run {path} --split {split}"
+    content = read_json(file, METRICS_SCHEMA, remedy)
+    if content.pop("schema") != METRICS_SCHEMA:
+        return None
+    try:
+        return parse_metrics(content)
+    except ValidationError as error:
+        raise C3Error(f"{file} cannot be read: {first_fault(error)}; {remedy}") from error
+
+
+def list_runs(root: str | Path) -> list[Run]:
+    """Return every run below `root`, oldest first; an absent or empty root has none."""
+    found = [open_run(record.parent) for record in sorted(Path(root).glob(f"*/{RECORD}"))]
+    return sorted(found, key=lambda run: run.record.created)
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Replace the run.json of a folder whole."""
+    write_json(folder / RECORD, record.record())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a JSON file whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_classes(folder: Path, classes: Classes) -> None:
+    """Write classes.npz into a run folder: name (classes,) text, seen (classes,) bool, vector (classes, d_w) float32.
+
+    The vectors are those of the store, as read: not normalised.
+    """
+    with writing(folder / CLASSES) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, name=np.array(classes.names), seen=classes.seen, vector=classes.vectors)
+
+
+def read_classes(run: Run) -> Classes:
+    """Return the classes of the store that a run was trained on. Raises C3Error when the file is missing or damaged."""
+    path = run.path / CLASSES
+    if not path.exists():
+        raise C3Error(
+            f"{path} is missing: the run was trained by an older c3, or copied in part; train it again: "
+            f"{run.train_again}"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            name, seen, vector = archive["name"], archive["seen"], archive["vector"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise C3Error(f"{path} is damaged ({type(error).__name__}); train the run again: {run.train_again}") from error
+    trained = run.record.inputs
+    expected = (trained.classes, (len(name), trained.d_w))
+    if (int(seen.sum()), vector.shape) != expected or seen.shape != name.shape or not np.isfinite(vector).all():
+        raise C3Error(
+            f"{path} does not belong to run {run.id}: expected {trained.classes} seen classes and vectors of "
+            f"{trained.d_w} finite numbers, found {int(seen.sum())} and {vector.shape}; train the run again: "
+            f"{run.train_again}"
+        )
+    return Classes(tuple(name.tolist()), seen, vector)

@@ -1,0 +1,122 @@
+"""metrics.json as types: what `c3 evaluate` measured. All values are percentages unless said otherwise. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from .parsing import STRICT
+
+METRICS_SCHEMA = 2  # measuring again is cheap, so older metrics are not migrated
+# Name -> value: mAP, weighted mAP, F1@K, P@K, R@K, in gzsl H; classes and images are counts. None: cannot be measured.
+Values = Mapping[str, int | float | None]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Recall at K over the seen and over the unseen labels of GZSL, their harmonic mean, and F1@K of all labels."""
+
+    seen: float
+    unseen: float
+    harmonic: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """GZSL as it is (`plain`) and with `offset` taken off the seen scores (`shifted`), which validation chose."""
+
+    k: int
+    offset: float
+    plain: Balance
+    shifted: Balance
+
+
+@dataclass(frozen=True)
+class ProtocolResults:
+    """What one protocol measured, by task: zsl, gzsl, seen, and zsl-leak-free where the store names leaks.
+
+    `intervals` are (low, high) by task and metric. `random` and `frequency` are floors: the expectation of random
+    scores, and the same classes for every image, the most frequent in training first.
+    """
+
+    tasks: Mapping[str, Values | None]
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    random: Mapping[str, Values | None]
+    frequency: Mapping[str, Values | None]
+    calibrated: Calibration | None
+
+    def value(self, task: str, metric: str) -> float | None:
+        """Return a metric of a task, or None where it could not be measured."""
+        return (self.tasks.get(task) or {}).get(metric)
+
+    def interval(self, task: str, metric: str) -> tuple[float, float] | None:
+        """Return the ends of a confidence interval, or None where there is none."""
+        return self.intervals.get(task, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals were drawn: the number of resamples, their seed, and the share of them inside an interval."""
+
+    resamples: int
+    seed: int
+    level: float
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """How many rows of the split were scored, and how many were masked, by status."""
+
+    used: int
+    masked: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The content of metrics.json.
+
+    `store_digest`, `dataset` and `store` (its address) say what was scored. `ms_per_image` is the time of the model
+    alone; `gflops` (10^9 operations an image) counts the head and all class scores. `ties` is the rule for equal
+    scores.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    split: str
+    store_digest: Annotated[str, Field(alias="cache")]
+    dataset: str
+    store: Annotated[str, Field(alias="path")]
+    device: str
+    seconds: float
+    ms_per_image: float
+    gflops: float
+    rows: RowCounts
+    images: int
+    ties: str
+    bootstrap: Bootstrap
+    protocols: Mapping[str, ProtocolResults]
+
+    @property
+    def first(self) -> ProtocolResults:
+        """Return the results of the first protocol, which the data set's published numbers follow."""
+        return next(iter(self.protocols.values()))
+
+    def record(self) -> dict[str, Any]:
+        """Return the content of metrics.json, which `parse_metrics` reads back."""
+        return {"schema": METRICS_SCHEMA, **_ADAPTER.dump_python(self, mode="json", by_alias=True)}
+
+
+_ADAPTER = TypeAdapter(Metrics)
+
+
+def parse_metrics(content: Mapping[str, Any]) -> Metrics:
+    """Return the metrics in the content of a metrics.json, its schema left out.
+
+    Raises pydantic's ValidationError for content that is missing, unknown or of another type.
+    """
+    return _ADAPTER.validate_json(json.dumps(content))
