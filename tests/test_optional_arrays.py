@@ -25,8 +25,8 @@ from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.inspect import channel_statistics
 from c3.extract.store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 from c3.extract.verify import verify
+from c3.train import inputs as on_offer
 from c3.train.data.batches import BatchStream
-from c3.train.models import base
 from c3.train.registry import inputs_of
 from c3.train.run import TrainOptions, train
 from click.testing import CliRunner
@@ -94,7 +94,7 @@ def test_a_store_says_what_it_has(made: ExtractOptions) -> None:
 
 
 def test_levels_do_not_depend_on_the_arrays_beside_them(made: ExtractOptions, tmp_path: Path) -> None:
-    extract(replace(made, out=tmp_path / "plain.zarr", regions=False, global_global_vector=False))
+    extract(replace(made, out=tmp_path / "plain.zarr", regions=False, global_vector=False))
     plain, both = FeatureCache.open(tmp_path / "plain.zarr"), FeatureCache.open(made.out)
     assert plain.digest != both.digest
     assert plain.extras == ()
@@ -291,7 +291,7 @@ def test_stores_without_them_are_what_they_were(
 
 
 def test_methods_are_built_for_them_and_read_them(make_cache: Make, tmp_path: Path) -> None:
-    assert (REGIONS, GLOBAL_VECTOR) == (base.REGIONS, base.GLOBAL_VECTOR)
+    assert (REGIONS, GLOBAL_VECTOR) == (on_offer.REGIONS, on_offer.GLOBAL_VECTOR)
     cache = make_cache(extras=EXTRAS)
     inputs = inputs_of(cache)
     assert (inputs.regions, inputs.global_vector) == (4, 9)

@@ -114,7 +114,7 @@ def request_of(start: Run, options: FineTuneOptions) -> Request:
         asked = FeatureCache.open(made.path).provenance.request
     if asked is None:
         raise C3Error(f"the features of {start.path} were not extracted from images by c3; there is nothing to tune")
-    known = ExtractOptions.from_record(asked, start.path / FEATURES)
+    known = ExtractOptions.from_record(dict(asked), start.path / FEATURES)
     if known.precision == "fp16":
         raise C3Error(f"the features of {start.path} are of precision fp16, whose gradients vanish; extract others")
     request = prepare(
