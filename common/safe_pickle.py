@@ -1,4 +1,4 @@
-"""Pickles from the field, read without running what is in them: plain containers, numbers, texts and numpy arrays."""
+"""Read pickles without running code from them: only plain containers, numbers, texts and numpy arrays are allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import C3Error
 def _reconstruct(kind: object, shape: object, _typecode: object) -> np.ndarray:
     if kind is not np.ndarray or shape != (0,):
         raise pickle.UnpicklingError("an array of an unusual kind")
-    return np.empty(0, np.int8)  # its contents, shape and type are set by the next opcode
+    return np.empty(0, np.int8)  # the next opcode sets its contents, shape and type
 
 
 def _frombuffer(
@@ -36,7 +36,7 @@ def _encode(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-# Written by every numpy from 1 to 2; the names are only looked up here, nothing is imported.
+# What numpy 1 and 2 write. A name is only looked up in this table, so nothing is ever imported.
 ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -56,9 +56,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_pickle(path: Path) -> Any:
-    """Read a pickle of numpy arrays, lists, dicts, texts and numbers; anything else is refused before it is run.
+    """Read a pickle of numpy arrays, lists, dicts, texts and numbers; refuse anything else before it runs.
 
-    Raises C3Error when the file is damaged or asks for something that is not plain data.
+    Raises C3Error when the file is damaged or holds something that is not plain data.
     """
     try:
         with path.open("rb") as file:

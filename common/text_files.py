@@ -1,4 +1,4 @@
-"""Small official text files and the paths inside them: BOM, CRLF and backslashes are fine, escapes are not."""
+"""Read small text files of names and paths. BOM, CRLF and backslashes are accepted; paths must not lead outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .safe_pickle import load_pickle
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number, stripped text) of every line that is not blank."""
+    """Return (line number, stripped text) of every line that is not blank."""
     require_file(path, "list")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -22,7 +22,7 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_names(path: Path) -> list[str]:
-    """One name a line, or a pickled array of texts."""
+    """Read names, one per line; from a .pkl file, those of a pickled array of texts."""
     if path.suffix != ".pkl":
         return [name for _, name in numbered_lines(path)]
     require_file(path, "list")
@@ -30,23 +30,26 @@ def read_names(path: Path) -> list[str]:
 
 
 def class_list(path: Path) -> list[str]:
-    """The names in a file, one a line; a repeated one is refused with both line numbers."""
+    """Read class names, one per line; a repeated name is refused with both line numbers."""
     return _unique(path, numbered_lines(path))
 
 
 def word_list(path: Path) -> list[str]:
-    """The words of a user, one a line; blank lines and lines that begin with # are left out, repeats stay."""
+    """Read a user's words, one per line; blank lines and lines that start with # are skipped, repeats stay."""
     return [line for _, line in numbered_lines(path) if not line.startswith("#")]
 
 
 def image_list(path: Path) -> list[str]:
-    """Relative image paths, one a line, with slashes for backslashes; repeated ones and escapes are refused."""
+    """Read relative image paths, one per line, and replace backslashes by slashes.
+
+    A repeated path, and one that leads out of the images folder, is refused with its line number.
+    """
     lines = numbered_lines(path)
     return _unique(path, [(number, relative_path(line, f"{path} line {number}")) for number, line in lines])
 
 
 def relative_path(text: str, where: str) -> str:
-    """A path of an official file in posix form; refused where it could lead outside the data set's folder."""
+    """Return a relative path in POSIX form; one that could lead out of the images folder is refused as `where`."""
     path = PurePosixPath(text.replace("\\", "/"))
     inside = text and not path.is_absolute() and ".." not in path.parts and not PureWindowsPath(text).drive
     if not inside or "\0" in text:
@@ -55,7 +58,7 @@ def relative_path(text: str, where: str) -> str:
 
 
 def require_lines(path: Path, found: int, expected: int, listed: Path) -> None:
-    """Refuse a label file whose lines do not belong one to one to the lines of an image list."""
+    """Refuse a label file that does not have one line for every image of a list."""
     if found != expected:
         raise C3Error(
             f"{path} has {found:,} lines, expected {expected:,}, one for every image of {listed.name}; "
@@ -67,5 +70,5 @@ def _unique(path: Path, lines: list[tuple[int, str]]) -> list[str]:
     first: dict[str, int] = {}
     for number, text in lines:
         if first.setdefault(text, number) != number:
-            raise C3Error(f"{path} line {number}: {text!r} is listed already in line {first[text]}; once is enough")
+            raise C3Error(f"{path} line {number}: {text!r} is already in line {first[text]}")
     return list(first)

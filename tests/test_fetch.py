@@ -215,7 +215,7 @@ def test_files_are_fetched_once_and_verified(server: Server, tmp_path: Path) -> 
     assert (tmp_path / "data/lists/half.txt").read_bytes() == JPEG
     assert "0 files fetched, 2 were there" in fetch(options)
     bad = write_catalog(tmp_path, server, ["plain", "gone"])
-    with pytest.raises(C3Error, match=r"1 of 1 files could not be fetched, first .*/gone/file: gone, HTTP 404"):
+    with pytest.raises(C3Error, match=r"1 of 1 files could not be downloaded, first .*/gone/file: gone, HTTP 404"):
         fetch(FetchOptions("web", bad, politeness=FAST))
     assert (tmp_path / "data/lists/plain.txt").exists()
 
@@ -280,3 +280,9 @@ def test_the_lists_of_nus_wide_and_of_your_own(tmp_path: Path) -> None:
     assert targets("NUS-WIDE-urls.txt", "nuswide") == [("http://h/m.jpg", "actor/0001_2124494179.jpg", None)]
     assert targets("own.csv", "table") == [("http://h/1", "a/1.jpg", None), ("http://h/2", "b/2.jpg", 7)]
     assert targets("own.csv", "table", "test") == [("http://h/2", "b/2.jpg", 7)]
+
+
+def test_requests_are_not_told_one_by_one(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert get(server, "plain/a.jpg", tmp_path).status == "ok"
+    assert [record for record in caplog.records if record.name.startswith("http")] == []

@@ -1,1 +1,1 @@
-"""`c3 fetch`: official files and images, whole and verified."""
+"""`c3 fetch`: download official files and images, and verify them."""

@@ -1,8 +1,9 @@
-"""One file from one address, whole and verified or not at all: ranges, retries, politeness. HTTP is only here."""
+"""Download one file from one address, whole and verified or not at all. Nothing else in c3 speaks HTTP."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import re
 import threading
@@ -14,6 +15,8 @@ import httpx
 
 from ...common.version import __version__
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request at the level INFO
+
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 GONE = (404, 410)
 PLACEHOLDER = re.compile(r"/photo_(unavailable|gone)\w*\.(png|gif|jpg)$")  # where Flickr sends requests for lost photos
@@ -22,7 +25,7 @@ IMAGE_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
 
 @dataclass(frozen=True)
 class Target:
-    """What to fetch and where to: `size` in bytes, `md5` and `sha256` in hexadecimal digits, where they are known."""
+    """What to download, and the path to save it at. `size` is in bytes, `md5` and `sha256` are hexadecimal digits."""
 
     url: str
     path: Path
@@ -34,7 +37,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status` is ok, gone, placeholder, mismatch (size, checksum or no image), or failed (worth another try later)."""
+    """How a download ended.
+
+    `status` is ok, gone, placeholder, mismatch (wrong size or checksum, or no image), or failed (worth another try).
+    """
 
     target: Target
     status: str
@@ -44,7 +50,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Politeness:
-    """Requests a second over all threads, tries of one file, the first wait in seconds (doubled each time), timeout."""
+    """Limits on what is asked of a server.
+
+    `rate` is requests per second over all threads, `tries` the attempts per file, `backoff` the seconds before the
+    second attempt (doubled before each later one), `timeout` the seconds without an answer.
+    """
 
     rate: float = 10.0
     tries: int = 5
@@ -53,7 +63,7 @@ class Politeness:
 
 
 class Downloader:
-    """Fetches targets, from any number of threads, with one pool of connections and one rate limit."""
+    """Downloads files, from any number of threads, with one pool of connections and one rate limit."""
 
     def __init__(self, politeness: Politeness = Politeness(), connections: int = 8) -> None:
         self.politeness = politeness
@@ -63,7 +73,7 @@ class Downloader:
             follow_redirects=True,
             timeout=politeness.timeout,
             limits=httpx.Limits(max_connections=connections),
-            # ranges count the bytes of the file, so it must come as it is
+            # a range counts the bytes of the file itself, so the server must not compress it
             headers={"User-Agent": f"c3-mlzsl/{__version__}", "Accept-Encoding": "identity"},
         )
 
@@ -74,14 +84,14 @@ class Downloader:
         self._client.close()
 
     def stop(self) -> None:
-        """Let running downloads end at once, as failed; their parts are kept for the next run."""
+        """End running downloads at once, as failed; the parts of their files are kept for the next run."""
         self._stopped.set()
 
     def fetch(self, target: Target) -> Outcome:
-        """Fetch one target; never raises for what the network does.
+        """Download one file; whatever the network does becomes an outcome, never an exception.
 
-        A part of an earlier try, beside the target as `.part`, is continued where the server allows it. The target
-        appears under its name only whole and verified.
+        The part that an earlier attempt saved beside the file (`.part`) is continued where the server allows it. The
+        file gets its name only when it is whole and verified.
         """
         part = target.path.with_name(target.path.name + ".part")
         detail = "not tried"
@@ -104,7 +114,7 @@ class Downloader:
             if isinstance(outcome, str):
                 detail = outcome
             elif outcome.status == "mismatch" and resumed:
-                part.unlink(missing_ok=True)  # the part may be of another edition: once more from the start
+                part.unlink(missing_ok=True)  # the part may belong to another edition: start again
                 detail = outcome.detail
             else:
                 if outcome.status not in ("ok", "failed"):
@@ -113,7 +123,7 @@ class Downloader:
         return Outcome(target, "failed", detail=f"{detail} ({self.politeness.tries} tries)")
 
     def _attempt(self, target: Target, part: Path) -> Outcome | str:
-        """One request; the reason as text where another try may help."""
+        """Make one request; return the reason as text where another attempt may help."""
         have = part.stat().st_size if part.exists() else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
         with self._client.stream("GET", target.url, headers=headers) as response:
@@ -135,7 +145,7 @@ class Downloader:
                 return f"the server sent bytes from {start}, asked for {have}"
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("ab" if start else "wb") as file:
-                for chunk in response.iter_raw():  # as it comes: what a dropped connection brought is kept
+                for chunk in response.iter_raw():  # unbuffered, so that a dropped connection loses nothing
                     file.write(chunk)
                     if self._stopped.is_set():
                         return "stopped"
@@ -143,7 +153,7 @@ class Downloader:
 
 
 class _Gate:
-    """Lets through so many requests a second, and none while a server asked for a pause."""
+    """Lets through a limited number of requests per second, and none while a server has asked for a pause."""
 
     def __init__(self, rate: float) -> None:
         self._interval = 1 / rate
@@ -151,6 +161,7 @@ class _Gate:
         self._next = 0.0
 
     def wait(self) -> None:
+        """Wait for the turn of one request."""
         with self._lock:
             now = time.monotonic()
             start = max(now, self._next)
@@ -158,23 +169,25 @@ class _Gate:
         time.sleep(start - now)
 
     def pause(self, seconds: float) -> None:
-        """Hold back the requests of every thread."""
+        """Hold back the requests of every thread for a while."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds of the header, at most a minute; a date or nothing counts as none."""
+    """Return the seconds that the server asks to wait, at most a minute; 0 for a date or no header."""
     value = response.headers.get("Retry-After", "")
     return min(float(value), 60.0) if value.isdecimal() else 0.0
 
 
 def _range_start(response: httpx.Response) -> int:
+    """Return the position of the first byte of a partial answer; -1 where the server does not say it."""
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(found[1]) if found else -1
 
 
 def _verified(target: Target, part: Path) -> Outcome:
+    """Compare a finished part with what is known about the file, and give it its name when it fits."""
     size = part.stat().st_size
     if target.size is not None and size != target.size:
         return Outcome(target, "mismatch", size, f"{size} bytes, expected {target.size}")
@@ -189,6 +202,6 @@ def _verified(target: Target, part: Path) -> Outcome:
         with part.open("rb") as file:
             head = file.read(8)
         if not head.startswith(IMAGE_HEADS):
-            return Outcome(target, "mismatch", size, f"not an image: it begins with {head!r}")
+            return Outcome(target, "mismatch", size, f"not an image: it starts with {head!r}")
     part.replace(target.path)
     return Outcome(target, "ok", size)

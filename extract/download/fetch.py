@@ -1,4 +1,4 @@
-"""FRONT DOOR of `c3 fetch`: a data set's official files and images, concurrently, resumable, with a status for each."""
+"""`c3 fetch`: download the official files and the images of a data set; the same command continues a stopped one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from .url_lists import image_folder, image_targets, list_path
 LOG = logging.getLogger(__name__)
 STATUS_FILE = "fetch-status.csv"
 COLUMNS = ("path", "status", "bytes", "url", "detail")
-FINAL = ("gone", "placeholder", "mismatch")  # asked for again only with --retry-failed
+FINAL = ("gone", "placeholder", "mismatch")  # retried only with --retry-failed
 
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """What `c3 fetch` was asked for: the needed files; with `optional` the others, with `images` the images too.
+    """The options of `c3 fetch`.
 
-    `splits` and `limit` are about images.
+    Required files are always downloaded; `optional` adds the other files, `images` the images. `splits` and `limit`
+    select images.
     """
 
     dataset: str
@@ -45,10 +46,10 @@ class FetchOptions:
 
 
 def fetch(options: FetchOptions) -> str:
-    """Download what is not there yet and return a summary; the same command continues a stopped one.
+    """Download the files that are missing and return a summary.
 
     Every image gets a line in fetch-status.csv beside the images: ok, gone, placeholder, mismatch or failed. Raises
-    C3Error when a file (not an image) could not be had, and when nothing of the data set has a plain address.
+    C3Error when a file (not an image) cannot be downloaded, or when no file of the data set has a plain address.
     """
     spec = Catalog(options.catalog).dataset(options.dataset)
     files = [
@@ -58,7 +59,7 @@ def fetch(options: FetchOptions) -> str:
     ]
     if not files and not options.images:
         raise C3Error(
-            f"no file of data set {spec.name} has a plain official address; where they come from: "
+            f"no file of data set {spec.name} has a plain official address; see where to get them: "
             f"c3 catalog check {spec.name}"
         )
     summary = []
@@ -81,8 +82,8 @@ def _fetch_files(spec: DatasetSpec, targets: list[Target], downloader: Downloade
     if failed:
         first = failed[0]
         raise C3Error(
-            f"{len(failed)} of {len(missing)} files could not be fetched, first {first.target.url}: {first.status}, "
-            f"{first.detail}. What was fetched is kept; the same command continues"
+            f"{len(failed)} of {len(missing)} files could not be downloaded, first {first.target.url}: "
+            f"{first.status}, {first.detail}. Finished files are kept; the same command continues"
         )
     return f"{spec.name}: {len(outcomes)} files fetched, {len(targets) - len(missing)} were there, below {spec.root}"
 
@@ -102,12 +103,12 @@ def _fetch_images(spec: DatasetSpec, downloader: Downloader, options: FetchOptio
                 bar.advance(1, outcome.status != "ok")
     except OSError as error:
         raise C3Error(f"cannot write below {folder}: {error.strerror or error}; the same command continues") from error
-    shown = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items())) or "none wanted"
+    shown = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items())) or "none selected"
     return f"{spec.name}: images {shown}; a line for each in {folder / STATUS_FILE}"
 
 
 def _outcomes(downloader: Downloader, targets: Iterator[Target], jobs: int) -> Iterator[Outcome]:
-    """Outcomes in the order in which they come; a few targets for each thread are waiting, never the whole list."""
+    """Yield outcomes as downloads finish; at most two targets per thread are taken from the list ahead of time."""
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
             waiting: set[Future[Outcome]] = {pool.submit(downloader.fetch, t) for t in islice(targets, 2 * jobs)}
@@ -116,19 +117,19 @@ def _outcomes(downloader: Downloader, targets: Iterator[Target], jobs: int) -> I
                 for future in done:
                     yield future.result()
                 waiting |= {pool.submit(downloader.fetch, target) for target in islice(targets, len(done))}
-        except BaseException:  # an interrupt too: what runs is stopped, not waited for
+        except BaseException:  # an interrupt too: stop what runs instead of waiting for it
             downloader.stop()
             pool.shutdown(cancel_futures=True)
             raise
 
 
 class _Journal:
-    """fetch-status.csv: appended while images come, read by the next run; the last line of a path counts."""
+    """fetch-status.csv: one line per attempted image, appended as they finish; the last line of a path counts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / STATUS_FILE
-        self._final: dict[str, str] = {}  # images that are there need no memory
+        self._final: dict[str, str] = {}  # without the images that exist: there may be millions
         self._running: set[str] = set()
         if self.path.exists():
             with self.path.open(encoding="utf-8", newline="") as file:
@@ -143,7 +144,7 @@ class _Journal:
         self._csv = csv.writer(self._file)
         if not before:
             self._csv.writerow(COLUMNS)
-        elif before != b"\n":  # killed inside a line
+        elif before != b"\n":  # an earlier run was killed in the middle of a line
             self._file.write("\n")
 
     def __enter__(self) -> _Journal:
@@ -153,7 +154,7 @@ class _Journal:
         self._file.close()
 
     def pending(self, target: Target, counts: Counter[str], retry_failed: bool) -> bool:
-        """Whether a target is to be fetched; if not, it is counted."""
+        """Decide whether to download a target; count it when not."""
         if target.path.exists():
             counts["there already"] += 1
             return False
@@ -169,7 +170,7 @@ class _Journal:
         return True
 
     def write(self, outcome: Outcome) -> None:
-        """Add the line of an image that was asked for."""
+        """Append the line of a finished image."""
         name = self._name(outcome.target)
         self._running.discard(name)
         self._csv.writerow((name, outcome.status, outcome.size, outcome.target.url, outcome.detail))
@@ -180,7 +181,7 @@ class _Journal:
 
 
 def _last_byte(path: Path) -> bytes:
-    """Nothing of a file that is empty or not there."""
+    """Return the last byte of a file; nothing when it is empty or missing."""
     if not path.exists() or not path.stat().st_size:
         return b""
     with path.open("rb") as file:
@@ -189,6 +190,6 @@ def _last_byte(path: Path) -> bytes:
 
 
 def _lines(spec: DatasetSpec) -> int:
-    """Lines of the list of addresses, for the progress bar."""
+    """Count the lines of the list of addresses, for the progress bar."""
     with (spec.root / list_path(spec)).open("rb") as file:
         return max(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 22), b"")) - 1, 0)

@@ -1,4 +1,4 @@
-"""Lists of image addresses: Open Images' own csv, NUS-WIDE-urls.txt, or a plain csv of path and url."""
+"""Read lists of image addresses: the csv of Open Images, NUS-WIDE-urls.txt, or a csv of path and url."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SUBSETS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target]:
-    """What to fetch for a data set with an `image_urls` setting: a file, its format, and the folder to fill.
+    """Yield the images in the list that the setting `image_urls` of a data set names, of some `splits` or all.
 
-    Raises C3Error naming file and line for a path that leads out of the folder or a checksum that is none.
+    Raises C3Error naming file and line for a path that leads out of the images folder and for a malformed checksum.
     """
     what = f"data set {spec.name}: list of image addresses"
     path = require_file(spec.root / list_path(spec), what, f"c3 catalog check {spec.name}")
@@ -28,12 +28,12 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
 
 
 def list_path(spec: DatasetSpec) -> str:
-    """Where the list of addresses is, below the data set's root."""
+    """Return the place of the list of addresses, relative to the root of the data set."""
     return _setting(spec).path
 
 
 def image_folder(spec: DatasetSpec) -> Path:
-    """The folder that the images go to."""
+    """Return the folder to save the images in."""
     return spec.root / (_setting(spec).folder or (spec.images if "images" in spec.model_fields_set else "images"))
 
 
@@ -41,13 +41,13 @@ def _setting(spec: DatasetSpec) -> ImageUrls:
     if spec.image_urls is None:
         raise C3Error(
             f"data set {spec.name} in {spec.catalog} has no list of image addresses (image_urls: {{path, format}}); "
-            f"where its images come from: c3 catalog check {spec.name}"
+            f"see where to get its images: c3 catalog check {spec.name}"
         )
     return spec.image_urls
 
 
 def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
-    """Columns ImageID, Subset, OriginalURL, OriginalSize, OriginalMD5 (base64); images go to SUBSET/ID.jpg."""
+    """Read columns ImageID, Subset, OriginalURL, OriginalSize, OriginalMD5 (base64); save images as SUBSET/ID.jpg."""
     for where, row in _rows(path, ("ImageID", "Subset", "OriginalURL")):
         if splits and SUBSETS.get(row["Subset"]) not in splits:
             continue
@@ -63,7 +63,7 @@ def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[T
 
 
 def _table(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
-    """Columns path and url, and as far as known split, size and md5 (hexadecimal)."""
+    """Read columns path and url, and optionally split, size and md5 (hexadecimal digits)."""
     for where, row in _rows(path, ("path", "url")):
         if splits and row.get("split") not in splits:
             continue
@@ -73,9 +73,9 @@ def _table(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target
 
 
 def _nuswide(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
-    """Columns Photo_file, Photo_id and addresses of several sizes, `null` where there is none; the largest is taken.
+    """Read columns Photo_file, Photo_id and addresses of four sizes (`null`: none); take the largest size.
 
-    The paths begin on the authors' own disk; the last two parts, class folder and file, are ours.
+    Photo_file is a path on the authors' own disk; its last two parts, class folder and file name, are kept.
     """
     if splits:
         raise C3Error(f"{path} does not say which split an image belongs to; leave out --splits")
