@@ -26,7 +26,7 @@ from c3.extract.worker import Report, ShardWorker
 
 def bare(request: Request, batches: list[torch.Tensor]) -> float:
     """Return the seconds that the backbone takes for batches in memory, copies to the host included."""
-    device = request.backbone.mean.device
+    device = request.backbone.device
     start = time.perf_counter()
     for batch in batches:
         for level in request.backbone(batch.to(device)).values():
@@ -79,7 +79,7 @@ def main(images: int, rounds: int, quick: bool, **options: object) -> None:
         alone, together = np.median(rates, axis=0)
         click.echo(
             f"{asked.backbone}, {len(split)} images, batches of {asked.batch_size}, {asked.dtype}, "
-            f"{request.backbone.mean.device}, {torch.get_num_threads()} threads: extraction is "
+            f"{request.backbone.device}, {torch.get_num_threads()} threads: extraction is "
             f"{together / alone:.3f} of the backbone alone (medians of {rounds})"
         )
     finally:

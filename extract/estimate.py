@@ -1,25 +1,22 @@
-"""What an extraction will cost, before it is begun: rows, shards, files, bytes and hours, from a few batches."""
+"""Estimate an extraction before it begins: rows, shards, files, bytes and hours, measured on a few batches."""
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from ..common.errors import C3Error
 from ..common.progress import progress
-from .backbone.crops import load_crop
-from .backbone.specs import INPUT_SIZE
+from .backbone.crop_loader import CropBatch, CropLoader, CropSource
 from .options import ExtractOptions
 from .request import Request, prepare
 from .store import quantise
 from .store.layout import CODECS, DTYPES, Layout, row_bytes
 from .store.storage import open_storage
 
-BATCHES = 3  # measured after one that warms up
+BATCHES = 3  # measured, after one that warms up
 SEED = 0
 
 
@@ -34,14 +31,14 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Decoding and forward overlap: the slower one decides."""
+        """Images a second: decoding and computing overlap, so the slower one decides."""
         return min(self.decode, self.forward)
 
 
 def plan(options: ExtractOptions, rows: int | None = None) -> str:
-    """Measure a few batches of the request and print what all of it will take; nothing is written.
+    """Measure a few batches of the request and return, in lines, what all of it will take; nothing is written.
 
-    `rows` plans for that many rows instead of the data set's own. Raises C3Error when no image can be read.
+    `rows` plans for that many rows instead of those of the data set. Raises C3Error when no image can be read.
     """
     request = prepare(options)
     measured = measure(request)
@@ -59,7 +56,7 @@ def plan(options: ExtractOptions, rows: int | None = None) -> str:
         f"shards    {shards:,} of {layout.shard_rows} rows, chunks of {layout.chunk_rows}; "
         f"about {shards * (len(request.backbone.arrays) + 3):,} files",
         f"measured  {measured.images} images: forward {measured.forward:.1f} images/s on "
-        f"{request.backbone.mean.device} ({options.backbone}, batches of {options.batch_size}), "
+        f"{request.backbone.device} ({options.backbone}, batches of {options.batch_size}), "
         f"decoding {measured.decode:.0f} images/s",
         f"time      {_hours(count / measured.rate)} at {measured.rate:.1f} images/s on one such machine; "
         f"{_hours(count / measured.rate / 8)} on eight",
@@ -73,41 +70,42 @@ def plan(options: ExtractOptions, rows: int | None = None) -> str:
 
 
 def measure(request: Request) -> Measured:
-    """Decode, run and pack random rows of the data set."""
+    """Decode, compute and pack random rows of the data set."""
     size = request.options.batch_size
     picked = _sample(request, size * (BATCHES + 1))
-    with progress("measuring", len(picked), "images") as bar, ThreadPoolExecutor() as pool:
+    with progress("measuring", len(picked), "images") as bar:
         start = time.perf_counter()
-        crops = list(pool.map(lambda place: load_crop(*place, INPUT_SIZE), picked))
+        ((_, found),) = CropLoader().load([(None, picked)])
         decode = len(picked) / (time.perf_counter() - start)
-        pixels = [crop.pixels for crop in crops if crop.pixels is not None]
-        if not pixels:
-            raise C3Error(f"none of {len(picked)} images could be read (first: {picked[0][0]}: {crops[0].reason})")
-        batches = [np.stack(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        seconds, features = [], []
-        for batch in batches:
+        if found.empty:
+            raise C3Error(f"none of {len(picked)} images could be read (first: {picked[0].path}: "
+                          f"{found.crops[0].reason})")  # fmt: skip
+        read = [crop for crop in found.crops if crop.pixels is not None]
+        rates, features = [], []
+        for first in range(0, len(read), size):
+            batch = CropBatch(tuple(read[first : first + size]))
             start = time.perf_counter()
-            found = request.backbone(torch.from_numpy(batch).permute(0, 3, 1, 2).to(request.backbone.mean.device))
-            features.append({name: values.float().cpu().numpy() for name, values in found.items()})
-            seconds.append(len(batch) / (time.perf_counter() - start))
-            bar.advance(len(batch))
-    return Measured(decode, float(np.median(seconds[1:] or seconds)), _ratios(request, features), len(pixels))
+            arrays = request.backbone(batch.on(request.backbone.device))
+            features.append({name: values.float().cpu().numpy() for name, values in arrays.items()})
+            rates.append(len(batch.crops) / (time.perf_counter() - start))
+            bar.advance(len(batch.crops))
+    return Measured(decode, float(np.median(rates[1:] or rates)), _ratios(request, features), len(read))
 
 
-def _sample(request: Request, count: int) -> list[tuple]:
+def _sample(request: Request, count: int) -> list[CropSource]:
     splits = list(request.manifest.splits.values())
     ends = np.cumsum([len(split) for split in splits])
     rng = np.random.default_rng(SEED)
     rows = np.sort(rng.choice(ends[-1], min(count, ends[-1]), replace=False))
     numbers = np.searchsorted(ends, rows, side="right")
     return [
-        (request.manifest.root / str(splits[n].path[r]), splits[n].crop[r])
+        CropSource(request.manifest.root / str(splits[n].path[r]), splits[n].crop[r])
         for n, r in zip(numbers, rows - np.concatenate([[0], ends[:-1]])[numbers], strict=True)
     ]
 
 
 def _ratios(request: Request, features: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Stored bytes as a share of float16 for both dtypes, by the codecs of the layout."""
+    """Return stored bytes as a share of float16 for both dtypes, with the codecs of the layout."""
     ratios = {}
     for dtype in DTYPES:
         layout = Layout(dtype=dtype, codec=request.options.codec or "auto")

@@ -127,7 +127,7 @@ def _create(request: Request) -> FeatureCache:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             weights=backbone.weights_id,
             image_root=str(request.manifest.root.resolve()),
-            device=str(backbone.mean.device),
+            device=str(backbone.device),
             versions={"python": platform.python_version()} | package_versions(),
             git_commit=_git_commit(),
             request=request.options.record(),

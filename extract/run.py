@@ -52,7 +52,7 @@ def extract(options: ExtractOptions) -> str:
 
 def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine: Cluster | None) -> str:
     options = request.options
-    where = options.scheduler or (f"{options.workers} workers" if options.workers else request.backbone.mean.device)
+    where = options.scheduler or (f"{options.workers} workers" if options.workers else request.backbone.device)
     weights = request.backbone.weights_id
     LOG.info("%s with %s (%s) on %s -> %s", request.manifest.dataset, options.backbone, weights, where, options.out)
     report = Report()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..common.errors import C3Error
-from .backbone.crops import load_crop
-from .backbone.specs import INPUT_SIZE
+from .backbone.crop_loader import CropLoader, CropSource
+from .datasets.manifest import Manifest
 from .options import ExtractOptions
 from .request import prepare
 from .store.cache import FeatureCache, Status
@@ -36,17 +35,16 @@ def check_images(path: Path | str, count: int) -> str:
     done = [(split, row) for split in cache.splits for row in np.flatnonzero(cache.status(split)).tolist()]
     largest = 0.0
     picked = [done[place] for place in np.sort(rng.choice(len(done), min(count, len(done)), replace=False))]
-    for split, row in picked:
-        source = request.manifest.splits[split]
-        crop = load_crop(request.manifest.root / str(source.path[row]), source.crop[row], INPUT_SIZE)
+    sources = ((place, [_source(request.manifest, *place)]) for place in picked)  # batches of one: no neighbours
+    for (split, row), batch in CropLoader().load(sources):
+        (crop,) = batch.crops
         stored = Status(cache.status(split, range(row, row + 1))[0])
-        where = f"{path}: image {source.path[row]}, row {row} of {split}"
+        where = f"{path}: image {request.manifest.splits[split].path[row]}, row {row} of {split}"
         if crop.status != stored:
             raise C3Error(f"{where}, is {crop.status.name.lower()} now and was {stored.name.lower()}")
-        if crop.pixels is None:
+        if batch.empty:
             continue
-        pixels = torch.from_numpy(crop.pixels[None].transpose(0, 3, 1, 2).copy())
-        for name, array in request.backbone(pixels.to(request.backbone.mean.device)).items():
+        for name, array in request.backbone(batch.on(request.backbone.device)).items():
             maps = cache.maps(split, name)
             step = maps.scales[row // cache.layout.shard_rows][:, 0] if cache.layout.dtype == "int8" else np.zeros(1)
             apart = np.abs(array[0].float().cpu().numpy() - maps[row].astype(np.float32))
@@ -57,3 +55,8 @@ def check_images(path: Path | str, count: int) -> str:
     return (
         f"{len(picked)} random rows extracted again (seed {SEED}): equal within {100 * largest:.0f} % of the tolerance"
     )
+
+
+def _source(manifest: Manifest, split: str, row: int) -> CropSource:
+    rows = manifest.splits[split]
+    return CropSource(manifest.root / str(rows.path[row]), rows.crop[row])

@@ -1,17 +1,16 @@
-"""ShardTask -> written shard. What a worker runs, on this machine and on every other.
+"""Extract one shard after the other: decode, compute, write. Every machine of a cluster runs this module.
 
-Three things happen at once: a pool of threads decodes the next batches, the device computes on this one, and a writer
-thread compresses and writes the shard before. Only what the device had to wait for costs time.
+Three things happen at once: a pool of threads decodes the next batches, the device computes on the current one, and a
+writer thread compresses and writes the previous shard. Only the time that the device waits is lost.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,23 +18,20 @@ import numpy as np
 import torch
 
 from ..common.errors import C3Error
-from .backbone.crops import Crop, load_crop
+from .backbone.crop_loader import CropBatch, CropLoader, CropSource
 from .backbone.network import Backbone
-from .backbone.specs import INPUT_SIZE
 from .store.cache import FeatureCache, Status
 from .store.quantise import FLOAT16_MAX
 
 KEEP_REASONS = 5  # failures described in a report; all of them are in the store's `status`
-BATCHES_AHEAD = 2  # decoded or being decoded while the device computes
-BLACK = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The unit of work, complete in itself: which shard, and where its pictures are.
+    """The unit of work, complete in itself: a shard, and where its pictures are.
 
-    paths (rows,) text relative to `root`, crops (rows, 4). `was_ok` (rows,) bool is given when a finished shard is done
-    again for its failures: a picture that was read then must be read now.
+    paths (rows,) text relative to `root`, crops (rows, 4). `was_ok` (rows,) bool is given when a finished shard is
+    extracted again for its failures: every picture that was read before must be read now.
     """
 
     split: str
@@ -45,14 +41,21 @@ class ShardTask:
     crops: np.ndarray
     was_ok: np.ndarray | None = None
 
+    def sources(self, rows: range) -> list[CropSource]:
+        """Return the pictures and boxes of some rows of the shard."""
+        return [CropSource(self.root / str(self.paths[row]), self.crops[row]) for row in rows]
+
 
 @dataclass
 class Report:
-    """What extraction did: rows by status, the first failures in words, seconds by phase, shards left to others."""
+    """What extraction did: rows by status, the first failures in words, seconds by phase.
+
+    `left` counts the shards that another process had in hand.
+    """
 
     rows: Counter[Status] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    seconds: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(("decode", "forward", "write"), 0.0)))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "forward", "write"), 0.0))
     left: int = 0
 
     @property
@@ -60,7 +63,7 @@ class Report:
         return sum(count for status, count in self.rows.items() if status != Status.OK)
 
     def add(self, other: Report) -> None:
-        """Count another report into this one."""
+        """Add the counts of another report to this one."""
         self.rows += other.rows
         self.failures = (self.failures + other.failures)[:KEEP_REASONS]
         for phase, seconds in other.seconds.items():
@@ -68,13 +71,13 @@ class Report:
         self.left += other.left
 
     def shares(self) -> str:
-        """The share of each phase in the device's time: computing, and waiting for pictures or for the writer."""
+        """Say how the device spent its time: computing, waiting for pictures, or waiting for the writer."""
         total = sum(self.seconds.values()) or 1.0
         return " ".join(f"{phase} {100 * spent / total:.0f} %" for phase, spent in self.seconds.items())
 
 
 class _Open:
-    """A shard in work: its buffers, what became of its rows, and the claim on it."""
+    """A shard in hand: its buffers, the status of its rows, and the claim on it."""
 
     def __init__(self, task: ShardTask, cache: FeatureCache, claim: ExitStack) -> None:
         count = len(task.paths)
@@ -83,7 +86,7 @@ class _Open:
         self.status = np.zeros(count, np.uint8)
 
     def put(self, rows: range, batch: _Fetch | None, failed: list[int]) -> None:
-        """Place the features of a batch; those of failed rows stay zero."""
+        """Store the features of a batch; those of failed rows stay zero."""
         for name, values in batch.arrays().items() if batch else ():
             if values.dtype == np.float32 != self.maps[name].dtype:  # beyond float16: the store will scale the shard
                 self.maps[name] = self.maps[name].astype(np.float32)
@@ -92,7 +95,7 @@ class _Open:
 
 
 class _Fetch:
-    """Features on their way from the device: on CUDA the copy runs while the next batch is computed."""
+    """Features on their way from the device; on CUDA the copy runs while the next batch is computed."""
 
     def __init__(self, levels: dict[str, torch.Tensor]) -> None:
         self._levels = levels
@@ -102,12 +105,12 @@ class _Fetch:
         if largest.device.type == "cuda":
             halves = {name: _to_pinned(half) for name, half in halves.items()}
             largest = _to_pinned(largest)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
             self._event.record()
         self._halves, self._largest = halves, largest
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Name -> (batch, *cell) float16, or float32 where a value is beyond float16."""
+        """Return (batch, *cell) by name: float16, or float32 where a value is beyond float16."""
         if self._event:
             self._event.synchronize()
         found = {}
@@ -124,31 +127,33 @@ def _to_pinned(values: torch.Tensor) -> torch.Tensor:
 
 
 class ShardWorker:
-    """A backbone and a store, and the threads around them. `run` may be called again and again."""
+    """A backbone and a store, with the threads around them. `run` may be called again and again."""
 
     def __init__(self, backbone: Backbone, cache: FeatureCache, batch_size: int, decoders: int | None = None) -> None:
         self.backbone, self.cache, self.batch_size = backbone, cache, batch_size
-        self.device = backbone.mean.device
-        self._decoders = ThreadPoolExecutor(decoders or os.cpu_count(), "decode")
+        self._loader = CropLoader(decoders)
 
     def run(self, tasks: Iterable[ShardTask], on_batch: Callable[[int, int], None]) -> Iterator[Report]:
-        """Yield a report for every shard when it is safely written; `on_batch(rows, failed)` follows the batches.
+        """Yield a report for every shard once it is safely written; call `on_batch(rows, failed)` after every batch.
 
-        A shard that is done, or in the hands of another process, is left alone. When the caller stops, or an error
-        comes, the shard in hand is given up and the one being written is finished.
+        Shards that are done, or that another process has in hand, are left alone. When the caller stops or an error
+        is raised, the shard in hand is given up and the one being written is finished.
         """
         clock = _Clock()
         writing: Future[Report] | None = None
-        with ThreadPoolExecutor(1, "write") as writer, ExitStack() as claims:
+        with (
+            ThreadPoolExecutor(1, "write") as writer,
+            ExitStack() as claims,
+            closing(self._loader.load(self._batches(tasks, claims))) as batches,
+        ):
             unfetched: tuple[_Open, range, _Fetch | None, list[int]] | None = None
-            for shard, rows, crops in self._decoded(tasks, claims):
-                if isinstance(shard, Report):  # left to another process
+            for (shard, rows), crops in batches:
+                if isinstance(shard, Report):  # left alone
                     yield shard
                     continue
-                found = [future.result() for future in crops]
                 clock.spent(shard.report, "decode")
-                batch = self._forward(found)
-                failed = self._note(shard, rows, found)
+                batch = None if crops.empty else _Fetch(self.backbone(crops.on(self.backbone.device)))
+                failed = self._note(shard, rows, crops)
                 if unfetched:  # its results are taken while the device already computes the next batch
                     unfetched[0].put(*unfetched[1:])
                 unfetched = (shard, rows, batch, failed)
@@ -168,44 +173,26 @@ class ShardWorker:
                 clock.spent(report, "write")
                 yield report
 
-    def _decoded(
+    def _batches(
         self, tasks: Iterable[ShardTask], claims: ExitStack
-    ) -> Iterator[tuple[_Open | Report, range, list[Future[Crop]]]]:
-        """Every batch of every shard with its crops under way, BATCHES_AHEAD of them beyond the one in hand."""
-        ahead: deque[tuple[_Open | Report, range, list[Future[Crop]]]] = deque()
+    ) -> Iterator[tuple[tuple[_Open | Report, range], list[CropSource]]]:
+        """Claim shard by shard and yield its batches; a shard left alone is a report without rows."""
         for task in tasks:
             claim = claims.enter_context(ExitStack())
             held = claim.enter_context(self.cache.claim(task.split, task.shard))
             if not held or (task.was_ok is None and self.cache.is_done(task.split, task.shard)):
                 claim.close()
-                ahead.append((Report(left=int(not held)), range(0), []))
+                yield (Report(left=int(not held)), range(0)), []
                 continue
             shard = _Open(task, self.cache, claim)
             for start in range(0, len(task.paths), self.batch_size):
                 rows = range(start, min(start + self.batch_size, len(task.paths)))
-                crops = [
-                    self._decoders.submit(load_crop, task.root / str(task.paths[row]), task.crops[row], INPUT_SIZE)
-                    for row in rows
-                ]
-                ahead.append((shard, rows, crops))
-                while len(ahead) > BATCHES_AHEAD:
-                    yield ahead.popleft()
-        yield from ahead
+                yield (shard, rows), task.sources(rows)
 
-    def _forward(self, crops: list[Crop]) -> _Fetch | None:
-        if all(crop.pixels is None for crop in crops):
-            return None
-        # a failed picture is computed as black and then zeroed: the batch keeps its shape, so that its neighbours
-        # get the same values to the last bit as without the failure
-        pixels = torch.from_numpy(np.stack([BLACK if crop.pixels is None else crop.pixels for crop in crops]))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
-        return _Fetch(self.backbone(pixels.permute(0, 3, 1, 2).to(self.device, non_blocking=True)))
-
-    def _note(self, shard: _Open, rows: range, crops: list[Crop]) -> list[int]:
-        """Record what became of the rows of a batch; returns the failed ones."""
+    def _note(self, shard: _Open, rows: range, batch: CropBatch) -> list[int]:
+        """Record the status of the rows of a batch, and return the failed ones."""
         failed = []
-        for row, crop in zip(rows, crops, strict=True):
+        for row, crop in zip(rows, batch.crops, strict=True):
             shard.status[row] = crop.status
             shard.report.rows[crop.status] += 1
             if crop.status != Status.OK:

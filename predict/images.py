@@ -1,6 +1,6 @@
-"""Any pictures of a user -> what a backbone sees of them, batch by batch, without a store.
+"""Find the pictures of a user and compute their features, batch by batch, without a store.
 
-Pictures are decoded and cropped as in extraction, so that a model finds the features it was trained on.
+Pictures are decoded and cropped as in extraction, so that a model sees features of the kind it was trained on.
 """
 
 from __future__ import annotations
@@ -8,18 +8,16 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..common.errors import C3Error
-from ..extract.backbone.crops import Crop, load_crop
+from ..extract.backbone.crop_loader import CropBatch, CropLoader, CropSource
+from ..extract.backbone.crops import Crop
 from ..extract.backbone.network import Backbone
-from ..extract.backbone.specs import INPUT_SIZE
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # looked for in folders
 
@@ -28,8 +26,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 class Pictures:
     """A batch: its paths, the crops of each, and the arrays of the readable ones.
 
-    crops[i] are the crops of paths[i], and a failed one fails its picture. An array has the rows of the pictures
-    `readable` (indices into paths), one after the other, each with all its crops; it is empty where none is readable.
+    crops[i] are the crops of paths[i]; a failed crop fails its picture. `readable` are indices into paths. An array has
+    a row for every crop of every readable picture, in that order; there are no arrays when no picture is readable.
     """
 
     paths: tuple[Path, ...]
@@ -39,14 +37,14 @@ class Pictures:
 
 
 def find_pictures(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as they are given, pictures of folders (with all folders below, by suffix) and of globs, each path once.
+    """Return files as they are given, and the pictures of folders (all below, by suffix) and globs, each path once.
 
-    A file that does not exist stays in the list: reading it will fail by name. Hidden files of folders are left out.
+    A file that does not exist stays in the list: reading it will fail by name. Hidden files in folders are left out.
     Raises C3Error for a folder or glob without a picture, and when nothing was given.
     """
     found: dict[Path, None] = {}
-    for place in map(os.fspath, places):
-        path = Path(place)
+    for given in places:
+        place, path = os.fspath(given), Path(given)
         if path.is_dir():
             here = _inside(path)
         elif glob.has_magic(place) and not path.exists():
@@ -68,29 +66,27 @@ def read_pictures(
 ) -> Iterator[Pictures]:
     """Decode pictures in threads and run the backbone on them, `batch_size` pictures at a time, in order.
 
-    `boxes` are the crops of every picture (x0, y0, x1, y1 in 0..1). The next batch is decoded while the device
-    computes this one.
+    `boxes` are the crops of every picture (x0, y0, x1, y1 in 0..1). The next batches are decoded while the device
+    computes on the current one.
     """
-    batches = [tuple(paths[start : start + batch_size]) for start in range(0, len(paths), batch_size)]
     shares = [np.asarray(box, np.float32) for box in boxes]
-    with ThreadPoolExecutor(os.cpu_count(), "decode") as decoders:
-
-        def decode(batch: tuple[Path, ...]) -> list[list[Future[Crop]]]:
-            return [[decoders.submit(load_crop, path, box, INPUT_SIZE) for box in shares] for path in batch]
-
-        ahead = decode(batches[0]) if batches else []
-        for number, batch in enumerate(batches):
-            crops = tuple(tuple(future.result() for future in futures) for futures in ahead)
-            ahead = decode(batches[number + 1]) if number + 1 < len(batches) else []
-            yield _computed(backbone, batch, crops)
+    batches = (tuple(paths[start : start + batch_size]) for start in range(0, len(paths), batch_size))
+    asked = ((batch, [CropSource(path, box) for path in batch for box in shares]) for batch in batches)
+    for batch, decoded in CropLoader().load(asked):
+        yield _computed(backbone, batch, decoded, len(shares))
 
 
-def _computed(backbone: Backbone, paths: tuple[Path, ...], crops: tuple[tuple[Crop, ...], ...]) -> Pictures:
+def _computed(backbone: Backbone, paths: tuple[Path, ...], decoded: CropBatch, per_picture: int) -> Pictures:
+    starts = range(0, len(decoded.crops), per_picture)
+    crops = tuple(decoded.crops[start : start + per_picture] for start in starts)
     readable = tuple(i for i, own in enumerate(crops) if all(crop.pixels is not None for crop in own))
     if not readable:
         return Pictures(paths, crops, (), {})
-    pixels = torch.from_numpy(np.stack([crop.pixels for i in readable for crop in crops[i]]))
-    return Pictures(paths, crops, readable, backbone(pixels.permute(0, 3, 1, 2).to(backbone.mean.device)))
+    arrays: dict[str, Tensor] = backbone(decoded.on(backbone.device))
+    if len(readable) < len(paths):
+        rows = [row for i in readable for row in range(i * per_picture, (i + 1) * per_picture)]
+        arrays = {name: values[rows] for name, values in arrays.items()}
+    return Pictures(paths, crops, readable, arrays)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -125,7 +125,7 @@ class Tagger:
         self._catalog = Catalog(catalog)
         self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
-        self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.mean.device)
+        self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.device)
         self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Crop policies: which parts of every image become rows. Boxes are shares of the image, so no image is opened."""
+"""Crop policies: which parts of every image become rows. Boxes are shares of the sides, so no image is opened."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ POLICIES: dict[str, tuple[tuple[float, ...], ...]] = {
     "five": FIVE,
     "ten": FIVE + MIRRORED,
 }
-BOXES = "boxes"  # the reader of the data set makes these rows: one for every annotated object
+BOXES = "boxes"  # one row for every annotated object; the reader of the data set makes them
 NAMES = (*POLICIES, BOXES)

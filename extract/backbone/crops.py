@@ -1,4 +1,4 @@
-"""A manifest row -> pixels, or a named failure. The only place that opens an image."""
+"""Turn a picture and a box into pixels, or into a named failure. Only this module opens pictures."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..store.cache import Status
+from .specs import INPUT_SIZE
 
 MIN_SIDE = 2  # pixels: a smaller crop has nothing to show a backbone
 
 
 @dataclass(frozen=True)
 class Crop:
-    """`pixels` is (size, size, 3) uint8 when `status` is OK, otherwise None; `reason` says what went wrong."""
+    """`pixels` (size, size, 3) uint8 when `status` is OK, else None; `reason` says what went wrong."""
 
     pixels: np.ndarray | None
     status: Status
     reason: str = ""
 
 
-def load_crop(path: Path, box: np.ndarray, size: int) -> Crop:
-    """Decode an image fully, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
+def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE) -> Crop:
+    """Decode a picture, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
-    A box with x0 > x1 is the mirrored crop.
-    Grey, 16-bit, palette, CMYK and transparent pictures become RGB (transparency over white). Never raises for a bad
-    image: the failure is the returned status.
+    A box with x0 > x1 is the mirrored crop. Grey, 16-bit, palette, CMYK and transparent pictures become RGB
+    (transparency over white). A bad picture raises nothing: its failure is the returned status.
     """
     try:
         if path.stat().st_size == 0:
@@ -41,15 +41,13 @@ def load_crop(path: Path, box: np.ndarray, size: int) -> Crop:
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error ... on damaged files
         return Crop(None, Status.UNREADABLE, f"{type(error).__name__}: {error}")
     # cut whole pixels first: resizing with a box would blend in pixels from outside it
-    left, right = sorted((float(box[0]), float(box[2])))
-    upright = (left, float(box[1]), right, float(box[3]))
-    edges = tuple(round(edge * side) for edge, side in zip(upright, rgb.size * 2, strict=True))
-    width, height = edges[2] - edges[0], edges[3] - edges[1]
-    if min(width, height) < MIN_SIDE:
-        return Crop(None, Status.TOO_SMALL, f"the crop is {width} x {height} pixels")
-    resized = rgb.crop(edges).resize((size, size), Image.Resampling.BILINEAR)
-    mirrored = box[0] > box[2]
-    return Crop(np.asarray(ImageOps.mirror(resized) if mirrored else resized), Status.OK)
+    x0, y0, x1, y1 = map(float, box)
+    left, right = round(min(x0, x1) * rgb.width), round(max(x0, x1) * rgb.width)
+    top, bottom = round(y0 * rgb.height), round(y1 * rgb.height)
+    if min(right - left, bottom - top) < MIN_SIDE:
+        return Crop(None, Status.TOO_SMALL, f"the crop is {right - left} x {bottom - top} pixels")
+    resized = rgb.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BILINEAR)
+    return Crop(np.asarray(ImageOps.mirror(resized) if x0 > x1 else resized), Status.OK)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

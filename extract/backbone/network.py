@@ -1,4 +1,4 @@
-"""Backbone: a network cut at its last tap, its preprocessing, and the hash of its weights."""
+"""A network cut at its last tap: its preprocessing, what leaves it at the taps, and the hash of its weights."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_weight
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from ..store.layout import FeatureArray
 from .pooling import pool_levels, pool_vector
 from .specs import INPUT_SIZE, BackboneSpec, Tap
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}  # fp32 is the caller's own arithmetic
 
 
 class Backbone(nn.Module):
-    """uint8 pictures -> pooled levels and extras, by a frozen network that stops at its last tap.
+    """A frozen network that turns uint8 pictures into pooled levels and optional arrays, and stops at its last tap.
 
-    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast), `extras` the names of the
-    optional arrays.
+    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast), `extras` are the names of the
+    optional arrays, `weights_id` is what a store calls the weights.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -47,35 +51,44 @@ class Backbone(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     @property
+    def device(self) -> torch.device:
+        """The device that it computes on."""
+        return self.mean.device
+
+    @property
     def arrays(self) -> tuple[FeatureArray, ...]:
-        """The arrays that `forward` gives, the levels first."""
+        """The arrays that `forward` returns, the levels first."""
         levels = (FeatureArray(tap.level, tap.channels) for tap in self.spec.taps)
         return (*levels, *(tap.array(name) for name, tap in self.extras.items()))
 
     def taps(self, pixels: Tensor) -> list[Tensor]:
-        """(batch, 3, H, W) uint8 -> the unpooled taps, (batch, channels, H / stride, W / stride) float32 each."""
+        """Return the unpooled taps of (batch, 3, H, W) uint8, each (batch, channels, H / stride, W / stride)."""
         nodes = self._nodes(pixels)
         return [nodes[tap.node] for tap in self.spec.taps]
 
     def _nodes(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Graph node -> what leaves the network there."""
+        """Return what leaves the network at each graph node, by the name of the node."""
         inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with self._arithmetic(inputs.device.type):
-            return self.body(inputs)
+            nodes: dict[str, Tensor] = self.body(inputs)
+        return nodes
 
     def _arithmetic(self, device: str) -> AbstractContextManager[Any]:
-        """Autocast to the precision; fp32 is what the caller computes in, whose own autocast stays."""
-        return nullcontext() if self.precision == "fp32" else torch.autocast(device, PRECISIONS[self.precision])
+        """Return the autocast of the precision; with fp32, an autocast of the caller stays in force."""
+        return nullcontext() if self.precision == "fp32" else torch.autocast(device, AUTOCAST[self.precision])
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """(batch, 3, H, W) uint8 -> array name -> (batch, *cell) of the precision, contiguous; see `arrays`."""
+        """Return the arrays of (batch, 3, H, W) uint8 by name: (batch, *cell) of the precision, contiguous.
+
+        `arrays` describes them. No gradient is kept.
+        """
         return {name: values.contiguous() for name, values in self.features(pixels).items()}
 
     def features(
         self, pixels: Tensor, pool: Callable[[Sequence[Tensor]], list[Tensor]] = pool_levels
     ) -> dict[str, Tensor]:
-        """The same, as they leave the network and `pool`, with gradients where somebody wants them."""
+        """Return the same arrays with gradients and without a copy; `pool` turns the taps into levels."""
         nodes = self._nodes(pixels)
         levels = pool([nodes[tap.node] for tap in self.spec.taps])
         found = {tap.level: level for tap, level in zip(self.spec.taps, levels, strict=True)}
@@ -85,13 +98,14 @@ class Backbone(nn.Module):
 
 
 def cut(network: nn.Module, taps: Iterable[Tap]) -> nn.Module:
-    """The network up to these taps, whose outputs are named by their nodes: torch.fx drops every layer behind."""
-    return create_feature_extractor(network.eval(), list(dict.fromkeys(tap.node for tap in taps)))
+    """Return the network up to these taps, with outputs named by node: torch.fx drops every later layer."""
+    extractor: nn.Module = create_feature_extractor(network.eval(), list(dict.fromkeys(tap.node for tap in taps)))
+    return extractor
 
 
 def transform_record(spec: BackboneSpec) -> dict[str, Any]:
-    """The preprocessing, as stored in the cache: normalisation from the weights, the crop resized to 224 x 224."""
-    preset = spec.weights.transforms()
+    """Return the preprocessing as a store records it: crops of 224 x 224, normalised as the weights expect."""
+    preset = get_weight(spec.weights).transforms()
     return {
         "size": [INPUT_SIZE, INPUT_SIZE],
         "interpolation": "bilinear, antialiased",
@@ -101,7 +115,7 @@ def transform_record(spec: BackboneSpec) -> dict[str, Any]:
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes and float32 bytes of the tensors: the same for equal weights from any file format."""
+    """Return the sha256 of names, shapes and float32 bytes: the same for equal weights from any file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

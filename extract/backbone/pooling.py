@@ -1,4 +1,4 @@
-"""Forward Pyramid: the taps of a backbone, max-pooled to one grid (paper, section 3.2); the global vector. Pure."""
+"""Pool the taps of a backbone: to one grid for the Forward Pyramid (paper, section 3.2), or to a global vector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..store.layout import GRID
 
 
 def pool_levels(taps: Sequence[Tensor]) -> list[Tensor]:
-    """(batch, C, H, W) taps of any size -> (batch, C, 7, 7) levels by max-pooling.
+    """Max-pool taps (batch, C, H, W) of any size to levels (batch, C, 7, 7).
 
     Where H is a multiple of 7 (28, 14, 7: VGG and ResNet at 224 pixels) the windows do not overlap, as in the paper;
     elsewhere (SqueezeNet's 27 and 13) they overlap by one.
@@ -20,5 +20,5 @@ def pool_levels(taps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pool_vector(tap: Tensor) -> Tensor:
-    """(batch, D) of the whole picture: a vector as it is, the mean over the positions of a (batch, D, H, W) map."""
+    """Return the global vector (batch, D): a vector as it is, or the mean of a (batch, D, H, W) map over positions."""
     return tap if tap.ndim == 2 else adaptive_avg_pool2d(tap, 1).flatten(start_dim=1)

@@ -1,4 +1,4 @@
-"""name + weights -> Backbone: ImageNet weights, a state_dict file, or random ones by seed."""
+"""Load a backbone by name, with ImageNet weights, a state_dict file, or random weights by seed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torchvision import models
+from torchvision.models import WeightsEnum
 
 from ...common.errors import C3Error
 from .network import Backbone, cut
@@ -25,14 +26,14 @@ def load_backbone(
 ) -> Backbone:
     """Build a backbone with `imagenet` weights, `random:SEED`, or a state_dict file (torchvision's parameter names).
 
-    A file is one of torch.save, or safetensors by its suffix; neither can run anything.
-    `extras` are the optional arrays that it gives too, `regions` and `global`. Raises C3Error for an unknown name, an
-    array that the network cannot give, a file that does not fit, or ImageNet weights that are not on this machine.
+    A file was made by torch.save, or is safetensors by its suffix; reading it runs no code. `extras` are the names of
+    the optional arrays. Raises C3Error for an unknown name, an array that the network does not have, a file that does
+    not fit, or ImageNet weights that are neither on this machine nor can be fetched.
     """
     spec = backbone_spec(name)
     spec.extras(extras)  # refused before any weights are read
     if weights == "imagenet":
-        network, weights_id = _imagenet(spec), f"{type(spec.weights).__name__}.{spec.weights.name}"
+        network, weights_id = _imagenet(spec), spec.weights
     elif weights.startswith("random:"):
         network, weights_id = _random(spec, weights), weights
     else:
@@ -40,18 +41,20 @@ def load_backbone(
     return Backbone(spec, network, weights_id, precision, extras).to(device)
 
 
-def _build(spec: BackboneSpec) -> nn.Module:
-    return models.get_model(spec.name, weights=None)
+def _build(spec: BackboneSpec, weights: WeightsEnum | None = None) -> nn.Module:
+    network: nn.Module = models.get_model(spec.name, weights=weights)
+    return network
 
 
 def _imagenet(spec: BackboneSpec) -> nn.Module:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / spec.weights.url.rsplit("/", 1)[-1]
+    weights = models.get_weight(spec.weights)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     try:
-        return models.get_model(spec.name, weights=spec.weights)
+        return _build(spec, weights)
     except (OSError, RuntimeError) as error:  # no network, or a download whose hash is wrong
         raise C3Error(
             f"ImageNet weights of {spec.name} are not on this machine and could not be fetched ({error}). "
-            f"Place {spec.weights.url} at {file}, or use --weights FILE or --weights random:0"
+            f"Place {weights.url} at {file}, or use --weights FILE or --weights random:0"
         ) from error
 
 

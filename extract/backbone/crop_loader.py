@@ -1,0 +1,98 @@
+"""Decode crops in threads, ahead of their use, and stack them for the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...common.lookahead import look_ahead
+from ..store.cache import Status
+from .crops import Crop, load_crop
+from .specs import INPUT_SIZE
+
+BATCHES_AHEAD = 2  # decoded, or being decoded, while one is in use
+BLACK = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """A picture, and the part of it to cut: `box` (4,) is x0, y0, x1, y1 in 0..1."""
+
+    path: Path
+    box: np.ndarray
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """The crops of a batch, in the order of their sources; `status` says which of them failed."""
+
+    crops: tuple[Crop, ...]
+
+    @property
+    def failed(self) -> list[int]:
+        """The places of the crops without pixels."""
+        return [place for place, crop in enumerate(self.crops) if crop.status != Status.OK]
+
+    @property
+    def empty(self) -> bool:
+        """Whether no crop has pixels."""
+        return len(self.failed) == len(self.crops)
+
+    def pixels(self) -> np.ndarray:
+        """Return (batch, 3, 224, 224) uint8; a failed crop is black."""
+        return self._stacked().transpose(0, 3, 1, 2)
+
+    def on(self, device: torch.device) -> Tensor:
+        """Return `pixels` on a device; the copy to CUDA starts from pinned memory and is not waited for."""
+        stacked = torch.from_numpy(self._stacked())
+        if device.type == "cuda":
+            stacked = stacked.pin_memory()
+        return stacked.permute(0, 3, 1, 2).to(device, non_blocking=True)
+
+    def _stacked(self) -> np.ndarray:
+        # A failed crop keeps its place: the batch keeps its shape, so that its neighbours get the same features to the
+        # last bit as without the failure.
+        return np.stack([BLACK if crop.pixels is None else crop.pixels for crop in self.crops])
+
+
+class CropLoader:
+    """Threads that decode crops. `load` may be called again and again, and from several places at once."""
+
+    def __init__(self, threads: int | None = None, ahead: int = BATCHES_AHEAD) -> None:
+        self._threads, self._ahead = ThreadPoolExecutor(threads or os.cpu_count(), "decode"), ahead
+
+    def load(self, batches: Iterable[tuple[Key, Sequence[CropSource]]]) -> Generator[tuple[Key, CropBatch], None, None]:
+        """Yield every batch decoded, in order, with the key it was asked for by; `ahead` more are under way.
+
+        Batches are taken from the iterable only as far as that needs. A bad picture is a failed crop, never an error.
+        """
+        return look_ahead(self._start, batches, self._ahead)
+
+    def _start(self, batch: tuple[Key, Sequence[CropSource]]) -> _Decoding[Key]:
+        key, sources = batch
+        return _Decoding(key, [self._threads.submit(load_crop, source.path, source.box) for source in sources])
+
+
+@dataclass(frozen=True)
+class _Decoding(Generic[Key]):
+    """A batch under way."""
+
+    key: Key
+    crops: list[Future[Crop]]
+
+    def result(self) -> tuple[Key, CropBatch]:
+        return self.key, CropBatch(tuple(future.result() for future in self.crops))
+
+    def cancel(self) -> None:
+        for future in self.crops:
+            future.cancel()
