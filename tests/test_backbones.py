@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from c3.common.errors import C3Error
-from c3.extract.backbone import network as backbones
+from c3.extract.backbone import weights as backbones
 from c3.extract.backbone.network import Backbone, state_hash
 from c3.extract.backbone.pooling import pool_levels
 from c3.extract.backbone.specs import SPECS, BackboneSpec

@@ -33,6 +33,7 @@ class EndToEnd(Method):
     """
 
     Options = EndToEndOptions
+    options: EndToEndOptions
 
     def __init__(self, head: Method, backbone: Backbone, options: EndToEndOptions) -> None:
         super().__init__(head.inputs, options)
@@ -59,7 +60,8 @@ class EndToEnd(Method):
     def forward(self, arrays: Mapping[str, Tensor]) -> Embedding:
         """(batch, 3, 224, 224) pixels, 0..255, to the head's embedding."""
         features = self.backbone.features(arrays[PIXELS])
-        return self.head({name: features[name].float() for name in self.head.reads(self.inputs)})
+        embedding: Embedding = self.head({name: features[name].float() for name in self.head.reads(self.inputs)})
+        return embedding
 
     def scores(self, embedding: Any, vectors: Tensor) -> Tensor:
         return self.head.scores(embedding, vectors)

@@ -53,7 +53,7 @@ class Pixels:
 
     def crops(self, parts: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, CropBatch], None, None]:
         """Yield the row numbers and the crops of every part, failed ones too."""
-        path, box = self._split.path, self._split.rows.crop
+        path, box = self._split.path, self._split.crop
         sources = ((rows, [CropSource(self._root / str(path[row]), box[row]) for row in rows]) for rows in parts)
         return self._loader.load(sources)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class GroupAttention(nn.Module):
     """S = (Q K^T) X with Q = W_Q X and K = W_K X: no softmax, cubic in X. X and S are (batch, g, d_w).
 
-    `make` builds W_Q and W_K for a width: linear maps in the paper, two-layer MLPs in the authors' code.
+    `make` builds W_Q and W_K for a width: `linear` in the paper, `perceptron` in the authors' code.
     """
 
     def __init__(self, d_w: int, make: Callable[[int], nn.Module]) -> None:
@@ -18,18 +18,20 @@ class GroupAttention(nn.Module):
         self.query, self.key = make(d_w), make(d_w)
 
     def relations(self, x: Tensor) -> Tensor:
-        """Q K^T (batch, g, g): how much of every group goes into S."""
-        return self.query(x) @ self.key(x).transpose(-1, -2)
+        """Return Q K^T (batch, g, g): how much of every group goes into S."""
+        query: Tensor = self.query(x)
+        key: Tensor = self.key(x)
+        return query @ key.transpose(-1, -2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relations(x) @ x
 
 
-def linear(d_w: int) -> nn.Module:
-    """W_Q or W_K of the paper."""
+def linear(d_w: int) -> nn.Linear:
+    """Build W_Q or W_K of the paper."""
     return nn.Linear(d_w, d_w, bias=False)
 
 
-def perceptron(d_w: int) -> nn.Module:
-    """W_Q or W_K of the authors' code."""
+def perceptron(d_w: int) -> nn.Sequential:
+    """Build W_Q or W_K of the authors' code."""
     return nn.Sequential(nn.Linear(d_w, d_w), nn.GELU(), nn.Linear(d_w, d_w))

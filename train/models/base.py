@@ -1,11 +1,11 @@
-"""The interface of a method: what the loop, the registry and the scorer may rely on."""
+"""The interface of a method: what the training loop, the registry and the scorer rely on."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import Field, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,27 @@ from .losses import mean_over
 from .objectives import Objective, require_objective
 
 Embedding = Tensor | tuple[Tensor, ...]
+if TYPE_CHECKING:  # a type variable with a default is in `typing` from Python 3.13 on
+    from typing_extensions import TypeVar
+
+    EmbeddingT = TypeVar("EmbeddingT", bound=Embedding, default=Any)
+else:
+    from typing import TypeVar
+
+    EmbeddingT = TypeVar("EmbeddingT")
+
+
+class Settings(Protocol):
+    """A frozen dataclass of settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of a method; a subclass adds its own. `objective` is the loss of the class scores (objectives.py).
+    """Settings of a method; a subclass adds its own. `objective` names the loss of the class scores (objectives.py).
 
-    A method whose loss is no function of class scores has options of its own, which are no subclass.
+    The options of a method whose loss is not a function of class scores do not derive from this class.
     """
 
     objective: str = "ranknet"
@@ -32,22 +46,23 @@ class MethodOptions:
         require_objective(self.objective)
 
 
-class Method(nn.Module, ABC):
-    """A trainable scorer of classes. A subclass is one row of a table.
+class Method(nn.Module, ABC, Generic[EmbeddingT]):
+    """A trainable scorer of classes. A subclass is one row of a table, generic in the embedding that it computes.
 
     `Options` is a frozen dataclass of the settings that the method has; recipes and `--set` fill it by name.
     `zero_shot` is False for a classifier that can only score the classes it was trained on. `asks_all` is True where
     every training step needs the scores of all trained classes, not only of those with a known label in the batch.
 
-    Several processes may share a batch (world.py): `loss` sees all its rows, `forward` and the scores only some. What
-    is computed across rows is therefore a batch norm, or stands in `loss`.
+    Several processes may share a batch (distributed/world.py): `loss` sees all its rows, `forward` and the scores see
+    some. A computation across rows therefore belongs in a batch norm or in `loss`.
     """
 
     Options: ClassVar[type[Any]]
-    zero_shot: ClassVar[bool] = True
-    asks_all: ClassVar[bool] = False
+    zero_shot: bool = True
+    asks_all: bool = False
+    options: Settings
 
-    def __init__(self, inputs: Inputs, options: Any) -> None:
+    def __init__(self, inputs: Inputs, options: Settings) -> None:
         super().__init__()
         self.inputs, self.options = inputs, options
         if isinstance(options, MethodOptions):
@@ -55,55 +70,58 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        """The names of the arrays that the method reads of a store; nothing else is loaded."""
+        """Return the names of the arrays that the method reads from a store; no other array is loaded."""
         return tuple(inputs.channels)
 
     def prepare(self, vectors: Tensor) -> None:
-        """Take what has to be known of the trained classes before the first step: (classes, d_w) word vectors."""
+        """Set up from the word vectors (classes, d_w) of the trained classes, before the first step."""
 
     @abstractmethod
-    def forward(self, arrays: Mapping[str, Tensor]) -> Embedding:
-        """Float32 arrays by the names of `reads`, (batch, *shape), to the embedding that `scores` compares."""
+    def forward(self, arrays: Mapping[str, Tensor]) -> EmbeddingT:
+        """Compute the embedding that `scores` compares, from float32 arrays (batch, *shape) named as in `reads`."""
 
     @abstractmethod
-    def scores(self, embedding: Any, vectors: Tensor) -> Tensor:
-        """Class scores (batch, classes); vectors is (classes, d_w) and may hold classes never trained on.
+    def scores(self, embedding: EmbeddingT, vectors: Tensor) -> Tensor:
+        """Return class scores (batch, classes); vectors is (classes, d_w) and may hold classes never trained on.
 
-        A method that is not `zero_shot` gives the scores of the trained classes, whatever the vectors.
+        A method that is not `zero_shot` returns the scores of the trained classes, whatever the vectors.
         """
 
-    def training_scores(self, embedding: Any, vectors: Tensor) -> Tensor:
-        """What `loss` compares, (batch, classes): the class scores, unless a method is trained on something else."""
+    def training_scores(self, embedding: EmbeddingT, vectors: Tensor) -> Tensor:
+        """Return what `loss` compares, (batch, classes): the class scores, unless a method trains on other scores."""
         return self.scores(embedding, vectors)
 
-    def loss(self, embedding: Any, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-        """Scalars by name, `loss` the one to minimise; float32 scores and int8 labels (batch, classes) of `vectors`."""
+    def loss(self, embedding: EmbeddingT, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Return scalars by name, of which `loss` is minimised.
+
+        scores (batch, classes) float32 and labels (batch, classes) int8 are those of `vectors` (classes, d_w).
+        """
         return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser takes: `params`, and the `scale` of their learning rate."""
+        """Return groups for the optimiser: `params`, and the `scale` of their learning rate."""
         return [{"params": list(self.parameters()), "scale": 1.0}]
 
     def after_step(self) -> None:
-        """Bring the weights back to where the method wants them, after every step of the optimiser."""
+        """Project the weights after a step of the optimiser, where the method constrains them."""
 
     def stages(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Name -> (batch, width) vectors of the images before and after what the method calls its encoder.
+        """Return vectors (batch, width) of the images before and after the method's encoder, by name.
 
-        Empty where a method has no such part; figure 3 shows them.
+        Empty for a method without an encoder. Figure 3 shows them.
         """
         return {}
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
-        """Where the scores come from, (batch, classes, side, side), whose sum over the positions is the score.
+        """Return what every position adds to a score, (batch, classes, side, side); the sum is the score.
 
-        None where a method does not keep track of positions; figure 6 shows them.
+        None for a method that does not keep track of positions. Figure 6 shows them.
         """
         return None
 
 
 def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
-    """embedding (..., d_w) times vectors (classes, d_w) -> (..., classes), in float32 whatever the rest computes in.
+    """Multiply embedding (..., d_w) with vectors (classes, d_w) to (..., classes), in float32 under any autocast.
 
     Half precision has three digits, and ranks are decided by less.
     """
@@ -113,7 +131,7 @@ def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
 
 
 def require_at_least(options: MethodOptions, **least: float) -> None:
-    """Refuse a setting that is smaller than its name allows: require_at_least(options, heads=1)."""
+    """Raise C3Error for a setting below its smallest value: require_at_least(options, heads=1)."""
     for name, smallest in least.items():
         if not getattr(options, name) >= smallest:
             raise C3Error(f"setting {name}: expected at least {smallest}, found {getattr(options, name)}")

@@ -1,4 +1,4 @@
-"""BiAM (Narayan et al., ICCV 2021): regions in the context of each other and of the scene, the best few averaged."""
+"""BiAM (Narayan et al., ICCV 2021): regions in the context of each other and the scene; the best few are averaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLOPE = 0.2  # of every leaky ReLU
 
 @dataclass(frozen=True)
 class BiamOptions(MethodOptions):
-    """Channels d of the two blocks, heads of the region block, and how many of 14x14 regions make a score.
+    """Channels d of the two blocks, heads of the region block, and how many of the 14x14 regions make a score.
 
     `top_regions` is scaled to the number of regions and rounded up: 6 of 196 are 2 of 49.
     """
@@ -52,14 +52,15 @@ class RegionBlock(nn.Module):
         self.network = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, cells: Tensor) -> Tensor:
-        """(batch, positions, width) -> the same shape."""
+        """Return cells of the same shape as the given ones, (batch, positions, width)."""
         query, key, value = (
             part(cells).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
         chance = self.dropout.p if self.training else 0.0
         mixed = scaled_dot_product_attention(query, key, value, dropout_p=chance).transpose(1, 2).flatten(2)
         cells = cells + self.dropout(self.out(mixed))
-        return cells + self.network(cells)
+        refined: Tensor = self.network(cells)
+        return cells + refined
 
 
 class SceneBlock(nn.Module):
@@ -72,17 +73,19 @@ class SceneBlock(nn.Module):
         self.local = _conv3x3(width, width)
 
     def forward(self, maps: Tensor, scene: Tensor) -> Tensor:
-        """maps (batch, width, side, side), scene (batch, its width) -> the shape of maps."""
+        """Return maps of the same shape as the given ones, (batch, width, side, side); scene is (batch, its width)."""
         value = leaky_relu(self.channel(maps), SLOPE)  # the query is the mean of the same map
         gate = (value.mean(dim=(2, 3)) * self.scene(scene)).sigmoid()
-        gated = gate[:, :, None, None] * value
-        return gated + self.local(gated)
+        gated: Tensor = gate[:, :, None, None] * value
+        local: Tensor = self.local(gated)
+        return gated + local
 
 
-class BiAM(Method):
+class BiAM(Method[Tensor]):
     """`biam`: e = LeakyReLU(conv 1x1 [e_r, e_g]), s_c = mean of the k largest e_r (W v_c + b) over the regions r."""
 
     Options = BiamOptions
+    options: BiamOptions
 
     def __init__(self, inputs: Inputs, options: BiamOptions) -> None:
         super().__init__(inputs, options)
@@ -100,7 +103,7 @@ class BiAM(Method):
         return tuple(dict.fromkeys((*Regions.reads(inputs), *PictureVector.reads(inputs))))
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """e (batch, positions, channels)."""
+        """Return e (batch, positions, channels)."""
         local = self.local(self.regions(arrays))
         scene = as_cells(self.scene_block(local, self.picture(arrays)))
         joined = torch.cat([self.region_block(as_cells(local)), scene], dim=2)
@@ -110,14 +113,14 @@ class BiAM(Method):
         return self._best(embedding, vectors)[0].mean(dim=1)
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
-        """The k best regions of a class, each with its k-th part of the score."""
+        """Return the k best regions of a class, each with its k-th part of the score."""
         embedding = self(arrays)
         best, where = self._best(embedding, vectors)
         shares = best.new_zeros(len(best), embedding.shape[1], len(vectors)).scatter(1, where, best / self.top)
         return as_maps(shares, self.regions.side)
 
     def _best(self, embedding: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The k largest region scores of every class and their positions, (batch, k, classes)."""
+        """Return the k largest region scores of every class and their positions, each (batch, k, classes)."""
         found = inner_products(embedding, self.label(vectors)).topk(self.top, dim=1)
         return found.values, found.indices
 

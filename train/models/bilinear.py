@@ -1,4 +1,4 @@
-"""Bilinear attention (Kim, Jun, Zhang, NeurIPS 2018) with one attention map per label, as LESA's table has it."""
+"""Bilinear attention (Kim, Jun, Zhang, NeurIPS 2018) with one attention map per label, as in LESA's table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .regions import Regions, as_cells, as_maps
 
 @dataclass(frozen=True)
 class KimOptions(MethodOptions):
-    """Width of the space in which a region and a label are compared."""
+    """`hidden`: width of the space in which regions and labels are compared."""
 
     objective: str = "hinge"
     hidden: int = 512
@@ -25,13 +25,14 @@ class KimOptions(MethodOptions):
         require_at_least(self, hidden=1)
 
 
-class Kim(Method):
+class Kim(Method[tuple[Tensor, Tensor]]):
     """`kim`: a_rc = p^T (ReLU(U F_r) * ReLU(Q v_c)), alpha = softmax over r, s_c = sum_r alpha_rc (F_r W) v_c.
 
     The attended feature of every label, (batch, classes, channels), is never built: W comes before the sum.
     """
 
     Options = KimOptions
+    options: KimOptions
 
     def __init__(self, inputs: Inputs, options: KimOptions) -> None:
         super().__init__(inputs, options)
@@ -47,12 +48,12 @@ class Kim(Method):
         return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """F W (batch, positions, d_w) and p ReLU(U F) (batch, positions, hidden)."""
+        """Return F W (batch, positions, d_w) and p ReLU(U F) (batch, positions, hidden)."""
         cells = as_cells(self.regions(arrays))
         return self.project(cells), relu(self.region(cells)) * self.mix
 
     def shares(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """(batch, positions, classes): what every position adds to the score."""
+        """Return (batch, positions, classes): what every position adds to the score."""
         projected, keys = embedding
         attention = inner_products(keys, relu(self.label(vectors))).softmax(dim=1)
         return attention * inner_products(projected, vectors)

@@ -1,4 +1,4 @@
-"""What Table 3 takes away from C3-MLZSL: rows a to d, each by the parts that it keeps."""
+"""The ablations of Table 3: rows a to d, each named by the parts of C3-MLZSL that it keeps."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .losses import across, has_pair, mean_over
 from .objectives import Objective
 from .picture_vector import pooled
 
-RATE = 10.0  # how much faster the calibration moves than the rest: a step of Adam is the same for every weight
+RATE = 10.0  # how much faster the calibration learns than the rest: a step of Adam is the same for every weight
 MOMENTUM = 0.1  # of the running spreads, as in batch norm
 
 
@@ -35,7 +35,7 @@ class C3PlusOptions(MethodOptions):
             raise C3Error(f"setting neighbours: expected 0 or more, found {self.neighbours}")
 
 
-class C3Plus(Method):
+class C3Plus(Method[tuple[Tensor, Tensor]]):
     """`c3-plus`: two opinions about every class, and two rankings that train them and their calibration apart.
 
     z are the pooled channels of all levels, standardised, then of norm sqrt(width) for every picture. Mean and maximum
@@ -51,20 +51,23 @@ class C3Plus(Method):
     """
 
     Options = C3PlusOptions
+    options: C3PlusOptions
     asks_all = True  # the classifier has an output for every trained class
+    spread: Tensor
 
     def __init__(self, inputs: Inputs, options: C3PlusOptions) -> None:
         super().__init__(inputs, options)
         self.widths = [count for count in inputs.channels.values() for _ in ("mean", "maximum")]
         width, d_w = sum(self.widths), inputs.d_w
         self.standardise = nn.BatchNorm1d(width, affine=False)  # levels differ a thousandfold in scale
-        self.heads = nn.ModuleList(nn.Linear(count, d_w) for count in self.widths)
-        for head in self.heads:
+        heads = [nn.Linear(count, d_w) for count in self.widths]
+        for head in heads:
             nn.init.uniform_(head.weight, -(width**-0.5), width**-0.5)  # e is the sum of all
             nn.init.zeros_(head.bias)
+        self.heads = nn.ModuleList(heads)
         self.group_attention = GroupAttention(d_w, linear)
         for projection in (self.group_attention.query, self.group_attention.key):
-            nn.init.eye_(projection.weight)
+            nn.init.eye_(projection.get_parameter("weight"))
         self.gate = nn.Parameter(torch.zeros(()))
         self.combination, self.presence = ConvexCombination(width, inputs, options.top), Objective("bce")
         self.register_buffer("spread", torch.ones(2))
@@ -73,11 +76,11 @@ class C3Plus(Method):
         nn.init.zeros_(self.calibration.bias)
 
     def prepare(self, vectors: Tensor) -> None:
-        """Keep the vectors of the trained classes, of which the second opinion is made."""
+        """Keep the vectors of the trained classes, for the second opinion."""
         self.combination.trained.copy_(vectors)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """e (batch, d_w) and the classifier's logits (batch, trained classes)."""
+        """Return e (batch, d_w) and the classifier's logits (batch, trained classes)."""
         pooled_channels = self.standardise(pooled(arrays[name] for name in self.inputs.channels))
         z = normalize(pooled_channels, dim=1) * sum(self.widths) ** 0.5
         parts = z.split(self.widths, dim=1)
@@ -89,33 +92,37 @@ class C3Plus(Method):
         return self.calibrated(self.mixed(self.opinions(embedding, vectors)), vectors)
 
     def training_scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """r (batch, classes)."""
+        """Return r (batch, classes)."""
         return inner_products(embedding[0], vectors)
 
     def opinions(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """r_c and cos(f, v_c): (2, batch, classes)."""
+        """Return r_c and cos(f, v_c), (2, batch, classes)."""
         return torch.stack([self.training_scores(embedding, vectors), self.second_opinion(embedding, vectors)])
 
     def second_opinion(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """cos(f, v_c) (batch, classes)."""
-        f = self.combination(self.presence.log_odds(embedding[1]).sigmoid())
+        """Return cos(f, v_c) (batch, classes)."""
+        f: Tensor = self.combination(self.presence.log_odds(embedding[1]).sigmoid())
         return inner_products(normalize(f, dim=1), normalize(vectors, dim=1))
 
     def mixed(self, opinions: Tensor) -> Tensor:
-        """m (batch, classes)."""
-        first, second = opinions / self.spread[:, None, None]
+        """Return m (batch, classes)."""
+        first, second = (opinions / self.spread[:, None, None]).unbind()
         return first + self.options.neighbours * second
 
     def calibrated(self, mixed: Tensor, vectors: Tensor) -> Tensor:
-        """s_c = exp(a v_c + a_0) m_c + b v_c + b_0."""
+        """Return s_c = exp(a v_c + a_0) m_c + b v_c + b_0."""
         with torch.autocast(vectors.device.type, enabled=False):
-            log_scale, offset = (RATE * self.calibration(vectors)).unbind(dim=1)
+            calibration: Tensor = RATE * self.calibration(vectors)
+        log_scale, offset = calibration.unbind(dim=1)
         return log_scale.exp() * mixed + offset
 
     def loss(
         self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
     ) -> dict[str, Tensor]:
-        """`images` ranks images by a class, `presence` trains the classifier, `classes` ranks by the final score."""
+        """Return the sum of three losses as `loss`, and each by its name.
+
+        `images` ranks the images for a class, `presence` trains the classifier, `classes` ranks by the final score.
+        """
         with torch.no_grad():
             opinions = torch.stack([scores, self.second_opinion(embedding, vectors)])
             if self.training:
@@ -126,4 +133,5 @@ class C3Plus(Method):
             "presence": mean_over(self.presence(embedding[1], labels), self.presence.usable(labels)),
             "classes": mean_over(ranked, self.objective.usable(labels)),
         }
-        return {"loss": sum(parts.values())} | {name: part.detach() for name, part in parts.items()}
+        total = sum(parts.values(), start=scores.new_zeros(()))
+        return {"loss": total} | {name: part.detach() for name, part in parts.items()}

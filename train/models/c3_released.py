@@ -1,4 +1,4 @@
-"""C3-MLZSL as the authors' released test code builds it, on pooled levels."""
+"""C3-MLZSL built as in the authors' released test code, on pooled levels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ class C3Released(C3):
     """`c3-released`: dense q, k, v and a depthwise 3x3, normalised q and k, no residual, sigmoid, MLPs as W_Q, W_K."""
 
     def _build(self, groups: int, d_w: int) -> None:
-        nn.init.ones_(self.projection.project[1].weight)  # the attention has no residual to protect
+        nn.init.ones_(self.projection.project[1].get_parameter("weight"))  # the attention has no residual to protect
         self.encoder = ML2PEncoder(DenseChannelAttention(groups, d_w), d_w)
         self.standardise = StandardisedGroups(groups, d_w, scale=1.0)  # where the sigmoid is steep
         self.group_attention = GroupAttention(d_w, perceptron)
         with torch.no_grad():
             for projection in (self.group_attention.query, self.group_attention.key):
-                projection[-1].weight *= START
-                projection[-1].bias *= START
+                *_, last = projection.children()
+                for parameter in last.parameters():
+                    parameter.mul_(START)
 
     def finished(self, x: Tensor) -> Tensor:
-        """X (batch, g, d_w) in 0..1."""
+        """Return X (batch, g, d_w) in 0..1."""
         return super().finished(x).sigmoid()

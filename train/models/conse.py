@@ -1,4 +1,4 @@
-"""CONSE (Norouzi et al., ICLR 2014): a classifier's most probable classes, averaged in the space of word vectors."""
+"""CONSE (Norouzi et al., ICLR 2014): the mean word vector of the most probable classes of a classifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .picture_vector import PictureMethod
 
 @dataclass(frozen=True)
 class ConseOptions(MethodOptions):
-    """T, how many of the trained classes are averaged (10 in the paper)."""
+    """`top`: how many of the trained classes are averaged (T in the paper, 10 there)."""
 
     objective: str = "bce"
     top: int = 10
@@ -28,6 +28,8 @@ class ConseOptions(MethodOptions):
 class ConvexCombination(nn.Module):
     """A classifier of x over the trained classes, and f = sum p_c v_c / sum p_c over its `top` most probable ones."""
 
+    trained: Tensor
+
     def __init__(self, width: int, inputs: Inputs, top: int) -> None:
         super().__init__()
         self.top = min(top, inputs.classes)
@@ -35,7 +37,7 @@ class ConvexCombination(nn.Module):
         self.register_buffer("trained", torch.zeros(inputs.classes, inputs.d_w))
 
     def forward(self, probability: Tensor) -> Tensor:
-        """probability (batch, trained classes) -> f (batch, d_w)."""
+        """Return f (batch, d_w) of probabilities (batch, trained classes)."""
         largest, which = probability.topk(self.top, dim=1)
         return (largest.unsqueeze(1) @ self.trained[which]).squeeze(1) / largest.sum(dim=1, keepdim=True)
 
@@ -47,6 +49,7 @@ class Conse(PictureMethod):
     """
 
     Options = ConseOptions
+    options: ConseOptions
     asks_all = True  # the classifier has an output for every trained class
 
     def __init__(self, inputs: Inputs, options: ConseOptions) -> None:
@@ -54,15 +57,16 @@ class Conse(PictureMethod):
         self.combination = ConvexCombination(self.picture.width, inputs, options.top)
 
     def prepare(self, vectors: Tensor) -> None:
-        """Keep the vectors of the trained classes: every f(x) is made of them."""
+        """Keep the vectors of the trained classes, of which f is the mean."""
         self.combination.trained.copy_(vectors)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Logits (batch, trained classes)."""
-        return self.combination.classifier(self.picture(arrays))
+        """Return logits (batch, trained classes)."""
+        logits: Tensor = self.combination.classifier(self.picture(arrays))
+        return logits
 
     def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        """The logits themselves."""
+        """Return the logits themselves."""
         return embedding
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:

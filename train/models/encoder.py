@@ -1,7 +1,7 @@
 """Forward Pyramid projection and (ML)2P-Encoder: from pooled levels to group vectors X (paper, section 3.2, eq. 1-5).
 
-Feature maps are kept as cells, (batch, g, positions, d_w): the paper's H x W x d_w of every group. A 1x1 convolution is
-then one matrix product over all cells.
+Feature maps have the layout of cells, (batch, g, positions, d_w): the paper's H x W x d_w of every group. A 1x1
+convolution is then one matrix product over all cells.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ POSITIONS = SIDE * SIDE
 
 
 class PyramidProjection(nn.Module):
-    """Levels of any channels -> shuffled groups F_a (batch, g, 49, d_w).
+    """Project levels of any channels to shuffled groups F_a (batch, g, 49, d_w).
 
     Each level is standardised per channel (levels differ a thousandfold in scale), then 1x1 convolution, batch norm and
     ReLU; the concatenation is projected to g * d_w channels, which are shuffled by a fixed permutation and grouped.
     """
+
+    shuffle: Tensor
 
     def __init__(self, channels: Mapping[str, int], groups: int, d_w: int) -> None:
         super().__init__()
@@ -40,19 +42,19 @@ class PyramidProjection(nn.Module):
         )
         self.project = nn.Sequential(nn.Linear(sum(widths), groups * d_w, bias=False), nn.BatchNorm1d(groups * d_w))
         # F_a has entries of order d_w^-1/2 and so cells of norm 1: see "Scaling" in docs/decisions.md
-        nn.init.constant_(self.project[1].weight, d_w**-0.5)
+        nn.init.constant_(self.project[1].get_parameter("weight"), d_w**-0.5)
         self.register_buffer("shuffle", torch.randperm(groups * d_w))
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         batch = levels[self.levels[0]].shape[0]  # len() would fix it when the model is exported
         rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
         joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
-        shuffled = Permuted.apply(self.project(joined), self.shuffle)
+        shuffled: Tensor = Permuted.apply(self.project(joined), self.shuffle)
         return shuffled.view(batch, POSITIONS, self.groups, self.d_w).transpose(1, 2)
 
 
 class Permuted(torch.autograd.Function):
-    """rows (n, channels) in the order of a permutation. Indexing would scatter the gradient; this gathers it too."""
+    """Permute the channels of rows (n, channels). Indexing would scatter the gradient; this gathers it too."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
@@ -66,12 +68,12 @@ class Permuted(torch.autograd.Function):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """V softmax(K Q) of cells (batch, g, 49, d_w), normalised over the channels of K and V that are summed.
+    """Return V softmax(K Q) of cells (batch, g, 49, d_w), normalised over the channels of K and V that are summed.
 
     Channels are the sequence and positions the features of a standard attention, so that the relation R, (d_w, d_w) for
     every image and group, is never held in memory.
     """
-    # contiguous: the fused kernels take no other, and what torch falls back to holds all of R
+    # contiguous: the fused kernels take nothing else, and the fallback of torch holds all of R
     q, k, v = (part.transpose(-1, -2).contiguous() for part in (query, key, value))
     return scaled_dot_product_attention(q, k, v, scale=1.0).transpose(-1, -2)
 
@@ -86,7 +88,7 @@ class ChannelAttention(nn.Module):
             self.weight[:, :, 1] /= SIDE  # K Q sums over the positions; it starts of order 1, a softmax that is alive
 
     def forward(self, cells: Tensor) -> Tensor:
-        """(batch, g, 49, d_w) -> the same shape."""
+        """Return cells of the same shape as the given ones, (batch, g, 49, d_w)."""
         batch, groups, positions, d_w = cells.shape
         rows = cells.transpose(0, 1).reshape(groups, batch * positions, d_w)
         products = (rows @ self.weight.flatten(start_dim=2)).view(groups, batch, positions, 3, d_w)
@@ -108,7 +110,7 @@ class DenseChannelAttention(nn.Module):
         self.temperature = nn.Parameter(torch.ones(groups, 1, 1))
 
     def forward(self, cells: Tensor) -> Tensor:
-        """(batch, g, 49, d_w) -> the same shape."""
+        """Return cells of the same shape as the given ones, (batch, g, 49, d_w)."""
         batch, groups, positions, d_w = cells.shape
         mixed = self.qkv(cells.transpose(1, 2).reshape(batch, SIDE, SIDE, groups * d_w))
         local = self.local(mixed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -129,9 +131,11 @@ class MixerBlock(nn.Module):
         self.mlp2 = _mlp(d_w, max(d_w // reduction, 1))
 
     def forward(self, cells: Tensor) -> Tensor:
-        """(batch, g, 49, d_w) -> M of the same shape."""
-        cells = cells + self.mlp1(self.norm1(cells).transpose(-1, -2)).transpose(-1, -2)
-        return cells + self.mlp2(self.norm2(cells))
+        """Return M, of the same shape as the cells (batch, g, 49, d_w)."""
+        across_positions: Tensor = self.mlp1(self.norm1(cells).transpose(-1, -2)).transpose(-1, -2)
+        cells = cells + across_positions
+        across_channels: Tensor = self.mlp2(self.norm2(cells))
+        return cells + across_channels
 
 
 def _mlp(width: int, hidden: int) -> nn.Sequential:
@@ -147,8 +151,9 @@ class ML2PEncoder(nn.Module):
         self.mixer = MixerBlock(d_w)
 
     def cells(self, cells: Tensor) -> Tensor:
-        """M (batch, g, 49, d_w), before the maximum over the positions."""
-        return self.mixer(self.attention(cells))
+        """Return M (batch, g, 49, d_w), before the maximum over the positions."""
+        mixed: Tensor = self.mixer(self.attention(cells))
+        return mixed
 
     def forward(self, cells: Tensor) -> Tensor:
         return self.cells(cells).amax(dim=-2)
@@ -167,5 +172,6 @@ class StandardisedGroups(nn.Module):
         nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, g, d_w) -> the same shape."""
-        return self.norm(x.flatten(1)).view_as(x)
+        """Standardise (batch, g, d_w)."""
+        standardised: Tensor = self.norm(x.flatten(1))
+        return standardised.view_as(x)

@@ -24,6 +24,7 @@ class Fast0Tag(PictureMethod):
     """`fast0tag`: f(x) by three layers, score f(x) v_c, RankNet with 1 / (|P| |N|)."""
 
     Options = Fast0TagOptions
+    options: Fast0TagOptions
 
     def __init__(self, inputs: Inputs, options: Fast0TagOptions) -> None:
         super().__init__(inputs, options)
@@ -37,8 +38,9 @@ class Fast0Tag(PictureMethod):
         )
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """f(x) (batch, d_w)."""
-        return self.network(self.picture(arrays))
+        """Return f(x) (batch, d_w)."""
+        direction: Tensor = self.network(self.picture(arrays))
+        return direction
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         return inner_products(embedding, vectors)

@@ -22,14 +22,16 @@ class LabelEM(PictureMethod):
     """`labelem`: score x^T W v_c."""
 
     Options = LabelEMOptions
+    options: LabelEMOptions
 
     def __init__(self, inputs: Inputs, options: LabelEMOptions) -> None:
         super().__init__(inputs, options)
         self.compatibility = nn.Linear(self.picture.width, inputs.d_w, bias=False)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """x^T W (batch, d_w)."""
-        return self.compatibility(self.picture(arrays))
+        """Return x^T W (batch, d_w)."""
+        projected: Tensor = self.compatibility(self.picture(arrays))
+        return projected
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         return inner_products(embedding, vectors)

@@ -31,7 +31,7 @@ class LesaOptions(MethodOptions):
 
 
 class SharedAttention(nn.Module):
-    """Arrays -> f W (batch, positions, d_w) and attention logits (batch, positions, heads).
+    """Compute f W (batch, positions, d_w) and attention logits (batch, positions, heads).
 
     f = ReLU(BN(conv 2x2(F))); logits = W_2 tanh(W_1 f + b_1) (+ b_2). A class is scored by the sum over the positions
     of softmax(logits) f W v_c; W is linear, so it can stand before the sum.
@@ -56,14 +56,15 @@ class SharedAttention(nn.Module):
 
 
 def attended(projected: Tensor, logits: Tensor) -> Tensor:
-    """z_t W (batch, heads, d_w): the mean of the positions by each attention map."""
+    """Return z_t W (batch, heads, d_w): the mean of the positions under each attention map."""
     return logits.softmax(dim=1).transpose(1, 2) @ projected
 
 
-class Lesa(Method):
+class Lesa(Method[tuple[Tensor, Tensor]]):
     """`lesa`: s_c = max over t of z_t W v_c, loss L_rank + 0.1 L_dist + 0.001 L_global + 0.01 L_span."""
 
     Options = LesaOptions
+    options: LesaOptions
 
     def __init__(self, inputs: Inputs, options: LesaOptions) -> None:
         super().__init__(inputs, options)
@@ -74,8 +75,9 @@ class Lesa(Method):
         return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """f W (batch, positions, d_w) and the attention logits (batch, positions, T)."""
-        return self.shared(arrays)
+        """Return f W (batch, positions, d_w) and the attention logits (batch, positions, T)."""
+        embedding: tuple[Tensor, Tensor] = self.shared(arrays)
+        return embedding
 
     def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
         return inner_products(attended(*embedding), vectors).amax(dim=1)
@@ -83,7 +85,7 @@ class Lesa(Method):
     def loss(
         self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
     ) -> dict[str, Tensor]:
-        """`rank`, `dist`, `global` and `span`, each without its weight, and their weighted sum."""
+        """Return `rank`, `dist`, `global` and `span`, each without its weight, and their weighted sum as `loss`."""
         projected, logits = embedding
         parts = {
             "rank": mean_over(self.objective(scores, labels), self.objective.usable(labels)),
@@ -92,11 +94,12 @@ class Lesa(Method):
             "span": span_loss(logits),
         }
         weights = (1.0, self.options.lambda_dist, self.options.lambda_global, self.options.lambda_span)
-        total = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+        weighted = (weight * part for weight, part in zip(weights, parts.values(), strict=True))
+        total = sum(weighted, start=scores.new_zeros(()))
         return {"loss": total} | {name: part.detach() for name, part in parts.items()}
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
-        """The share of every position in the attention map that wins a class."""
+        """Return the share of every position in the attention map that wins a class."""
         projected, logits = self(arrays)
         winner = inner_products(attended(projected, logits), vectors).argmax(dim=1)  # (batch, classes)
         attention = logits.softmax(dim=1).gather(2, winner[:, None].expand(-1, logits.shape[1], -1))
@@ -104,7 +107,7 @@ class Lesa(Method):
 
 
 def distribution_loss(heads: Tensor, labels: Tensor, vectors: Tensor) -> Tensor:
-    """L_dist: the mean over images and heads of (sum over the positives c of softmax over t of z_t W v_c) squared.
+    """Return L_dist, the mean over images and heads of (sum over positives c of softmax over t of z_t W v_c) squared.
 
     heads (batch, T, d_w). It is smallest when the positives of an image are spread over the heads.
     """
@@ -114,15 +117,16 @@ def distribution_loss(heads: Tensor, labels: Tensor, vectors: Tensor) -> Tensor:
 
 
 def global_loss(scores: Tensor, global_scores: Tensor, labels: Tensor) -> Tensor:
-    """L_global: the sum over the batch of max(0, -(s_c - s_c of the mean of all positions) y_c); y_c is the label."""
+    """Return L_global, the sum of max(0, -(s_c - s_c of the mean of all positions) y_c) for labels y_c."""
     return relu((global_scores - scores) * labels).sum()
 
 
 def span_loss(logits: Tensor) -> Tensor:
-    """L_span: Frobenius norm, over the batch, of the cosines between the attention logits of different heads.
+    """Return L_span, the Frobenius norm over the batch of cosines between the attention logits of different heads.
 
     logits (batch, positions, T). It is smallest when the heads look at different positions.
     """
     unit = normalize(logits, dim=1)
     cosines = unit.transpose(1, 2) @ unit
-    return torch.linalg.vector_norm(cosines - torch.diag_embed(cosines.diagonal(dim1=1, dim2=2)))
+    norm: Tensor = torch.linalg.vector_norm(cosines - torch.diag_embed(cosines.diagonal(dim1=1, dim2=2)))
+    return norm

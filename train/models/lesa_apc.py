@@ -29,10 +29,12 @@ class ApcOptions(MethodOptions):
         require_at_least(self, clusters=1, width=1)
 
 
-class AttentionPerCluster(Method):
+class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
     """`lesa-apc`: s_c = z_m W v_c, m the cluster whose centroid is nearest to v_c, seen or unseen."""
 
     Options = ApcOptions
+    options: ApcOptions
+    centroids: Tensor
 
     def __init__(self, inputs: Inputs, options: ApcOptions) -> None:
         super().__init__(inputs, options)
@@ -47,24 +49,25 @@ class AttentionPerCluster(Method):
     def prepare(self, vectors: Tensor) -> None:
         """Cluster the trained classes by k-means."""
         found = KMeans(len(self.centroids), n_init=10, random_state=SEED).fit_predict(vectors.double().numpy())
-        # means are taken again: those of k-means depend in their last bits on its threads
+        # the last bits of the means that k-means returns depend on its threads
         for number, centroid in enumerate(self.centroids):
             centroid.copy_(vectors[torch.from_numpy(found == number)].mean(dim=0))
 
     def clusters_of(self, vectors: Tensor) -> Tensor:
-        """(classes,) the cluster of every class."""
+        """Return the cluster of every class, (classes,)."""
         return torch.cdist(vectors, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """f W (batch, positions, d_w) and the attention logits (batch, positions, M)."""
-        return self.shared(arrays)
+        """Return f W (batch, positions, d_w) and the attention logits (batch, positions, M)."""
+        embedding: tuple[Tensor, Tensor] = self.shared(arrays)
+        return embedding
 
     def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
         every = inner_products(attended(*embedding), vectors)  # (batch, M, classes)
         return every[:, self.clusters_of(vectors), torch.arange(len(vectors), device=vectors.device)]
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
-        """The share of every position in the attention map of a class."""
+        """Return the share of every position in the attention map of a class."""
         projected, logits = self(arrays)
         attention = logits.softmax(dim=1)[:, :, self.clusters_of(vectors)]
         return as_maps(attention * inner_products(projected, vectors), self.shared.side)

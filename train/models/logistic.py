@@ -13,18 +13,19 @@ from .picture_vector import PictureMethod
 
 @dataclass(frozen=True)
 class LogisticOptions(MethodOptions):
-    """Only the loss: a sigmoid for every class and its binary cross-entropy."""
+    """The loss alone: binary cross-entropy of a sigmoid for every class."""
 
     objective: str = "bce"
 
 
 class Logistic(PictureMethod):
-    """`logistic`: s = W x + b. It knows the classes it was trained on and no others.
+    """`logistic`: s = W x + b. It scores the classes it was trained on and no others.
 
-    The offset of the objective starts at the log-odds of a rare label, and b holds what a class has beside it.
+    The offset of the objective starts at the log-odds of a rare label; b is how a class differs from that.
     """
 
     Options = LogisticOptions
+    options: LogisticOptions
     zero_shot = False
 
     def __init__(self, inputs: Inputs, options: LogisticOptions) -> None:
@@ -32,7 +33,7 @@ class Logistic(PictureMethod):
         self.linear = nn.Linear(self.picture.width, inputs.classes)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """The scores (batch, trained classes) themselves."""
+        """Return the scores (batch, trained classes) themselves."""
         return inner_products(self.picture(arrays), self.linear.weight) + self.linear.bias
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:

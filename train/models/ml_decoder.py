@@ -1,4 +1,4 @@
-"""ML-Decoder (Ridnik et al., WACV 2023), zero-shot form: every class asks the places of a picture."""
+"""ML-Decoder (Ridnik et al., WACV 2023) in its zero-shot form: every class attends to the positions of a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...common.errors import C3Error
 from .base import Inputs, Method, MethodOptions, inner_products
 from .regions import Regions, as_cells
 
-QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together where no gradient is needed
+QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together when no gradient is needed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DecoderLayer(nn.Module):
     """A transformer decoder layer without self-attention: queries (classes, width) read tokens (batch, n, width).
 
     x = norm(q), x = norm(x + attention(x, tokens)), x = norm(x + FF(x)), with dropout on the attention weights, inside
-    FF and before both sums. The first norm is what is left of the self-attention's place.
+    FF and before both sums. The first norm is all that remains of the self-attention.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
@@ -56,29 +56,31 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the tokens, each (batch, heads, n, width / heads)."""
+        """Return keys and values of the tokens, each (batch, heads, n, width / heads)."""
         return self._headed(self.key(tokens)), self._headed(self.value(tokens))
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """(classes, width) and what `read` gives -> (batch, classes, width)."""
+        """Decode queries (classes, width) with the keys and values of `read` to (batch, classes, width)."""
         x = self.norm1(queries)
         asked = self._headed(self.query(x)[None]).expand(len(keys), -1, -1, -1)  # the same for every image
         dropped = self.dropout.p if self.training else 0.0
         answers = scaled_dot_product_attention(asked, keys, values, dropout_p=dropped)
         x = self.norm2(x + self.dropout(self.merge(answers.transpose(1, 2).flatten(2))))
-        return self.norm3(x + self.dropout(self.feed_forward(x)))
+        decoded: Tensor = self.norm3(x + self.dropout(self.feed_forward(x)))
+        return decoded
 
     def _headed(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(rows, -1, (self.heads, -1)).transpose(1, 2)
 
 
-class MLDecoder(Method):
-    """`ml-decoder`: tokens of the cells, queries of the word vectors, one decoder layer, one output for all classes.
+class MLDecoder(Method[Tensor]):
+    """`ml-decoder`: tokens from cells, queries from word vectors, one decoder layer, one output for all classes.
 
     The output has no bias: losses of log-odds have a learnt offset already (objectives.py), and rankings need none.
     """
 
     Options = MLDecoderOptions
+    options: MLDecoderOptions
 
     def __init__(self, inputs: Inputs, options: MLDecoderOptions) -> None:
         super().__init__(inputs, options)
@@ -93,16 +95,17 @@ class MLDecoder(Method):
         return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Tokens (batch, positions, width)."""
-        return self.token(as_cells(self.regions(arrays)))
+        """Return tokens (batch, positions, width)."""
+        tokens: Tensor = self.token(as_cells(self.regions(arrays)))
+        return tokens
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        """Class scores (batch, classes), before the offset that makes them log-odds.
+        """Return class scores (batch, classes), before the offset that makes them log-odds.
 
-        Without gradients classes are decoded in blocks: 48 images and 7,586 classes then stay below 2 GiB at the
-        default width. With gradients everything is kept.
+        Without gradients, classes are decoded in blocks: 48 images and 7,586 classes then need less than 2 GiB at the
+        default width. With gradients, all classes are decoded at once.
         """
         keys, values = self.layer.read(embedding)
         block = len(vectors) if torch.is_grad_enabled() else max(QUERIES_AT_ONCE // len(embedding), 1)
-        decoded = (self.layer(self.question(part), keys, values) for part in vectors.split(block))
+        decoded = (self.layer(self.question(part), keys, values) for part in torch.split(vectors, block))
         return torch.cat([inner_products(x, self.output.weight).squeeze(-1) for x in decoded], dim=1)

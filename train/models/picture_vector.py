@@ -1,19 +1,18 @@
-"""One vector of a picture, for the methods that know nothing of places."""
+"""One vector for the whole picture, for the methods that ignore positions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...extract.store.layout import GLOBAL_VECTOR
-from .base import Inputs, Method
+from .base import Inputs, Method, Settings
 
 
 class PictureVector(nn.Module):
-    """x (batch, width): the store's `global` vector, or the mean and the maximum of every pooled level in its place.
+    """Compute x (batch, width): the store's global vector, or else the mean and the maximum of every pooled level.
 
     Standardised over the training pictures (batch norm without parameters): levels differ a thousandfold in scale.
     """
@@ -26,19 +25,19 @@ class PictureVector(nn.Module):
 
     @staticmethod
     def reads(inputs: Inputs) -> tuple[str, ...]:
-        """The names of the arrays it takes of a store."""
+        """Return the names of the arrays that it reads from a store."""
         return (GLOBAL_VECTOR,) if inputs.global_vector else tuple(inputs.channels)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        return self.standardise(
-            arrays[GLOBAL_VECTOR] if GLOBAL_VECTOR in self.names else pooled(arrays[name] for name in self.names)
-        )
+        vector = arrays[GLOBAL_VECTOR] if GLOBAL_VECTOR in self.names else pooled(arrays[name] for name in self.names)
+        standardised: Tensor = self.standardise(vector)
+        return standardised
 
 
-class PictureMethod(Method):
-    """A method that knows a picture by its vector alone: `self.picture` makes it."""
+class PictureMethod(Method[Tensor]):
+    """A method that reads one vector of a picture: `self.picture` computes it."""
 
-    def __init__(self, inputs: Inputs, options: Any) -> None:
+    def __init__(self, inputs: Inputs, options: Settings) -> None:
         super().__init__(inputs, options)
         self.picture = PictureVector(inputs)
 
@@ -48,6 +47,6 @@ class PictureMethod(Method):
 
 
 def pooled(maps: Iterable[Tensor]) -> Tensor:
-    """Mean and maximum over the positions of maps (batch, channels, side, side) -> (batch, 2 * sum of channels)."""
+    """Take mean and maximum of maps (batch, channels, side, side) over positions: (batch, 2 * sum of channels)."""
     flat = [level.flatten(start_dim=2) for level in maps]
     return torch.cat([part for level in flat for part in (level.mean(dim=2), level.amax(dim=2))], dim=1)

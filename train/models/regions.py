@@ -1,9 +1,10 @@
-"""Where in a picture something is: the map that the methods with attention to places read."""
+"""The feature map of a picture, for the methods that attend to positions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ...extract.store.layout import REGIONS
@@ -11,7 +12,7 @@ from .base import Inputs
 
 
 class Regions(nn.Module):
-    """F (batch, channels, side, side): the store's unpooled `regions` (14x14), or its deepest level (7x7) instead.
+    """Select F (batch, channels, side, side): the store's unpooled `regions` (14x14), or else its deepest level (7x7).
 
     Standardised per channel over the training pictures (batch norm without parameters), so that a method starts at the
     same scale on every backbone.
@@ -26,18 +27,19 @@ class Regions(nn.Module):
 
     @staticmethod
     def reads(inputs: Inputs) -> tuple[str, ...]:
-        """The name of the array it takes of a store."""
+        """Return the name of the array that it reads from a store."""
         return (REGIONS,) if inputs.regions else (inputs.deepest,)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        return self.standardise(arrays[self.name])
+        standardised: Tensor = self.standardise(arrays[self.name])
+        return standardised
 
 
 def as_cells(maps: Tensor) -> Tensor:
-    """(batch, channels, side, side) -> (batch, positions, channels)."""
+    """Turn maps (batch, channels, side, side) into cells (batch, positions, channels)."""
     return maps.flatten(start_dim=2).transpose(1, 2)
 
 
 def as_maps(cells: Tensor, side: int) -> Tensor:
-    """(batch, positions, channels) -> (batch, channels, side, side)."""
-    return cells.transpose(1, 2).unflatten(2, (side, side))
+    """Turn cells (batch, positions, channels) into maps (batch, channels, side, side)."""
+    return torch.unflatten(cells.transpose(1, 2), 2, (side, side))

@@ -9,7 +9,7 @@ from .logistic import Logistic, LogisticOptions
 
 @dataclass(frozen=True)
 class WarpOptions(LogisticOptions):
-    """Only the loss: the weighted approximate rank, by exact ranks instead of sampled ones."""
+    """The loss alone: the weighted approximate rank, with exact ranks instead of sampled ones."""
 
     objective: str = "warp"
 

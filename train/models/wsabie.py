@@ -15,7 +15,7 @@ from .picture_vector import PictureMethod
 
 @dataclass(frozen=True)
 class WsabieOptions(MethodOptions):
-    """`d` dimensions of the space, and C, which no vector in it may exceed (`max_norm`)."""
+    """`d` dimensions of the space; `max_norm` is C, the largest norm of a vector in it."""
 
     objective: str = "warp"
     d: int = 300
@@ -32,10 +32,11 @@ class WsabieOptions(MethodOptions):
 class Wsabie(PictureMethod):
     """`wsabie`: s_c = (V x) . e_c with a learnt e_c for every trained class, |e_c| <= C and |V_i| <= C.
 
-    V_i is the column of V that one entry of x is multiplied with. The projection follows every step.
+    V_i is the column of V that multiplies one entry of x. Every step ends with the projection to these norms.
     """
 
     Options = WsabieOptions
+    options: WsabieOptions
     zero_shot = False
 
     def __init__(self, inputs: Inputs, options: WsabieOptions) -> None:
@@ -45,8 +46,9 @@ class Wsabie(PictureMethod):
         self.after_step()
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        """V x (batch, d)."""
-        return self.project(self.picture(arrays))
+        """Return V x (batch, d)."""
+        projected: Tensor = self.project(self.picture(arrays))
+        return projected
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         return inner_products(embedding, self.classes)
