@@ -138,7 +138,8 @@ def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, r
     write_weights(path / WEIGHTS, model.head.state_dict())
     write_classes(path, request.manifest.classes)
     options = replace(request.options, weights=str(path / BACKBONE), out=path / FEATURES)
-    request.backbone.weights_sha256 = state_hash(tuned)  # and with it the digest of the store that it will make
+    request.backbone.weights_sha256 = state_hash(tuned)
+    request = replace(request, options=options)  # its origin is worked out once, and now it is another
     features = replace(
         record.features,
         path=str((path / FEATURES).resolve()),
