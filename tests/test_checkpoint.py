@@ -109,7 +109,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
     assert f"c3: interrupted. {path} keeps the training up to step 3; the same command continues" in result.stderr
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    assert "going on after 3 batches of epoch 1" in result.stderr
+    assert "continuing after 3 batches of epoch 1" in result.stderr
     assert_same(list_runs(tmp_path / "stopped")[0], reference)
 
 

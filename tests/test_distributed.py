@@ -200,7 +200,7 @@ def test_whatever_ends_one_process_ends_both_and_the_same_command_continues(make
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("is trained: ") == 1
-    assert done.stderr.count("going on after 3 batches of epoch 2") == 1  # the first rank alone speaks
+    assert done.stderr.count("continuing after 3 batches of epoch 2") == 1  # the first rank alone speaks
     (run,) = list_runs(folder / "stopped")
     whole = next(run for run in list_runs(folder / "runs") if run.finished)
     assert run.id == whole.id

@@ -125,7 +125,7 @@ def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
     done = sweep(base, seeds(4), die_with_seed_1, jobs=2)
     assert [run.seed for run in done.runs] == [0, 3]
     assert [settings["seed"] for settings, _ in done.failures] == [1, 2]
-    assert "ended by SIGKILL, which is what the system does when memory runs out" in done.failures[0][1]
+    assert "ended by SIGKILL, which the system sends when memory runs out" in done.failures[0][1]
     assert "exit code 1 (ZeroDivisionError: nobody thought of this); the same command" in done.failures[1][1]
     assert "3 of 4: Traceback" in caplog.text
     assert [run.seed for run in sweep(base, seeds(4), as_it_is, jobs=2).runs] == [0, 1, 2, 3]
@@ -173,13 +173,13 @@ def test_a_signal_lets_every_process_save_and_the_same_command_continues(make_ca
         threading.Thread(target=send_when_two_are_under_way, args=(number, folder), daemon=True).start()
         stopped = CliRunner().invoke(main, [*asked, "--checkpoint-steps", "1"])
         assert stopped.exit_code == 130, stopped.output
-        assert "c3: interrupted. 0 of 3 are done; the same command goes on with the others" in stopped.stderr
+        assert "c3: interrupted. 0 of 3 are done; the same command continues with the others" in stopped.stderr
         for place in (1, 2):
             assert f"{place} of 3: interrupted. {folder}" in stopped.stderr
         assert [run.finished for run in list_runs(folder)] == [False, False]
     went_on = CliRunner().invoke(main, asked)
     assert went_on.exit_code == 0, went_on.output
-    assert went_on.stderr.count("going on after") == 2
+    assert went_on.stderr.count("continuing after") == 2
     one = sweep(options(cache, tmp_path / "one", epochs=80), seeds(3), as_it_is)
     assert_same_weights(Swept(tuple(sorted(list_runs(folder), key=lambda run: run.seed)), ()), one)
 

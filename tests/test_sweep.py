@@ -74,7 +74,7 @@ def test_a_list_goes_with_every_combination_of_the_rest(make_cache, tmp_path):
     (_, _, lr, _), (_, regulariser, _, _) = found[0], found[2]  # of the recipe
     assert found == [(2, 0.0, lr, 0), (2, 0.0, lr, 1), (1, regulariser, 1e-4, 0), (1, regulariser, 1e-4, 1)]
     assert done.stdout.splitlines()[0].split()[:4] == ["groups", "lambda_reg", "seed", "lr"]
-    assert done.stderr.count("is asked for twice and trained once") == 2
+    assert done.stderr.count("is requested twice and trained once") == 2
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def ends(world: World, folder: Path, store: Path) -> None:
         after(3, lambda: shard.write_bytes(bytes([whole[0] ^ 1]) + whole[1:]), patch)
         other = "rank 1 of the training failed and says why; rank 0 ends with it"
         ended(C3Error, 1, "is damaged .*c3 verify", other, runs=folder / "damaged")
-        world.largest(0)
+        world.maximum(0)
         shard.write_bytes(whole)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("c3.train.run.write_classes", lambda *_: (_ for _ in ()).throw(C3Error("the disk is full")))

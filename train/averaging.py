@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is what is kept in their place."""
+"""An exponential moving average of the weights, which is validated and saved in their place."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-RAMP = 10  # steps: the first averages follow the weights closely, or the random start would stay in them for long
+RAMP = 10  # steps in which the average follows the weights closely, so that the random start does not stay in it
 
 
 class Average:
-    """a_t = d_t a_(t-1) + (1 - d_t) w_t with d_t = min(decay, t / (t + RAMP)), so that a_0 leaves no trace.
+    """The average a_t = d_t a_(t-1) + (1 - d_t) w_t with d_t = min(decay, t / (t + RAMP)); a_0 leaves no trace.
 
-    Every floating-point entry of the state is averaged. The running means and variances of batch norm are among them:
-    they then belong to about the same steps as the averaged weights. Counters and index tables are those of the model.
+    Every floating-point entry of the state is averaged, among them the running means and variances of batch norm,
+    which then belong to about the same steps as the averaged weights. Counters and index tables are copied.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -24,7 +24,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take the weights after step 0, 1, ... into the average."""
+        """Add the weights after step 0, 1, ... to the average."""
         keep = min(self.decay, step / (step + RAMP))
         for name, value in model.state_dict().items():
             if value.is_floating_point():
@@ -34,7 +34,7 @@ class Average:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averaged weights, and its own again afterwards."""
+        """Give the model the averaged weights in the block, and its own again afterwards."""
         own = copied(model)
         model.load_state_dict(self.state)
         try:
@@ -44,5 +44,5 @@ class Average:
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model in memory of its own, where the model is."""
+    """Return a copy of the state of a model, on the same device."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

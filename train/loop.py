@@ -1,4 +1,4 @@
-"""fit(): the training loop, one function read from top to bottom."""
+"""The training loop: `fit` reads from top to bottom."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..common.errors import C3Error
 from ..common.progress import progress
 from ..common.signals import stop_requests
 from .averaging import copied
-from .data.batches import Batch, BatchStream
+from .data.batches import Batch, ShuffledBatches
 from .distributed.rank_rows import rank_sizes
 from .distributed.replica import replicate
 from .distributed.world import World
@@ -44,12 +44,14 @@ def batch_loss(
     precision: str = "fp32",
     gather: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> dict[str, Tensor]:
-    """The loss of one batch and its parts: labels (batch, trained classes) int8, vectors (trained classes, d_w).
+    """Return the loss of a batch and its parts, scalars by name.
 
-    `gather` adds the rows that other processes have of the batch: the loss is that of all, with pairs across images.
+    arrays: name -> (batch, *shape) float32; labels (batch, trained classes) int8; vectors (trained classes, d_w)
+    float32. `gather` adds the rows of the batch that other processes have, so that the loss is that of the whole batch
+    with its pairs across images.
 
-    A zero-shot method is asked only for the classes with a known label in the batch: no loss sees the others, and where
-    labels are sparse they are nearly all. `bf16` is for the model; losses are always computed in float32.
+    A zero-shot method scores only the classes with a known label in the batch: no loss uses the others, which are
+    nearly all where labels are sparse. `bf16` is the precision of the model; losses are always computed in float32.
     """
     labels = gather(labels)
     if model.zero_shot and not model.asks_all and not (known := (labels != 0).any(dim=0)).all():
@@ -67,15 +69,15 @@ def batch_loss(
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained and on what; `folder` gets the log, and TensorBoard scalars if `board`.
+    """A model, the batches it is trained on, and where the log goes; TensorBoard scalars too with `board`.
 
-    vectors (trained classes, d_w) float32. With `validation`, which options with patience need, the weights of the best
-    epoch are kept. `start` is the score of the model as it comes, where that is a candidate too. `world` is that of the
-    stream and of the validation; its first process alone writes.
+    vectors (trained classes, d_w) float32. With `validation`, which `patience` needs, the weights of the best epoch are
+    kept; `start` is the score of the weights before the first step, if these are a candidate too. Stream and validation
+    have the same `world`; only its first process writes.
     """
 
     model: Method
-    stream: BatchStream
+    stream: ShuffledBatches
     vectors: Tensor
     options: LoopOptions
     device: torch.device
@@ -90,22 +92,22 @@ class Job:
 def fit(job: Job) -> dict[str, float]:
     """Train the model of a job in place on the seen classes, from its checkpoint if there is one; return timings.
 
-    Adam with coupled weight decay. The weights at the end are those after the last step, or their average, or those of
-    the epoch with the best validation score, as the options say.
+    The optimiser is Adam with coupled weight decay. The final weights are those after the last step, their average, or
+    those of the epoch with the best validation score, as the options say.
 
-    SIGINT and SIGTERM finish the step, save and raise KeyboardInterrupt. A batch that the store cannot give is a
-    C3Error after everything before it is saved. A loss that is not finite is one with the step and the rows of the
-    batch, and leaves the last checkpoint as it is. Whatever ends one process of the world ends all after the same step.
+    SIGINT and SIGTERM finish the step, save a checkpoint and raise KeyboardInterrupt. If the store cannot read a batch,
+    everything before it is saved and a C3Error raised. A loss that is not finite raises a C3Error with the step and the
+    rows of the batch; the last checkpoint stays. Whatever ends one process of the world ends all after the same step.
     """
     model, stream, options, world = job.model, job.stream, job.options, job.world
     model.to(job.device).train()
     replicate(model, world, options.seed)
     vectors = job.vectors.to(job.device)
     state = TrainingState(model, options, job.device, world)
-    with world.alike():
+    with world.together():
         restored = job.checkpointer.restore(state)
     if restored:
-        LOG.info("going on after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
+        LOG.info("continuing after %d batches of epoch %d", state.at.batch, state.at.epoch + 1)
     elif job.start is not None:
         state.at.best, state.at.best_epoch, state.best = job.start, -1, copied(model)
     if options.compile:
@@ -137,8 +139,8 @@ def fit(job: Job) -> dict[str, float]:
                 job.checkpointer.step()
             _end_epoch(job, state, vectors)
     state.require_finite()
-    if state.best or state.average:
-        model.load_state_dict(state.best or state.average.state)
+    if kept := state.best or (state.average.state if state.average else None):
+        model.load_state_dict(kept)
     return {
         "seconds": at.seconds,
         "wait_share": at.waited / at.seconds,
@@ -147,10 +149,9 @@ def fit(job: Job) -> dict[str, float]:
 
 
 def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Event) -> Iterator[tuple[Batch, float]]:
-    """The batches, each with the seconds that the slowest rank waited for it, once all ranks agree to go on.
+    """Yield the batches, each with the seconds that the slowest rank waited for it, once all ranks agree to go on.
 
-    What is trained is saved where a checkpoint is due, before a signal ends the training, and before a damaged store
-    does.
+    The state is saved when a checkpoint is due, and before a signal or a damaged store ends the training.
     """
     while True:
         batch, failure, asked = None, None, time.perf_counter()
@@ -159,13 +160,13 @@ def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Even
         except C3Error as error:
             failure = error
         waited = time.perf_counter() - asked
-        failed, stopped, due, waited = job.world.largest(
-            job.world.failed(failure), stop.is_set(), job.checkpointer.due, waited
+        failed, stopped, due, waited = job.world.maximum(
+            job.world.failure_code(failure), stop.is_set(), job.checkpointer.due, waited
         )
         if failed or stopped or due:
             job.checkpointer.save(state)
         if failed:
-            raise failure or job.world.failure_of(failed)
+            raise failure or job.world.error_of(failed)
         if stopped:
             done = state.at.epoch * len(job.stream.sizes) + state.at.batch
             raise KeyboardInterrupt(f"{job.folder} keeps the training up to step {done}; the same command continues")
@@ -177,14 +178,14 @@ def _agreed(job: Job, state: TrainingState, batches: Iterator[Batch], stop: Even
 def _step(
     job: Job, optimiser: Optimizer, batch: Batch, vectors: Tensor, lr: float, gather: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """One step of the optimiser; gives the loss and its parts. Without a finite loss the weights stay as they are."""
+    """Take a step of the optimiser; return the loss and its parts. A loss that is not finite changes no weights."""
     for group in optimiser.param_groups:
         group["lr"] = lr * group["scale"]
     parts = batch_loss(job.model, batch.features(), batch.labels, vectors, job.options.precision, gather)
     optimiser.zero_grad(set_to_none=True)
-    parts["loss"].backward()
+    torch.autograd.backward(parts["loss"])
     parts = {name: value.detach() for name, value in parts.items()}
-    # with the gradients, the loss becomes the same number on all ranks, and so what follows from it
+    # the averaged loss is the same number on all ranks, so they all decide alike
     job.world.average([*(p.grad for p in job.model.parameters() if p.grad is not None), *parts.values()])
     values = {name: value.item() for name, value in parts.items()}
     if math.isfinite(values["loss"]):
@@ -196,7 +197,7 @@ def _step(
 
 
 def _end_epoch(job: Job, state: TrainingState, vectors: Tensor) -> None:
-    """Write the line of the epoch, with its validation score, and move to the next."""
+    """Write the log line of the epoch, with its validation score, and move to the next epoch."""
     at, steps = state.at, len(job.stream.sizes)
     step = (at.epoch + 1) * steps
     line = {"epoch": at.epoch + 1, "step": step, "lr": learning_rate(job.options, step - 1, steps), **at.totals}
@@ -208,7 +209,7 @@ def _end_epoch(job: Job, state: TrainingState, vectors: Tensor) -> None:
             if score > at.best:
                 at.best, at.best_epoch, state.best = score, at.epoch, copied(job.model)
     at.next_epoch(line)
-    with job.world.alike():
+    with job.world.together():
         if job.world.first:
             write_csv(job.folder / LOG_FILE, at.lines)
         if job.world.first and job.board:
@@ -216,5 +217,5 @@ def _end_epoch(job: Job, state: TrainingState, vectors: Tensor) -> None:
 
 
 def _exhausted(state: TrainingState, options: LoopOptions) -> bool:
-    """Whether the last `patience` epochs were no better than one before them."""
+    """Return whether none of the last `patience` epochs was the best."""
     return bool(options.patience) and state.at.epoch - state.at.best_epoch > options.patience

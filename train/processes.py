@@ -1,4 +1,4 @@
-"""A function called for many items, in this process or in several at once, each item in a process of its own."""
+"""Call a function for many items: one after the other in this process, or several at once, each in its own process."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Any
+from typing import Generic, TypeVar
 
 from ..common.errors import C3Error
 from ..common.signals import terminated_like_interrupted
 
 LOG = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Task = Callable[[Item, int], Result]
 
-# A server imports everything once, and children are forked from it: they start in hundredths of a second, without the
-# threads and the CUDA context of this process.
+# A server imports everything once and forks every child: children start in hundredths of a second, without the threads
+# and the CUDA context of this process.
 PROCESSES = get_context("forkserver")
 
 
 def outcomes(
-    task: Callable[[Any, int], Any], items: Sequence[Any], jobs: int = 1, modules: Sequence[str] = ()
-) -> Iterator[tuple[int, Any | C3Error]]:
-    """Call `task(item, slot)` for every item; yield the item's number and the result, or the C3Error in its place.
+    task: Task[Item, Result], items: Sequence[Item], jobs: int = 1, modules: Sequence[str] = ()
+) -> Generator[tuple[int, Result | C3Error], None, None]:
+    """Call `task(item, slot)` for every item; yield the number of the item and its result or its C3Error.
 
-    With one job here and in order; else in at most `jobs` processes at a time, in the order in which they end. Task,
-    items and results are pickled then, and `modules` are imported once for all; the processes alive have slots 0 to
-    jobs - 1. A process that dies is a C3Error too. What a process writes to stderr becomes lines of this one's log,
-    with the item's number.
+    One job runs here and in order. Several jobs run in at most `jobs` processes at a time, and results come as they
+    end; task, items and results are then pickled, and `modules` are imported once for all. The running processes have
+    slots 0 to jobs - 1. A process that dies gives a C3Error. Lines that a process writes to stderr are logged here with
+    the number of its item.
 
-    When the iterator is closed, or a signal arrives, the processes get SIGTERM and have the time to save; a second
-    signal kills them.
+    When the generator is closed, or a signal arrives, the processes get SIGTERM and the time to save; a second signal
+    kills them.
     """
     if jobs == 1:
         return _here(task, items)
@@ -43,7 +46,7 @@ def outcomes(
     return _in_processes(task, items, jobs)
 
 
-def _here(task: Callable[[Any, int], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any | C3Error]]:
+def _here(task: Task[Item, Result], items: Sequence[Item]) -> Generator[tuple[int, Result | C3Error], None, None]:
     for number, item in enumerate(items):
         try:
             yield number, task(item, 0)
@@ -52,9 +55,10 @@ def _here(task: Callable[[Any, int], Any], items: Sequence[Any]) -> Iterator[tup
 
 
 def _in_processes(
-    task: Callable[[Any, int], Any], items: Sequence[Any], jobs: int
-) -> Iterator[tuple[int, Any | C3Error]]:
-    waiting, free, running = deque(enumerate(items)), deque(range(jobs)), []
+    task: Task[Item, Result], items: Sequence[Item], jobs: int
+) -> Generator[tuple[int, Result | C3Error], None, None]:
+    waiting, free = deque(enumerate(items)), deque(range(jobs))
+    running: list[_Child[Result]] = []
     try:
         while waiting or running:
             while waiting and free:
@@ -66,36 +70,37 @@ def _in_processes(
                 free.append(child.slot)
                 yield child.number, child.outcome()
     finally:
-        _end(running)
+        _stop(running)
 
 
-class _Child:
-    """One item in a process of its own."""
+class _Child(Generic[Result]):
+    """A process that runs the task for one item."""
 
-    def __init__(self, task: Callable[[Any, int], Any], item: Any, slot: int, number: int, name: str) -> None:
+    def __init__(self, task: Task[Item, Result], item: Item, slot: int, number: int, name: str) -> None:
         self.slot, self.number, self.name, self._last_line = slot, number, name, ""
         self.answer, answer = PROCESSES.Pipe(duplex=False)
         lines, stderr = PROCESSES.Pipe(duplex=False)
         self._process = PROCESSES.Process(target=_work, args=(task, item, slot, answer, stderr), daemon=True)
         self._process.start()
-        answer.close()  # the child's ends: ours would keep the pipes open after its death
+        answer.close()  # the child's ends: open here, they would keep the pipes open after its death
         stderr.close()
         self._reader = Thread(target=self._relay, args=(lines,), daemon=True)
         self._reader.start()
 
-    def outcome(self) -> Any | C3Error:
-        """What the process gave, or why it gave nothing; waits for its end."""
+    def outcome(self) -> Result | C3Error:
+        """Wait for the end of the process; return its result, or the error that says why there is none."""
         with self.answer:
-            self._reader.join()  # until nobody has the other end: the server may be dead, and know of no end
+            self._reader.join()  # ends when the child's stderr closes, even if the fork server is dead
             self._process.join()
             try:
-                return self.answer.recv()
+                found: Result | C3Error = self.answer.recv()
             except EOFError:
                 return C3Error(f"{self._death()}; the same command continues")
+            return found
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is alive."""
-        if self._reader.is_alive():
+        """Send the process a signal if it is alive."""
+        if self._reader.is_alive() and self._process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
@@ -109,19 +114,19 @@ class _Child:
     def _death(self) -> str:
         code = self._process.exitcode
         if code == -signal.SIGKILL:
-            return "its process was ended by SIGKILL, which is what the system does when memory runs out"
-        if code < 0:
+            return "its process was ended by SIGKILL, which the system sends when memory runs out"
+        if code is not None and code < 0:
             return f"its process was ended by {signal.Signals(-code).name}"
         return f"its process ended with exit code {code} ({self._last_line})"
 
 
-def _work(task: Callable[[Any, int], Any], item: Any, slot: int, answer: Connection, stderr: Connection) -> None:
-    """What a child runs."""
+def _work(task: Task[Item, Result], item: Item, slot: int, answer: Connection, stderr: Connection) -> None:
+    """Run the task in a child process and send its outcome."""
     os.setpgrp()  # Ctrl-C reaches the parent alone, which passes it on once: a second signal would not wait
     os.dup2(stderr.fileno(), sys.stderr.fileno())
     stderr.close()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    Thread(target=_follow, daemon=True).start()
+    Thread(target=_stop_with_parent, daemon=True).start()
     with terminated_like_interrupted():
         try:
             answer.send(task(item, slot))
@@ -131,13 +136,15 @@ def _work(task: Callable[[Any, int], Any], item: Any, slot: int, answer: Connect
             answer.send(C3Error(f"interrupted. {interrupt}"))
 
 
-def _follow() -> None:
-    """Stop in good order when the parent dies without a word."""
-    parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)
+def _stop_with_parent() -> None:
+    """Send this process SIGTERM, so that it saves, when the parent is killed."""
+    if parent := parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end(children: Sequence[_Child]) -> None:
+def _stop(children: Sequence[_Child[Result]]) -> None:
+    """End processes with SIGTERM and log their outcomes; SIGINT meanwhile kills them."""
     for child in children:
         child.send(signal.SIGTERM)
     try:

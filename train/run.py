@@ -107,7 +107,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
 
 
 def _train(options: TrainOptions, world: World) -> Run:
-    with world.alike():
+    with world.together():
         kind = method_class(options.method)
         if options.tensorboard:
             require_tensorboard()
@@ -121,7 +121,7 @@ def _train(options: TrainOptions, world: World) -> Run:
     world.require_same(f"what is in {path}", _stage(found))
     if found and found.finished:
         return found
-    with world.alike():
+    with world.together():
         torch.manual_seed(recipe.loop.seed)
         model = kind(inputs_of(cache), recipe.method)
         vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
@@ -146,13 +146,13 @@ def _train(options: TrainOptions, world: World) -> Run:
     record = _record(path, options.method, recipe, cache, job)
     if found:
         record = replace(record, created=found.record.created)
-    with world.alike():
+    with world.together():
         if world.first:
             open_folder(path, found)
             write_record(path, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
     finished = replace(record, timings=Timings(**fit(job)), status="finished")
-    with world.alike():
+    with world.together():
         if world.first:
             write_weights(path / WEIGHTS, model.state_dict())
             write_classes(path, cache.classes)

@@ -1,4 +1,4 @@
-"""The learning rate of every step, a pure function of its number."""
+"""The learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LR_DROP = 0.1  # of the schedule `step`: the learning rate is multiplied by this
 
 
 def learning_rate(options: LoopOptions, step: int, epoch_steps: int) -> float:
-    """The learning rate of step 0, 1, ... of a training with `epoch_steps` steps an epoch.
+    """Return the learning rate of step 0, 1, ... when an epoch has `epoch_steps` steps.
 
     `step`: lr, and a tenth of it from epoch `drop_epoch` on. `cosine`: lr (1 + cos(pi t)) / 2 with t from 0 after the
-    warmup to 1 at the end (Loshchilov and Hutter 2017, without restarts). The first `warmup` steps rise linearly to it.
+    warmup to 1 at the end (Loshchilov and Hutter 2017, without restarts). The first `warmup` steps rise linearly.
     """
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup

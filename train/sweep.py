@@ -1,4 +1,4 @@
-"""Many settings over one store: every combination is an ordinary run folder, trained one by one or in processes."""
+"""Train many settings on one store: every combination is an ordinary run, one by one or in processes."""
 
 from __future__ import annotations
 
@@ -33,40 +33,44 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Swept:
-    """The runs of a sweep in the order asked for, and why some combinations failed: (settings, reason)."""
+    """The runs of a sweep in the order of the combinations, and the failed ones as (settings, reason)."""
 
     runs: tuple[Run, ...]
     failures: tuple[tuple[Settings, str], ...]
 
     def first_failure(self) -> str:
-        """One line about the first failure."""
+        """Describe the first failure in one line."""
         settings, reason = self.failures[0]
         return f"{in_words(settings)}: {reason}"
 
 
 def combinations(grid: Mapping[str, Sequence[Any]], entries: Iterable[Settings] = ({},)) -> list[Settings]:
-    """Every entry with every combination of the grid's values, the last name of the grid varying fastest."""
+    """Combine every entry with every combination of the values of the grid; the last name varies fastest.
+
+    >>> combinations({"groups": (3, 5), "seed": (0, 1)})
+    [{'groups': 3, 'seed': 0}, {'groups': 3, 'seed': 1}, {'groups': 5, 'seed': 0}, {'groups': 5, 'seed': 1}]
+    """
     return [
         dict(entry) | dict(zip(grid, values, strict=True)) for entry in entries for values in product(*grid.values())
     ]
 
 
 def varied(asked: Sequence[Settings]) -> list[str]:
-    """The names, in order, whose values are not the same in all combinations."""
+    """Return the names, in order, whose values differ between combinations."""
     names = list(dict.fromkeys(name for settings in asked for name in settings))
     return [name for name in names if len({str(settings.get(name)) for settings in asked}) > 1]
 
 
 def in_words(settings: Settings) -> str:
-    """Names and values, for people."""
+    """Write names and values in a line: `groups 3, lr 0.001`."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Settings]:
-    """The entries of a YAML list of settings: `- {groups: 5, lr: 1e-4}`.
+    """Return the entries of a YAML list of settings: `- {groups: 5, lr: 1e-4}`.
 
-    Raises C3Error with the number of the entry for one that is no settings, a name that the method does not have or
-    that the grid has too, and a value that is not one value.
+    Raises C3Error with the number of the entry if it is not a mapping, if the method does not have a name or the grid
+    has it too, and if a value is not a single value.
     """
     content, known = read_yaml(path, "list"), settings_of(method_class(method).Options)
     if not isinstance(content, list) or not content:
@@ -87,12 +91,12 @@ def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Setting
 
 
 def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run], Run], jobs: int = 1) -> Swept:
-    """Train and measure every combination of settings, at most `jobs` at a time in processes of their own.
+    """Train and measure every combination of settings, at most `jobs` at a time, each in a process of its own.
 
-    What the trainings read of the store is read once where it fits in memory. A combination that is trained already is
-    not trained again, so that the same call continues a stopped sweep. One that fails (a loss that diverges, a process
-    that dies) is noted and the rest goes on; when it is the first of all, it stops the sweep, and so does an unknown
-    setting before anything is trained. `measure` is pickled where there are several jobs.
+    The training arrays are read once if they fit in memory. A finished combination is not trained again, so the same
+    call continues a stopped sweep. A combination that fails (a loss that diverges, a process that dies) is noted and
+    the others go on. Raises C3Error if the first combination fails, and for an unknown setting before anything is
+    trained. Several jobs pickle `measure`.
     """
     known = settings_of(method_class(base.method).Options)
     for name in {name for settings in asked for name in settings} - known.keys():
@@ -122,13 +126,13 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
                         done.runs[numbers[place]] = open_run(result)
                         LOG.info("%d of %d is done: %s", place + 1, len(todo), result)
         except KeyboardInterrupt as stop:
-            said = f"{len(done.runs)} of {len(todo)} are done; the same command goes on with the others"
-            raise KeyboardInterrupt(str(stop) or said) from None
+            progress = f"{len(done.runs)} of {len(todo)} are done; the same command continues with the others"
+            raise KeyboardInterrupt(str(stop) or progress) from None
     return done.swept()
 
 
 class _Done:
-    """What became of the combinations so far, by their number."""
+    """The results of the combinations so far, by number."""
 
     def __init__(self, asked: Sequence[Settings]) -> None:
         self.asked = asked
@@ -136,14 +140,14 @@ class _Done:
         self.failures: dict[int, str] = {}
 
     def fail(self, number: int, error: C3Error) -> None:
-        """Note a failure; what stops the first one is nearly always a mistake in the request, and stops all."""
+        """Note a failure. If the first combination fails, the request is most likely wrong: raise its error."""
         if number == 0:
             raise error
         LOG.warning("failed: %s: %s", in_words(self.asked[number]), error)
         self.failures[number] = str(error)
 
     def swept(self) -> Swept:
-        """All of it, in the order asked for."""
+        """Return all results in the order of the combinations."""
         return Swept(
             tuple(run for _, run in sorted(self.runs.items())),
             tuple((self.asked[number], reason) for number, reason in sorted(self.failures.items())),
@@ -151,7 +155,7 @@ class _Done:
 
 
 def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, done: _Done) -> dict[Path, int]:
-    """Run folder -> the number of the request; settings that come twice have one folder, impossible ones none."""
+    """Return run folder -> number of the request: equal settings share a folder, impossible ones have none."""
     folders: dict[Path, int] = {}
     for number, request in enumerate(requests):
         try:
@@ -160,7 +164,7 @@ def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, done: _Done)
             done.fail(number, error)
             continue
         if folders.setdefault(path, number) != number:
-            LOG.info("%s is asked for twice and trained once", path)
+            LOG.info("%s is requested twice and trained once", path)
     return folders
 
 
@@ -169,7 +173,7 @@ def _finished(folder: Path) -> bool:
 
 
 def _load(base: TrainOptions, cache: FeatureCache, shared: SharedArrays) -> str:
-    """Read what the method reads of `train` into memory that processes share; gives the residency of all of them."""
+    """Read the training arrays of the method into shared memory; return the residency for all processes."""
     if base.residency == "device":
         raise C3Error("--residency device: processes share the memory of the machine; use --residency ram, or --jobs 1")
     reads = method_class(base.method).reads(inputs_of(cache))

@@ -1,4 +1,4 @@
-"""The lines of the log as TensorBoard scalars, where its package is installed."""
+"""Write the log as TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..common.errors import C3Error
 
 
 def require_tensorboard() -> None:
-    """Raises C3Error when the package is not there."""
+    """Raise C3Error when the package `tensorboard` is not installed."""
     if find_spec("tensorboard") is None:
         raise C3Error("--tensorboard needs the package tensorboard: pip install tensorboard, or train without it")
 
 
 def write_scalars(folder: Path, line: Mapping[str, float]) -> None:
-    """Append a line of the log, its epoch being the step; what a killed process wrote of later epochs is dropped."""
+    """Append a line of the log at the step of its epoch; later epochs, from a killed process, are dropped."""
     from torch.utils.tensorboard import SummaryWriter
 
     epoch = int(line["epoch"])

@@ -1,4 +1,4 @@
-"""Everything that a training is between two steps, and when it is written down."""
+"""The state of a training between two steps, and when it is saved."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .recipes import LoopOptions
 
 @dataclass
 class Position:
-    """Where a training is: `batch` batches of epoch `epoch` are done. Seconds are those of all its processes."""
+    """How far a training is: `batch` batches of `epoch` are done. Seconds include those before an interruption."""
 
     epoch: int = 0
     batch: int = 0
-    totals: dict[str, float] = field(default_factory=dict)  # of this epoch: the loss and its parts, weighted by rows
+    totals: dict[str, float] = field(default_factory=dict)  # of this epoch: the loss and its parts, mean over rows
     epoch_seconds: float = 0.0
     epoch_waited: float = 0.0
     lines: list[dict[str, float]] = field(default_factory=list)  # of the log
@@ -40,7 +40,7 @@ class Position:
         return self.epoch_waited / self.epoch_seconds
 
     def add(self, parts: Mapping[str, float], share: float, seconds: float, waited: float) -> None:
-        """Count a batch that holds this share of the epoch's rows."""
+        """Count a batch with its loss parts; `share` is its share of the rows of the epoch."""
         self.batch += 1
         self.epoch_seconds += seconds
         self.epoch_waited += waited
@@ -48,7 +48,7 @@ class Position:
             self.totals[name] = self.totals.get(name, 0.0) + value * share
 
     def next_epoch(self, line: dict[str, float]) -> None:
-        """Close the epoch with its line of the log."""
+        """Close the epoch with its line of the log and begin the next."""
         self.lines.append(line)
         self.seconds += self.epoch_seconds
         self.waited += self.epoch_waited
@@ -56,9 +56,9 @@ class Position:
 
 
 class TrainingState:
-    """Model, Adam, averaged weights, best weights and position; `tensors` and `restore` are inverse to each other.
+    """Model, Adam, averaged weights, best weights and position. `restore` is the inverse of `tensors` and `at`.
 
-    All processes of the world have the same but for their random generators.
+    All processes of the world have the same state, but for their random generators.
     """
 
     def __init__(self, model: Method, options: LoopOptions, device: torch.device, world: World = World()) -> None:
@@ -70,7 +70,7 @@ class TrainingState:
         self.best: dict[str, Tensor] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, the states of the random generators of all ranks among them, one after the other."""
+        """Return all tensors by name, with the states of the random generators of all ranks, concatenated."""
         found = {"random/cpu": self.world.gather(torch.get_rng_state())}
         if self.device.type == "cuda":
             found["random/cuda"] = self.world.gather(torch.cuda.get_rng_state(self.device))
@@ -82,7 +82,7 @@ class TrainingState:
         return found
 
     def restore(self, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave and the position as a dictionary."""
+        """Restore the state from the fields of a `Position` and the result of `tensors`."""
         self.at = Position(**numbers)
         self.model.load_state_dict(_below("model", tensors))
         if self.average:
@@ -95,7 +95,7 @@ class TrainingState:
         for name, value in _below("adam", tensors).items():
             number, entry = name.split("/")
             weight = weights[int(number)]
-            # fused Adam pairs weights and moments by their place in memory, and channels_last is another order
+            # fused Adam pairs weights and moments by their order in memory, which channels_last changes
             moved = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
             adam.setdefault(int(number), {})[entry] = moved
         self.optimiser.load_state_dict({"state": adam, "param_groups": self.optimiser.state_dict()["param_groups"]})
@@ -107,7 +107,7 @@ class TrainingState:
         return generators.chunk(self.world.size)[self.world.rank].clone()
 
     def require_finite(self) -> None:
-        """Raises C3Error when a weight is not a finite number."""
+        """Raise C3Error if a weight is not a finite number."""
         for name, value in self.model.state_dict().items():
             if value.is_floating_point() and not value.isfinite().all():
                 where = f"{self.at.batch} batches of epoch {self.at.epoch}"
@@ -115,9 +115,9 @@ class TrainingState:
 
 
 class Checkpointer:
-    """Writes the state of a training where it is time: every so many minutes, or steps (0: by the clock alone).
+    """Saves the state of a training every `minutes`, and after every `steps` steps (0: by the clock alone).
 
-    `identity` is what two trainings with equal weights have in common: method, settings, store.
+    `identity` is what decides the weights: method, settings and store. A checkpoint of another identity is refused.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], minutes: float = 5.0, steps: int = 0) -> None:
@@ -125,7 +125,7 @@ class Checkpointer:
         self._saved, self._unsaved = time.monotonic(), 0
 
     def restore(self, state: TrainingState) -> bool:
-        """Bring a state to where the checkpoint is, and say whether there was one."""
+        """Restore a state from the checkpoint, if there is one; return whether. Raises C3Error if it does not fit."""
         if not self.path.exists():
             return False
         numbers, tensors = read_checkpoint(self.path, self.identity)
@@ -139,20 +139,20 @@ class Checkpointer:
         return True
 
     def step(self) -> None:
-        """A step is done."""
+        """Count a step."""
         self._unsaved += 1
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save."""
+        """Whether it is time to save a checkpoint."""
         late = time.monotonic() - self._saved >= 60 * self.minutes
         return self._unsaved > 0 and (self._unsaved == self.steps or late)
 
     def save(self, state: TrainingState) -> None:
-        """Write the checkpoint; weights that are not finite never replace the last good one. For all ranks at once."""
+        """Write the checkpoint; collective. Raises C3Error, and writes nothing, if a weight is not finite."""
         state.require_finite()
         tensors = state.tensors()
-        with state.world.alike():
+        with state.world.together():
             if state.world.first:
                 write_checkpoint(self.path, self.identity, asdict(state.at), tensors)
         self._saved, self._unsaved = time.monotonic(), 0

@@ -1,7 +1,7 @@
-"""The score that ends a training early: mAP over the seen classes of the validation split.
+"""The validation score, which chooses among epochs: mAP over the seen classes of the validation split.
 
-Labels of unseen classes are never read here: what chooses the number of epochs must not know them. `c3 evaluate` has
-the published protocols; this one number needs nothing of them, and `train` does not import `evaluate`.
+Labels of unseen classes are never read here: the choice of an epoch must not depend on them. The published protocols
+are in `c3 evaluate`.
 """
 
 from __future__ import annotations
@@ -13,50 +13,53 @@ import torch
 from torch import Tensor
 
 from ..common.errors import C3Error
-from ..extract.store.cache import FeatureCache, Status
+from ..extract.store.cache import Status
+from .data.row_source import RowSource
 from .distributed.world import World
 from .models.base import Method
 
-ROWS = 256  # scored at a time; eval mode gives every row the same scores in any batch
+ROWS = 256  # scored at a time; in eval mode a row has the same scores in any batch
 
 
 class Validation:
-    """The readable rows of a split and their labels of seen classes, ready to be scored after every epoch.
+    """The readable rows of a split and their labels of seen classes, to be scored after every epoch.
 
-    `at_a_time` rows are scored at once. Every process of the world scores some of the rows and knows the score of all.
-    Raises C3Error when the store has no such split, or no positive label of a seen class in it.
+    `at_a_time` rows are scored at once. Every process of the world scores some of the rows and returns the score of
+    all. Raises C3Error when the source lacks the split, or the split has no positive label of a seen class.
     """
 
     def __init__(
         self,
-        cache: FeatureCache,
+        source: RowSource,
         arrays: Sequence[str],
         split: str = "val",
         at_a_time: int = ROWS,
         world: World = World(),
     ) -> None:
         self._at_a_time = at_a_time
-        self._maps = {name: cache.maps(split, name) for name in arrays}
-        rows = np.flatnonzero(cache.status(split) == Status.OK)
+        self._maps = {name: source.maps(split, name) for name in arrays}
+        rows = np.flatnonzero(source.status(split) == Status.OK)
         self._world, self._rows = world, np.array_split(rows, world.size)[world.rank]
-        self._labels, self._absent = cache.labels(split).keep_classes(cache.classes.seen), cache.absent_label
-        self._classes = int(cache.classes.seen.sum())
+        self._labels, self._absent = source.labels(split).keep_classes(source.classes.seen), source.absent_label
+        self._classes = int(source.classes.seen.sum())
         if not (self._labels.take(rows).value > 0).any():
-            raise C3Error(f"{cache.location}: {split} has no positive label of a seen class; train without patience")
+            raise C3Error(f"{source.location}: {split} has no positive label of a seen class; train without patience")
 
     @torch.inference_mode()
     def score(self, model: Method, vectors: Tensor) -> float:
-        """The mean AP, 0..1, of the classes that have a positive; vectors (seen classes, d_w). The model is in eval
-        mode meanwhile. Only known labels count."""
+        """Return the mean AP, 0..1, of the classes that have a positive; vectors (seen classes, d_w) float32.
+
+        Only known labels count. The model is put in eval mode, and in training mode afterwards.
+        """
         model.eval()
-        with self._world.alike():
+        with self._world.together():
             known = self._known_scores(model, vectors)
         model.train()
         group, positive, scores = (self._world.gather(torch.from_numpy(part)).numpy() for part in known)
         return mean_average_precision(group, positive > 0, scores)
 
     def _known_scores(self, model: Method, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Class, label and score of every known label of this process's rows, each (entries,)."""
+        """Return class, label and score (entries,) of every known label of the rows of this process."""
         known = [(np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.float32))]
         for start in range(0, len(self._rows), self._at_a_time):
             rows = self._rows[start : start + self._at_a_time]
@@ -72,10 +75,10 @@ class Validation:
 
 
 def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> float:
-    """The mean over the groups with a positive of the average precision of a group; all three (entries,).
+    """Return the mean average precision, 0..1, of the groups that have a positive; all arguments are (entries,).
 
-    The AP is the mean over the positives of the precision among the scores that are at least theirs, so that the order
-    of equal scores has no influence. Raises C3Error for a score that is not finite.
+    The AP of a group is the mean over its positives of the precision among the scores that are at least as high, so
+    the order of equal scores has no influence. Raises C3Error for a score that is not finite.
     """
     if not np.isfinite(scores).all():
         raise C3Error("a validation score is not a finite number; lower --lr")

@@ -1,8 +1,8 @@
-"""FeatureCache -> a stream of shuffled batches, in an order that is a pure function of store, seed and epoch."""
+"""Shuffled batches of a split, in an order that is a pure function of source, seed and epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -17,18 +17,21 @@ from ...extract.store.tables import SparseLabels
 from ..distributed.rank_rows import rank_rows, rank_sizes
 from ..distributed.world import World
 from .placement import Placement
+from .row_source import RowSource
 from .shuffle_buffers import BufferSource, ChunkedArrays, ResidentBuffers, ShuffleBuffer, StreamedBuffers
 
-BUFFER_ROWS = 4096  # rows mixed at a time; about 0.5 GB of VGG19 levels, held twice while the next pool is read
-AHEAD = 2  # batches that are prepared while one is trained on
+BUFFER_ROWS = 4096  # rows shuffled at a time; about 0.5 GB of VGG19 maps, twice while the next buffer is read
+AHEAD = 2  # batches prepared while one is trained on
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """arrays: name -> (batch, *shape) as stored; labels (batch, seen classes) int8; rows (batch,) row numbers.
+    """Some rows of a split, as stored.
 
-    scales: name -> (batch, n, 2) float32 where a stored value q stands for q * step + offset: int8 becomes float on the
-    device, in whose memory it takes half of what float16 does.
+    arrays: name -> (batch, *shape); labels (batch, seen classes) int8 of -1, 0, 1; rows (batch,) int64 row numbers.
+    scales: name -> (batch, channels, 2) float32 step and offset, for arrays whose stored value q means
+    q * step + offset. int8 becomes float on the device, where it takes half the memory of float16.
     """
 
     arrays: dict[str, Tensor]
@@ -37,37 +40,38 @@ class Batch:
     scales: dict[str, Tensor] = field(default_factory=dict)
 
     def features(self) -> dict[str, Tensor]:
-        """name -> (batch, *shape) float32, on the device of the batch."""
-        return {name: self._real(values.float(), self.scales.get(name)) for name, values in self.arrays.items()}
+        """Return name -> (batch, *shape) float32, on the device of the batch."""
+        return {name: _unscaled(values.float(), self.scales.get(name)) for name, values in self.arrays.items()}
 
-    @staticmethod
-    def _real(values: Tensor, scale: Tensor | None) -> Tensor:
-        if scale is None:
-            return values
-        step, offset = (part.view(*part.shape, *(1,) * (values.dim() - 2)) for part in scale.unbind(dim=2))
-        return values.mul_(step).add_(offset)
+
+def _unscaled(values: Tensor, scale: Tensor | None) -> Tensor:
+    if scale is None:
+        return values
+    step, offset = (part.view(*part.shape, *(1,) * (values.dim() - 2)) for part in scale.unbind(dim=2))
+    return values.mul_(step).add_(offset)
 
 
 def epoch_buffers(usable: np.ndarray, chunk_rows: int, buffer_rows: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The order of an epoch, a pure function: pools of row numbers that together are a permutation of `usable`.
+    """Return the order of an epoch: buffers of row numbers that together are a permutation of `usable`.
 
-    Chunks are shuffled across the whole store, dealt into pools of about `pool_rows` rows, and rows are shuffled inside
-    their pool. usable (n,) are sorted row numbers. A store of one pool is shuffled perfectly.
+    usable (n,) int64 are sorted row numbers. Chunks are shuffled across the whole split and dealt into buffers of about
+    `buffer_rows` rows; then the rows of every buffer are shuffled. A split of one buffer is shuffled perfectly. Pure.
     """
     rng = np.random.default_rng([seed, epoch])
     chunks = np.split(usable, np.flatnonzero(np.diff(usable // chunk_rows)) + 1)
     order = rng.permutation(len(chunks))
-    per_pool = max(buffer_rows // chunk_rows, 1)
-    pools = [
-        np.concatenate([chunks[i] for i in order[start : start + per_pool]]) for start in range(0, len(order), per_pool)
+    per_buffer = max(buffer_rows // chunk_rows, 1)
+    buffers = [
+        np.concatenate([chunks[i] for i in order[start : start + per_buffer]])
+        for start in range(0, len(order), per_buffer)
     ]
-    return [rng.permutation(pool) for pool in pools]
+    return [rng.permutation(rows) for rows in buffers]
 
 
 def batch_sizes(rows: int, batch_size: int, least: int = 2) -> list[int]:
-    """The sizes of the batches of an epoch. A last one of fewer than `least` rows joins the one before.
+    """Return the sizes of the batches of an epoch. A last batch of fewer than `least` rows joins the one before.
 
-    One row has no batch statistics, and several processes need a row each.
+    One row alone has no batch statistics, and each of several processes needs a row.
     """
     whole, rest = divmod(rows, batch_size)
     if 0 < rest < least and whole:
@@ -75,13 +79,101 @@ def batch_sizes(rows: int, batch_size: int, least: int = 2) -> list[int]:
     return [batch_size] * whole + [rest] * (rest > 0)
 
 
-class BatchStream:
+class ShuffledBatches:
     """Batches of the rows of a split that can be trained on: readable images with a positive label of a seen class.
 
-    Their order depends on store, seed and epoch alone, never on `place`, which says where the arrays are meanwhile.
-    With several processes it gives the part of every batch that is this one's (division.py): `rows` and `sizes` are
-    those of all, and only rows of its own are read or held.
+    Their order depends on source, seed and epoch alone. `open_buffers` is called once with the row numbers (n,) that
+    this process reads and returns where they are read from.
+
+    Of several processes each gets its part of every batch (rank_rows.py) and reads only rows of its own; `rows` and
+    `sizes` are those of all processes.
     """
+
+    def __init__(
+        self,
+        source: RowSource,
+        split: str,
+        batch_size: int,
+        seed: int,
+        open_buffers: Callable[[np.ndarray], BufferSource],
+        buffer_rows: int = BUFFER_ROWS,
+        device: torch.device = CPU,
+        world: World = World(),
+    ) -> None:
+        self.split, self.batch_size, self.seed, self.buffer_rows = split, batch_size, seed, buffer_rows
+        self._chunk_rows, self._device, self._world = source.layout.chunk_rows, device, world
+        self._labels, self._classes, self._absent = source.labels(split), len(source.classes), source.absent_label
+        self._seen = np.flatnonzero(source.classes.seen)
+        positive = _has_positive(self._labels, source.classes.seen)
+        self.rows = np.flatnonzero((source.status(split) == Status.OK) & positive)
+        if len(self.rows) < 2:  # batch statistics need two
+            raise C3Error(
+                f"{source.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
+                "seen class; training needs at least 2"
+            )
+        if world.size > min(batch_size, len(self.rows)):
+            raise C3Error(
+                f"{world.size} processes need a row of every batch: batch_size is {batch_size} and {split} has "
+                f"{len(self.rows)} rows to train on; start fewer"
+            )
+        self._buffers = open_buffers(self._own_rows())
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of rows of every batch of an epoch."""
+        return batch_sizes(len(self.rows), self.batch_size, max(2, self._world.size))
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield every row of this process once, in the order of `epoch_buffers`, without the first `skip` batches.
+
+        A thread prepares the next batches while the caller uses one.
+        """
+        return iterate_ahead(self._batches(epoch, skip), AHEAD, "batches")
+
+    def _batches(self, epoch: int, skip: int) -> Generator[Batch, None, None]:
+        order = epoch_buffers(self._own_rows(), self._chunk_rows, self.buffer_rows, self.seed, epoch)
+        sizes = rank_sizes(self.sizes, self._world.size)[:, self._world.rank]
+        ends = np.cumsum(sizes).tolist()[skip:]  # of the batches, in the order of the epoch
+        begin = int(sizes[:skip].sum())
+        parts: list[Batch] = []
+        with closing(self._buffers.read(_from(order, begin))) as buffers:
+            for buffer in buffers:
+                end, first = begin + len(buffer.rows), begin
+                while begin < end:
+                    stop = min(ends[0], end)
+                    parts.append(self._gather(buffer, slice(begin - first, stop - first)))
+                    begin = stop
+                    if stop == ends[0]:  # otherwise the next buffer has the rest of the batch
+                        yield self._to_device(_joined(parts))
+                        parts, ends = [], ends[1:]
+
+    def _own_rows(self) -> np.ndarray:
+        return rank_rows(self.rows, self._chunk_rows, self.seed, self._world.rank, self._world.size)
+
+    def _gather(self, buffer: ShuffleBuffer, part: slice) -> Batch:
+        """Copy a batch out of a buffer, whose memory is used again."""
+        rows, places = buffer.rows[part], buffer.places[part]
+        arrays = {name: _taken(values, places) for name, values in buffer.arrays.items()}
+        labels = self._labels.take(rows).dense(self._classes, self._absent)
+        # labels of unseen classes never reach a loss
+        return Batch(arrays, torch.from_numpy(labels[:, self._seen]), rows, buffer.scales(rows))
+
+    def _to_device(self, batch: Batch) -> Batch:
+        """Move a batch; copies to a CUDA device start from pinned memory and overlap with its work."""
+        if self._device.type == "cpu":
+            return batch
+
+        def moved(values: Tensor) -> Tensor:
+            return values.pin_memory().to(self._device, non_blocking=True) if values.device.type == "cpu" else values
+
+        arrays, scales = (
+            {name: moved(values) for name, values in tensors.items()} for tensors in (batch.arrays, batch.scales)
+        )
+        return Batch(arrays, moved(batch.labels), batch.rows, scales)
+
+
+class BatchStream(ShuffledBatches):
+    """Shuffled batches of a feature store; `place` says where its arrays are during training."""
 
     def __init__(
         self,
@@ -94,106 +186,38 @@ class BatchStream:
         place: Placement = Placement(),
         world: World = World(),
     ) -> None:
-        self.cache, self.split, self.arrays, self._world = cache, split, tuple(arrays), world
-        self.batch_size, self.seed, self.buffer_rows = batch_size, seed, buffer_rows
-        self._device = place.device
-        self._seen = np.flatnonzero(cache.classes.seen)
-        self._labels = cache.labels(split)
-        self.rows = np.flatnonzero((cache.status(split) == Status.OK) & self._has_seen_positive(self._labels))
-        if len(self.rows) < 2:  # batch statistics need two
-            raise C3Error(
-                f"{cache.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
-                "seen class; training needs at least 2"
-            )
-        if world.size > min(batch_size, len(self.rows)):
-            raise C3Error(
-                f"{world.size} processes need a row of every batch: batch_size is {batch_size} and {split} has "
-                f"{len(self.rows)} rows to train on; start fewer"
-            )
-        self._buffers = self._opened(place)
+        self.cache, self.arrays, self._place = cache, tuple(arrays), place
+        self._chunked = ChunkedArrays(cache, split, arrays)
+        super().__init__(cache, split, batch_size, seed, self._open_buffers, buffer_rows, place.device, world)
 
-    def _opened(self, place: Placement) -> BufferSource:
-        """Where the arrays are during the training."""
-        chunked, own = ChunkedArrays(self.cache, self.split, self.arrays), self._own_rows()
-        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(own))), chunked.content)
+    def _open_buffers(self, rows: np.ndarray) -> BufferSource:
+        chunked, place = self._chunked, self._place
+        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(rows))), chunked.content)
         if residency == "stream":
             return StreamedBuffers(chunked, self.buffer_rows)
-        where = place.device if residency == "device" else torch.device("cpu")
-        return ResidentBuffers(chunked, own, where, self.buffer_rows, place.shared)
+        where = place.device if residency == "device" else CPU
+        return ResidentBuffers(chunked, rows, where, self.buffer_rows, place.shared)
 
-    @property
-    def sizes(self) -> list[int]:
-        """The number of rows of every batch of an epoch."""
-        return batch_sizes(len(self.rows), self.batch_size, max(2, self._world.size))
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Every own row once, in the order of `epoch_pools`, the last batch smaller; without the first `skip` batches.
-
-        A thread prepares the next batches meanwhile.
-        """
-        return iterate_ahead(self._batches(epoch, skip), AHEAD, "batches")
-
-    def _batches(self, epoch: int, skip: int) -> Generator[Batch, None, None]:
-        order = epoch_buffers(self._own_rows(), self.cache.layout.chunk_rows, self.buffer_rows, self.seed, epoch)
-        sizes = rank_sizes(self.sizes, self._world.size)[:, self._world.rank]
-        ends = np.cumsum(sizes).tolist()[skip:]  # of the batches, in the order of the epoch
-        begin = int(sizes[:skip].sum())
-        order, parts = _from(order, begin), []
-        with closing(self._buffers.of(order)) as pools:
-            for pool in pools:
-                end, first = begin + len(pool.rows), begin
-                while begin < end:
-                    stop = min(ends[0], end)
-                    parts.append(self._gather(pool, slice(begin - first, stop - first)))
-                    begin = stop
-                    if stop == ends[0]:  # else its rest is in the next pool
-                        yield self._placed(_joined(parts))
-                        parts, ends = [], ends[1:]
-
-    def _own_rows(self) -> np.ndarray:
-        return rank_rows(self.rows, self.cache.layout.chunk_rows, self.seed, self._world.rank, self._world.size)
-
-    def _gather(self, pool: ShuffleBuffer, cut: slice) -> Batch:
-        """A batch of its own memory, so that the pool's can take another."""
-        rows, places = pool.rows[cut], pool.places[cut]
-        arrays = {name: _taken(values, places) for name, values in pool.arrays.items()}
-        return Batch(arrays, self._dense(rows), rows, pool.scales(rows))
-
-    def _placed(self, batch: Batch) -> Batch:
-        """The batch on the device; copies to a CUDA device start from pinned memory and overlap with its work."""
-        if self._device.type == "cpu":
-            return batch
-
-        def there(values: Tensor) -> Tensor:
-            return values.pin_memory().to(self._device, non_blocking=True) if values.device.type == "cpu" else values
-
-        arrays, scales = (
-            {name: there(values) for name, values in tensors.items()} for tensors in (batch.arrays, batch.scales)
-        )
-        return Batch(arrays, there(batch.labels), batch.rows, scales)
-
-    def _dense(self, rows: np.ndarray) -> Tensor:
-        dense = self._labels.take(rows).dense(len(self.cache.classes), self.cache.absent_label)
-        return torch.from_numpy(dense[:, self._seen])  # labels of unseen classes never reach a loss
-
-    def _has_seen_positive(self, labels: SparseLabels) -> np.ndarray:
-        hit = (labels.value > 0) & self.cache.classes.seen[labels.indices]
-        return np.bincount(labels.row[hit], minlength=len(labels)) > 0
+def _has_positive(labels: SparseLabels, classes: np.ndarray) -> np.ndarray:
+    """Return (rows,) bool: whether a row has a positive label of one of the classes, a (classes,) bool mask."""
+    hit = (labels.value > 0) & classes[labels.indices]
+    return np.bincount(labels.row[hit], minlength=len(labels)) > 0
 
 
 def _taken(values: Tensor, places: Tensor) -> Tensor:
-    """Rows of an array, copied: by numpy in this thread, because torch would take the cores of the running step."""
+    """Copy rows of an array: by numpy in this thread, because torch would take the cores of the running step."""
     if values.device.type != "cpu":
         return values.index_select(0, places)
     return torch.from_numpy(values.numpy().take(places.numpy(), axis=0))
 
 
 def _from(order: list[np.ndarray], row: int) -> list[np.ndarray]:
-    """The pools of an epoch from its row number `row` on."""
+    """Return the buffers of an epoch without its first `row` rows."""
     kept = []
-    for pool in order:
-        kept += [pool[row:]] if row < len(pool) else []
-        row = max(row - len(pool), 0)
+    for rows in order:
+        kept += [rows[row:]] if row < len(rows) else []
+        row = max(row - len(rows), 0)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Where the arrays of a split are while a training runs: on the device, in memory, or read again every epoch."""
+"""Where the arrays of a split are during training: on the device, in memory, or read again in every epoch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from .shared_arrays import Content, SharedArrays
 LOG = logging.getLogger(__name__)
 
 RESIDENCIES = ("auto", "stream", "ram", "device")
-MARGIN = 0.6  # of the free memory that `auto` may take: batches, weights and other people need the rest
+MARGIN = 0.6  # share of the free memory that `auto` may take; batches, weights and other programs need the rest
 CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Which residency is asked for, the device that batches are for, how many `processes` share the memory, and what
-    was read for them already.
+    """The request: a residency, the device of the batches, and the number of `processes` that share the memory.
+
+    `shared` holds arrays that earlier trainings read.
     """
 
     residency: str = "stream"
@@ -31,9 +32,10 @@ class Placement:
     shared: SharedArrays | None = None
 
     def resolved(self, needed: int, content: Content = ()) -> str:
-        """`stream`, `ram` or `device` for arrays of so many bytes; `auto` is the fastest that fits with a margin.
+        """Return `stream`, `ram` or `device` for arrays of `needed` bytes; `auto` becomes the fastest that fits.
 
-        Content that is held already stays where it is. Raises C3Error for a named one that does not fit at all.
+        `auto` takes at most `MARGIN` of the free memory. Content that `shared` holds stays where it is. Raises C3Error
+        for a residency that is asked for by name and does not fit.
         """
         if self.residency not in RESIDENCIES:
             raise C3Error(f"--residency: expected {', '.join(RESIDENCIES)}, found {self.residency!r}")
@@ -62,13 +64,13 @@ class Placement:
 
 
 def free_memory() -> int:
-    """Bytes of memory that a process may still take: of the machine, or of its control group where that is less."""
+    """Return the bytes that this process may still take: of the machine, or of its control group if that is less."""
     free = psutil.virtual_memory().available
     try:
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
         counted = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        return min(free, limit - used + int(counted["inactive_file"]))  # files that are only cached can be dropped
+        return min(free, limit - used + int(counted["inactive_file"]))  # the system drops cached files first
     except (OSError, ValueError, KeyError):  # no control group, or one without a limit ("max")
         return free
 

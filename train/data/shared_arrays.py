@@ -1,4 +1,4 @@
-"""Arrays that stay in memory from one training to the next, and that processes share."""
+"""Arrays that stay in memory from one training to the next and are shared between processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Content = tuple[str, ...]  # digest of a store, split, names of arrays: what mem
 
 
 class SharedArrays:
-    """What trainings on one store have read, for the trainings after them: content -> name -> tensor.
+    """The arrays that trainings on one store have read, for later trainings: content -> name -> tensor.
 
-    Tensors on the CPU are in files without a name. Pickled for a child process they are not copied: it maps the same
-    memory, and what it would write there only it would see. A context manager; the files end with the last user.
+    Tensors on the CPU are mapped from files without a name. Pickling for a child process copies nothing: the child maps
+    the same memory, and only the child would see what it writes there. A context manager; the system frees the memory
+    when the last process has closed it.
     """
 
     def __init__(self) -> None:
@@ -28,19 +29,19 @@ class SharedArrays:
 
     @property
     def size(self) -> int:
-        """Bytes that are held."""
+        """The bytes of all arrays."""
         return sum(tensor.nbytes for tensors in self._tensors.values() for tensor in tensors.values())
 
     def get(self, content: Content) -> dict[str, Tensor] | None:
-        """Name -> tensor, or None where nobody has read this content yet."""
+        """Return name -> tensor, or None when this content has not been read."""
         return self._tensors.get(content)
 
     def put(self, content: Content, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors that `empty` made and that are filled now."""
+        """Keep tensors that `empty` made and the caller has filled."""
         self._tensors[content] = tensors
 
     def empty(self, shape: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A tensor to be filled and kept."""
+        """Return an uninitialised tensor for the caller to fill and `put`."""
         if device.type != "cpu":
             return torch.empty(*shape, dtype=dtype, device=device)
         file = _nameless_file()
@@ -50,7 +51,7 @@ class SharedArrays:
         return tensor
 
     def close(self) -> None:
-        """Let go of everything; a child that was started keeps what it has."""
+        """Release everything; child processes that have started keep what they have."""
         self._tensors = {}
         while self._files:
             os.close(self._files.popitem()[1])
@@ -62,7 +63,7 @@ class SharedArrays:
         self.close()
 
     def __getstate__(self) -> dict[Content, dict[str, Any]]:
-        """For a child that is being started: descriptors, shapes and dtypes."""
+        """Return descriptors, shapes and dtypes, for a child process that is being started."""
         return {
             content: {
                 name: (DupFd(self._files[tensor.data_ptr()]), tuple(tensor.shape), tensor.dtype)
@@ -72,7 +73,7 @@ class SharedArrays:
         }
 
     def __setstate__(self, state: dict[Content, dict[str, Any]]) -> None:
-        self.__init__()
+        self._tensors, self._files = {}, {}
         for content, parts in state.items():
             self._tensors[content] = {}
             for name, (handle, shape, dtype) in parts.items():
@@ -82,7 +83,7 @@ class SharedArrays:
 
 
 def _nameless_file() -> int:
-    """The descriptor of a file that is memory on Linux, and a temporary file elsewhere."""
+    """Return the descriptor of a file in memory on Linux, and of a deleted temporary file elsewhere."""
     if hasattr(os, "memfd_create"):  # /dev/shm, where torch would put it, has 64 MB in most containers
         return os.memfd_create("c3")
     file, name = tempfile.mkstemp()

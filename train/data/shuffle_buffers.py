@@ -1,8 +1,8 @@
-"""The arrays of a split as pools: memory that holds rows, and where in it each row is."""
+"""Shuffle buffers: memory that holds rows of a split, and where in it each row is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ from .shared_arrays import SharedArrays
 
 @dataclass(frozen=True)
 class ShuffleBuffer:
-    """rows (n,) in the order of training; row i is `arrays[name][places[i]]`.
+    """Rows in the order of training: values of row number `rows[i]` are `arrays[name][places[i]]`.
 
-    `scales` gives step and offset of row numbers, name -> (rows, n, 2) float32, of arrays whose values need them.
+    rows (n,) int64; places (n,) int64. `scales` maps row numbers to name -> (rows, channels, 2) float32 step and
+    offset, for arrays whose stored values are not the values.
     """
 
     rows: np.ndarray
@@ -33,14 +34,14 @@ class ShuffleBuffer:
 
 
 class BufferSource(Protocol):
-    """Whatever gives the rows of an epoch, pool by pool."""
+    """Where the rows of an epoch are read from, buffer by buffer."""
 
-    def of(self, order: Sequence[np.ndarray]) -> Iterator[ShuffleBuffer]:
-        """Pools with the rows of the parts of the order, in that order."""
+    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
+        """Yield buffers that together have the rows of `order` in that order; a buffer is valid until the next."""
 
 
 class ChunkedArrays:
-    """Some arrays of a split as they are stored, decompressed chunk by chunk in threads into memory of the caller."""
+    """Some arrays of a split as stored; threads decompress them chunk by chunk into memory of the caller."""
 
     def __init__(self, cache: FeatureCache, split: str, names: Sequence[str]) -> None:
         self.content = (cache.digest, split, *names)
@@ -49,40 +50,40 @@ class ChunkedArrays:
         self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
 
     def room(self, chunks: int) -> dict[str, np.ndarray]:
-        """Memory for so many chunks of every array."""
+        """Return name -> (chunks * chunk_rows, *shape): memory for a number of chunks of every array."""
         return {
             name: np.empty((chunks * self.chunk_rows, *array.shape[1:]), array.stored_dtype)
             for name, array in self.maps.items()
         }
 
     def bytes_of(self, chunks: int) -> int:
-        """The bytes of that memory."""
+        """Return the bytes that `room` takes."""
         row = sum(int(np.prod(array.shape[1:])) * array.stored_dtype.itemsize for array in self.maps.values())
         return row * chunks * self.chunk_rows
 
     def chunks_of(self, rows: np.ndarray) -> np.ndarray:
-        """The chunks that hold any of the rows, in order."""
+        """Return the sorted numbers of the chunks that hold any of the rows."""
         return np.unique(rows // self.chunk_rows)
 
     def read(self, chunks: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        """Read chunks one after the other into the front of `memory`."""
+        """Read chunks one after the other into the front of `memory`, which `room` made."""
         for name, values in memory.items():
             self.maps[name].read_stored(chunks.tolist(), values, self._decoders)
 
     def scales(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Name -> (rows, n, 2) float32 step and offset, for arrays whose stored values are not the values."""
+        """Return name -> (rows, channels, 2) float32 step and offset, for the arrays that are not `plain`."""
         return {name: torch.from_numpy(array.scale_of(rows)) for name, array in self.maps.items() if not array.plain}
 
     def places(self, rows: np.ndarray, chunks: np.ndarray) -> Tensor:
-        """Where the rows are in memory that holds these chunks (sorted): only the last of a split is short."""
+        """Return (n,) int64 places of the rows in memory that holds these sorted chunks."""
         inside = np.searchsorted(chunks, rows // self.chunk_rows) * self.chunk_rows + rows % self.chunk_rows
         return torch.from_numpy(inside)
 
 
 class StreamedBuffers:
-    """Pools that are read one after the other; the next is read while one is used. A store larger than memory trains.
+    """Buffers of at most `buffer_rows` rows (or one chunk), read again in every epoch: for stores larger than memory.
 
-    At most `pool_rows` rows (or one chunk) are in a pool.
+    The next buffer is read while the caller uses one.
     """
 
     def __init__(self, arrays: ChunkedArrays, buffer_rows: int) -> None:
@@ -90,8 +91,8 @@ class StreamedBuffers:
         self._chunks = min(max(buffer_rows // arrays.chunk_rows, 1), -(-arrays.rows // arrays.chunk_rows))
         self._spare: list[dict[str, np.ndarray]] = []
 
-    def of(self, order: Sequence[np.ndarray]) -> Iterator[ShuffleBuffer]:
-        """A pool for each part of the order. Its memory is the next but one's too."""
+    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
+        """Yield a buffer for each part of the order; two memories take turns."""
         with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as reader:  # the reader ends first
             memory = cycle([stack.enter_context(self._memory()) for _ in order[:2]])
             parts = zip(order, memory, strict=False)
@@ -105,7 +106,7 @@ class StreamedBuffers:
 
     @contextmanager
     def _memory(self) -> Iterator[dict[str, np.ndarray]]:
-        """Room for one pool, used again: fresh memory costs as much as decoding into it."""
+        """Lend memory for one buffer and keep it for the next: fresh memory costs as much as decoding into it."""
         memory = self._spare.pop() if self._spare else self._arrays.room(self._chunks)
         try:
             yield memory
@@ -114,9 +115,9 @@ class StreamedBuffers:
 
 
 class ResidentBuffers:
-    """All rows in one memory, read once: the chunks that hold `rows`, in RAM or on a device.
+    """One buffer with the chunks that hold `rows`, read once, in RAM or on a device.
 
-    What is held already is not read again; what is read is held for others.
+    Arrays that `shared` already holds are not read again; arrays that are read are kept there for later trainings.
     """
 
     def __init__(
@@ -151,8 +152,8 @@ class ResidentBuffers:
         if shared:
             shared.put(arrays.content, self._memory)
 
-    def of(self, order: Sequence[np.ndarray]) -> Iterator[ShuffleBuffer]:
-        """One pool for the whole order."""
+    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
+        """Yield one buffer for the whole order."""
         rows = np.concatenate(order) if order else np.zeros(0, np.int64)
         places = self._arrays.places(rows, self._chunks).to(self._device)
         yield ShuffleBuffer(rows, places, self._memory, self._arrays.scales)

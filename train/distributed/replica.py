@@ -1,8 +1,6 @@
-"""A model that several processes train as if it were one."""
+"""A model that several processes train as one."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +11,9 @@ from .world import World
 
 
 def replicate(model: nn.Module, world: World, seed: int) -> None:
-    """Give a model the weights of the first rank and batch norms over all ranks; random numbers then differ by rank.
+    """Give all ranks the weights of the first, batch norms over all rows, and random numbers of their own.
 
-    Names and shapes of the weights stay as they are. Alone, nothing changes.
+    Names and shapes of the weights do not change. One process alone changes nothing.
     """
     if world.size == 1:
         return
@@ -23,29 +21,36 @@ def replicate(model: nn.Module, world: World, seed: int) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                 setattr(parent, name, GlobalBatchNorm(child, world))
-    world.copy_first(model.state_dict().values())
-    if world.rank:  # dropout; the first rank goes on with the numbers that it has
+    world.broadcast(model.state_dict().values())
+    if world.rank:  # for dropout; the first rank continues with its own numbers
         torch.manual_seed(int(np.random.SeedSequence([seed, world.rank]).generate_state(1)[0]))
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """Batch norm whose statistics are those of the rows of all ranks; takes over a BatchNorm1d or BatchNorm2d.
+    """Batch norm over the rows of all ranks, in place of a BatchNorm1d or BatchNorm2d with momentum.
 
-    Mean and variance of every rank, weighted by its count n_r of values: mean = sum_r n_r mean_r / n and var =
-    sum_r n_r (var_r + (mean_r - mean)^2) / n, which loses no digits where a mean is large beside its deviation.
-    torch's SyncBatchNorm does the same on CUDA devices only.
+    The mean and variance of every rank are weighted by its number n_r of values: mean = sum_r n_r mean_r / n and
+    var = sum_r n_r (var_r + (mean_r - mean)^2) / n, which loses no digits where a mean is large beside its deviation.
+    torch's SyncBatchNorm computes the same, but only on accelerators (docs/decisions.md).
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
-        like = {"device": norm.running_mean.device, "dtype": norm.running_mean.dtype}
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, **like)
-        self.load_state_dict(norm.state_dict())
+        state = norm.state_dict()
+        like = state["running_mean"]
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, device=like.device, dtype=like.dtype)
+        self.load_state_dict(state)
         self.world = world
 
-    def _check_input_dim(self, input: Any) -> None:
-        """(rows, channels, ...) of any rank, as the two norms that it replaces take them."""
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept (rows, channels, ...) with any number of axes, as the two replaced norms do together."""
 
     def forward(self, values: Tensor) -> Tensor:
+        """Normalise (rows, channels, ...) by the statistics of all ranks, in eval mode by the running ones."""
         if not self.training:
             return super().forward(values)
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -60,6 +65,8 @@ class GlobalBatchNorm(_BatchNorm):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
-        scale = (variance + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
-        offset = 0 if self.bias is None else self.bias.view(shape)
-        return ((wide - mean.view(shape)) * scale.view(shape) + offset).to(values.dtype)
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return ((wide - mean.view(shape)) * scale.view(shape)).to(values.dtype)
+        scale = scale * self.weight
+        return ((wide - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)).to(values.dtype)

@@ -1,8 +1,8 @@
-"""The processes that train one model together, as torchrun starts them; of one alone every operation is the identity.
+"""The processes that train one model together, as torchrun starts them.
 
-Every process computes its rows of a batch. What the loss compares is gathered from all, so that each computes the loss
-of the whole batch; gradients are then averaged. Operations are collective: all processes call the same ones in the same
-order.
+Every process computes its rows of a batch. Scores, embeddings and labels are gathered, so that every process computes
+the loss of the whole batch; then gradients are averaged. The operations are collective: all processes call the same
+ones in the same order. With one process alone they change nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ...common.devices import resolve_device
 from ...common.errors import C3Error
 
 LOG = logging.getLogger(__name__)
-PATIENCE = timedelta(hours=1)  # with a process that reads or writes meanwhile; one that died is noticed at once
+TIMEOUT = timedelta(hours=1)  # for a process that is reading or writing; one that died is noticed at once
 
 
 @dataclass(frozen=True)
 class World:
-    """Process `rank` of `size`, `local_size` of them on this machine, and the device that it computes on."""
+    """Process `rank` of `size`, of which `local_size` run on this machine, and the device that it computes on."""
 
     device: torch.device = torch.device("cpu")
     rank: int = 0
@@ -42,17 +42,19 @@ class World:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    def largest(self, *numbers: float) -> list[float]:
-        """The largest value of each number over the ranks: what all have to agree on before they go on."""
+    def maximum(self, *numbers: float) -> list[float]:
+        """Return the largest value of each number over the ranks, so that all ranks decide alike."""
         if self.size == 1:
             return list(numbers)
         found = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        return _reduced(found, dist.ReduceOp.MAX).tolist()
+        largest: list[float] = _reduced(found, dist.ReduceOp.MAX).tolist()
+        return largest
 
     def gather(self, rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-        """The rows (n, ...) of all ranks, rank 0's first, where the given ones are; `counts` are their numbers by rank.
+        """Return the rows (n, ...) of all ranks in the order of the ranks, on the device of `rows`.
 
-        It can be differentiated: the gradient of a row is the sum of what all ranks have for it.
+        `counts` are the numbers of rows by rank; without them they are asked for. Differentiable: the gradient of a
+        row is the sum of its gradients on all ranks.
         """
         if self.size == 1:
             return rows
@@ -62,30 +64,32 @@ class World:
         before, after = sum(counts[: self.rank]), sum(counts[self.rank + 1 :])
         own = rows.to(self.device)
         padded = torch.cat([own.new_zeros(before, *own.shape[1:]), own, own.new_zeros(after, *own.shape[1:])])
-        return _Sum.apply(padded).to(rows.device)
+        gathered: Tensor = _Sum.apply(padded)
+        return gathered.to(rows.device)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace float tensors by their mean over the ranks, all at once.
+        """Replace float tensors in place by their mean over the ranks, in one reduction.
 
-        `gather` makes the gradient of every weight `size` times too large, whether the weight comes before it or after:
-        their mean is the gradient of the whole batch.
+        The loss of the whole batch on every rank makes every gradient `size` times too large in sum, so the mean is the
+        gradient of the whole batch.
         """
         if self.size > 1:
             flat = _reduced(torch.cat([values.flatten() for values in tensors]), dist.ReduceOp.SUM) / self.size
-            for values, mean in zip(tensors, flat.split([values.numel() for values in tensors]), strict=True):
+            means = torch.split_with_sizes(flat, [values.numel() for values in tensors])
+            for values, mean in zip(tensors, means, strict=True):
                 values.copy_(mean.view_as(values))
 
-    def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace tensors by those of the first rank."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors in place by those of the first rank."""
         if self.size > 1:
             for values in tensors:
                 dist.broadcast(values, 0)
 
     @contextmanager
-    def alike(self) -> Iterator[None]:
-        """The block succeeds on all ranks or raises on all; no other operation may stand in it.
+    def together(self) -> Iterator[None]:
+        """Let a block succeed on all ranks or raise on all; it may contain no other collective operation.
 
-        A rank whose own block succeeded raises a C3Error that names one that failed.
+        A rank whose own block succeeded raises a C3Error that names a rank that failed.
         """
         failure = None
         try:
@@ -94,31 +98,31 @@ class World:
             if self.size == 1:
                 raise
             failure = error
-        (failed,) = self.largest(self.failed(failure))
+        (failed,) = self.maximum(self.failure_code(failure))
         if failed:
-            raise failure or self.failure_of(failed)
+            raise failure or self.error_of(failed)
 
-    def failed(self, failure: Exception | None) -> int:
-        """What a rank tells the others of its failure, in `largest`."""
+    def failure_code(self, failure: Exception | None) -> int:
+        """Return the number that tells the other ranks, by `maximum`, that this one failed; 0 if it did not."""
         return self.rank + 1 if failure else 0
 
-    def failure_of(self, failed: float) -> C3Error:
-        """What a rank raises that heard of a failure."""
-        return C3Error(f"rank {failed - 1:.0f} of the training failed and says why; rank {self.rank} ends with it")
+    def error_of(self, code: float) -> C3Error:
+        """Return the error for the failure of another rank."""
+        return C3Error(f"rank {code - 1:.0f} of the training failed and says why; rank {self.rank} ends with it")
 
     def require_same(self, what: str, number: int) -> None:
-        """Raises C3Error on all ranks when a whole number below 2^53 is not the same on all."""
-        most, least = self.largest(number, -number)
+        """Raise C3Error on all ranks if a whole number below 2^53 differs between them."""
+        most, least = self.maximum(number, -number)
         if most != -least:
             raise C3Error(f"the ranks disagree about {what}; give all machines the same command and the same files")
 
 
 @contextmanager
 def launched(device: str) -> Iterator[World]:
-    """The world that torchrun started this process in, or one of its own; `device` is the name that was asked for.
+    """Give the world that torchrun started this process in, or the world of this process alone.
 
-    nccl connects CUDA devices, gloo CPUs. Only the first process logs, and speaks of an interrupt. Raises C3Error for a
-    device of which another process would want the same.
+    `device` is the value of --device. nccl connects CUDA devices, gloo CPUs. Only the first process logs and reports an
+    interrupt. Raises C3Error for a device that another process would use too.
     """
     if not _launched():
         yield World(resolve_device(device))
@@ -130,7 +134,7 @@ def launched(device: str) -> Iterator[World]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     level = LOG.level
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
     if rank:
         LOG.setLevel(logging.WARNING)
     try:
@@ -145,7 +149,7 @@ def launched(device: str) -> Iterator[World]:
 
 
 def require_alone(what: str) -> None:
-    """Refuse work that several processes would do at once, one like the other."""
+    """Raise C3Error if torchrun started several processes, which would all do the same work."""
     if _launched():
         raise C3Error(
             f"torchrun started {what} in several processes, which only c3 train --cache can share; start it without"
@@ -160,7 +164,7 @@ def _own_device(name: str, local_rank: int, local_size: int) -> torch.device:
     device = resolve_device(name)
     if device.type == "cpu":
         return device
-    if device.index is not None:
+    if device != torch.device("cuda"):
         raise C3Error(f"--device {name}: torchrun gives every process a device of its own; use --device cuda")
     if local_size > (devices := torch.cuda.device_count()):
         raise C3Error(
@@ -171,10 +175,10 @@ def _own_device(name: str, local_rank: int, local_size: int) -> torch.device:
 
 
 def _reduced(values: Tensor, operation: Any) -> Tensor:
-    """Replace a contiguous tensor by its reduction over the ranks."""
+    """Replace a contiguous tensor by its reduction over the ranks, and return it."""
     try:
         dist.all_reduce(values, operation)
-    except RuntimeError as error:  # what both backends raise when a connection is closed
+    except RuntimeError as error:  # both backends raise it when a connection closes
         reason = str(error).split(". ")[0]
         raise C3Error(
             f"a process of the training is gone ({reason}); the same command continues from the last checkpoint"
@@ -183,7 +187,7 @@ def _reduced(values: Tensor, operation: Any) -> Tensor:
 
 
 class _Sum(Function):
-    """The sum over the ranks; so is its gradient, as the loss of every rank depends on it."""
+    """The sum over the ranks. Its gradient is the sum too, because the loss of every rank depends on it."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:

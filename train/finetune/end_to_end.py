@@ -26,10 +26,10 @@ class EndToEndOptions:
 
 
 class EndToEnd(Method):
-    """A backbone followed by a head, which sees what it would see of a store, without the rounding to float16.
+    """A backbone followed by a head, which sees the features that a store would hold, without rounding to float16.
 
-    All layers up to the last tap are tuned. The backbone stays in eval mode: its batch norm keeps the statistics that
-    it came with, as in extraction, and nothing is dropped. Everything else is the head's.
+    All layers up to the last tap are tuned. The backbone stays in eval mode, as in extraction: its batch norm keeps its
+    statistics and nothing is dropped. Scores and loss are those of the head.
     """
 
     Options = EndToEndOptions
@@ -38,27 +38,34 @@ class EndToEnd(Method):
     def __init__(self, head: Method, backbone: Backbone, options: EndToEndOptions) -> None:
         super().__init__(head.inputs, options)
         self.head, self.backbone = head, backbone
-        self.zero_shot, self.asks_all = head.zero_shot, head.asks_all
         backbone.body.requires_grad_(options.backbone_lr > 0)
+
+    @property
+    def zero_shot(self) -> bool:  # type: ignore[override]  # a class attribute of heads; here each model has its head's
+        return self.head.zero_shot
+
+    @property
+    def asks_all(self) -> bool:  # type: ignore[override]
+        return self.head.asks_all
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
         return (PIXELS,)
 
     def train(self, mode: bool = True) -> EndToEnd:
-        """The head in training mode, or all in eval mode."""
+        """Put the head in training mode, or in eval mode; the backbone is always in eval mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The head's groups and, unless it is frozen, the backbone."""
+        """Return the groups of the head and, unless it is frozen, of the backbone."""
         scale = self.options.backbone_lr
         tuned = [{"params": list(self.backbone.parameters()), "scale": scale}] if scale else []
         return [*self.head.parameter_groups(), *tuned]
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Embedding:
-        """(batch, 3, 224, 224) pixels, 0..255, to the head's embedding."""
+        """Return the embedding of the head for pixels (batch, 3, 224, 224) float32 of 0..255."""
         features = self.backbone.features(arrays[PIXELS])
         embedding: Embedding = self.head({name: features[name].float() for name in self.head.reads(self.inputs)})
         return embedding

@@ -19,9 +19,8 @@ from ...extract.datasets.manifest import Manifest
 from ...extract.store.cache import Status
 from ...extract.store.layout import Layout
 from ...extract.store.tables import SparseLabels, absent_label
-from ..data.batches import BatchStream
-from ..data.placement import Placement
-from ..data.shuffle_buffers import BufferSource, ShuffleBuffer
+from ..data.batches import ShuffledBatches
+from ..data.shuffle_buffers import ShuffleBuffer
 
 LOG = logging.getLogger(__name__)
 PIXELS = "pixels"  # the one array: (rows, 3, 224, 224) uint8
@@ -115,17 +114,17 @@ class DecodedBuffers:
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
 
-    def of(self, order: Sequence[np.ndarray]) -> Iterator[ShuffleBuffer]:
+    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
         """Yield a buffer for each part of the order."""
         for rows, pixels in self._pixels.batches(order):
             yield ShuffleBuffer(rows, torch.arange(len(rows)), {PIXELS: torch.from_numpy(pixels)})
 
 
-class ImageStream(BatchStream):
+class ImageStream(ShuffledBatches):
     """Batches of the images that can be trained on, in an order that depends on seed and epoch alone."""
 
     def __init__(self, table: ImageTable, split: str, batch_size: int, seed: int, device: torch.device) -> None:
-        super().__init__(table, split, (PIXELS,), batch_size, seed, batch_size, Placement("stream", device))
+        def decoded(rows: np.ndarray) -> DecodedBuffers:
+            return DecodedBuffers(table.maps(split, PIXELS))
 
-    def _opened(self, place: Placement) -> BufferSource:
-        return DecodedBuffers(self.cache.maps(self.split, PIXELS))
+        super().__init__(table, split, batch_size, seed, decoded, batch_size, device)

@@ -1,4 +1,4 @@
-"""FRONT DOOR of training end to end: a finished run + the images of its data set -> a run with its own backbone."""
+"""Front door of fine-tuning: a finished run and the images of its data set give a run with a backbone of its own."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ from .start import FineTuneOptions, origin_of, request_of, start_of, tuning_reci
 LOG = logging.getLogger(__name__)
 __all__ = ["FineTuneOptions", "finetune", "summary"]
 
-SCORED_AT_ONCE = 32  # images: the layers of a backbone take far more memory than what a store holds of it
+SCORED_AT_ONCE = 32  # images; the layers of a backbone take far more memory than its features
 
 
 def finetune(options: FineTuneOptions) -> Run:
-    """Train the backbone of a finished run together with its head, from images, and return the new run folder.
+    """Train the backbone of a finished run together with its head, from images, and return the new run.
 
-    The weights are those of the epoch with the best mAP over the seen classes of `val`, where the run that it starts
-    from is a candidate too; without such labels those after the last epoch. Folder, checkpoints and repetition are as
-    in `train`. Raises C3Error before anything is written, also when the data set is not that of the run.
+    The weights kept are those of the epoch with the best mAP over the seen classes of `val`; the run itself, before
+    the first step, is a candidate. Without such labels they are those after the last epoch. The run folder,
+    checkpoints and repetition work as in `train`. Raises C3Error before anything is written, also when the data set
+    differs from that of the run.
     """
     require_alone("training end to end")
     with terminated_like_interrupted():
@@ -78,8 +79,8 @@ def _finetune(options: FineTuneOptions) -> Run:
     model = EndToEnd(head, request.backbone, recipe.method)
     classes = request.manifest.classes
     vectors = vectors_in_use(classes.vectors, recipe.loop.vectors)[torch.from_numpy(classes.seen)]
-    stream = _stream(start, request, recipe.loop, device)
-    validation = _validation(stream.cache, request, recipe.loop)
+    table, stream = _images(start, request, recipe.loop, device)
+    validation = _validation(table, request, recipe.loop)
     open_folder(path, found)
     checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
     record = replace(
@@ -106,13 +107,13 @@ def _finetune(options: FineTuneOptions) -> Run:
     return _finish(path, record, origin, model, request)
 
 
-def _stream(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> ImageStream:
-    """The images that the run was trained on. Which of them could not be read is found out if any could not."""
+def _images(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> tuple[ImageTable, ImageStream]:
+    """Return the images that the run was trained on; all are decoded once if extraction could not read some."""
     expected = start.record.rows
     for table in (ImageTable(request.manifest, read_before=("train",)), ImageTable(request.manifest)):
         stream = ImageStream(table, "train", loop.batch_size, loop.seed, device)
         if len(stream.rows) == expected:
-            return stream
+            return table, stream
     raise C3Error(
         f"{start.path} was trained on {expected:,} images, of which {len(stream.rows):,} can be read now; is the image "
         f"folder {request.manifest.root} whole?"
@@ -120,30 +121,30 @@ def _stream(start: Run, request: Request, loop: LoopOptions, device: torch.devic
 
 
 def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Validation | None:
-    """The images that choose among epochs; None where no label of a seen class can."""
+    """Return the images that choose among epochs, or None when `val` has no label of a seen class."""
     manifest = request.manifest
     labels = manifest.splits["val"].labels if "val" in manifest.splits else None
     if labels is not None and manifest.classes.seen[labels.indices[labels.value > 0]].any():
         return Validation(table, (PIXELS,), at_a_time=SCORED_AT_ONCE)
     if loop.patience:
         raise C3Error(f"data set {manifest.dataset} has no labels of seen classes in val; set patience=0")
-    LOG.warning("there is no val with labels of seen classes: the weights after the last epoch are kept, as they are")
+    LOG.warning("val has no labels of seen classes: the weights after the last epoch are kept")
     return None
 
 
 def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, request: Request) -> Run:
-    """Write what is left of a run: both parts of its model, and how features of its backbone are made."""
+    """Write the weights of both parts, the classes and the finished record, which says how to extract the features."""
     tuned = model.backbone.body.state_dict()
     write_weights(path / BACKBONE, tuned)
     write_weights(path / WEIGHTS, model.head.state_dict())
     write_classes(path, request.manifest.classes)
     options = replace(request.options, weights=str(path / BACKBONE), out=path / FEATURES)
     request.backbone.weights_sha256 = state_hash(tuned)
-    request = replace(request, options=options)  # its origin is worked out once, and now it is another
+    extraction = replace(request, options=options)
     features = replace(
         record.features,
         path=str((path / FEATURES).resolve()),
-        digest=request.digest,
+        digest=extraction.digest,
         tuned=True,
         weights_asked=from_anywhere(options.weights),
         weights_sha256=request.backbone.weights_sha256,
@@ -158,7 +159,7 @@ def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, r
 
 
 def _chosen(path: Path, start: float | None) -> ChosenEpoch | None:
-    """Return which weights were kept; None without validation."""
+    """Return the validation mAP (0..1) of the start and of the weights kept, and their epoch; 0 is the start."""
     if start is None:
         return None
     scores = [start, *(line.values["val_mAP"] for line in read_log(path))]
@@ -166,7 +167,7 @@ def _chosen(path: Path, start: float | None) -> ChosenEpoch | None:
 
 
 def summary(run: Run) -> str:
-    """A finished run end to end in words, and what comes next."""
+    """Describe a finished run in a sentence, and give the next commands."""
     timings, chosen, tuned = run.record.timings, run.record.validation, run.record.tuned_from
     if timings is None or tuned is None:
         raise ValueError(f"{run.path} is no finished run of c3 finetune")
