@@ -24,7 +24,7 @@ from torch.autograd import Function
 from ...common.devices import resolve_device
 from ...common.errors import C3Error
 
-LOG = logging.getLogger(__name__)
+PROGRAM_LOG = logging.getLogger("c3")  # above the loggers of all modules
 TIMEOUT = timedelta(hours=1)  # for a process that is reading or writing; one that died is noticed at once
 
 
@@ -133,10 +133,10 @@ def launched(device: str) -> Iterator[World]:
     own = _own_device(device, local_rank, local_size)
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    level = LOG.level
+    level = PROGRAM_LOG.level
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
     if rank:
-        LOG.setLevel(logging.WARNING)
+        PROGRAM_LOG.setLevel(logging.WARNING)
     try:
         yield World(own, rank, size, local_size)
     except KeyboardInterrupt:
@@ -144,7 +144,7 @@ def launched(device: str) -> Iterator[World]:
             raise
         sys.exit(130)
     finally:
-        LOG.setLevel(level)
+        PROGRAM_LOG.setLevel(level)
         dist.destroy_process_group()
 
 
