@@ -1,4 +1,4 @@
-"""The commands of extraction: parse, call one function, print one summary. Heavy imports stay inside the commands."""
+"""The commands of extraction: parse options, call one function, print its summary. Commands do the heavy imports."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import click
 
 from ..common.click_options import device_option
 from ..common.errors import C3Error
-
-CODECS = ("auto", "zstd", "zstd-shuffle", "zstd-bitshuffle", "lz4", "lz4-shuffle", "lz4-bitshuffle", "none")
+from .backbone.crop_policies import NAMES as CROP_POLICIES
+from .datasets.label_sources import HUMAN, LABEL_SOURCES
+from .store.names import CODEC_NAMES, DTYPES
 
 
 class PartType(click.ParamType[tuple[int, int]]):
@@ -27,60 +28,146 @@ class PartType(click.ParamType[tuple[int, int]]):
 
 
 @click.command()
-@click.option("--dataset", required=True, metavar="NAME", help="A data set of the catalog; see: c3 catalog list.")
-@click.option("--backbone", default="vgg19", show_default=True, metavar="NAME",
-              help="vgg19, vgg19_bn, resnet18, resnet50, resnet101 or squeezenet1_1.")  # fmt: skip
 @click.option(
-    "--weights", default="imagenet", show_default=True, help="imagenet, random:SEED, a file, or a catalog name."
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    help="The data set to extract, by its name in the catalog (see c3 catalog list).",
 )
 @click.option(
-    "--out", default="features.zarr", show_default=True, help="The store to fill: a path or an fsspec URL (s3://...)."
+    "--backbone",
+    default="vgg19",
+    show_default=True,
+    metavar="NAME",
+    help="The network that computes the features: vgg19, vgg19_bn, resnet18, resnet50, resnet101 or squeezenet1_1.",
 )
-@click.option("--splits", multiple=True, metavar="NAME", help="Only this split; may be repeated. Default: all.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first rows of each split.")
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.",
+)
+@click.option(
+    "--out",
+    default="features.zarr",
+    show_default=True,
+    metavar="STORE",
+    help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.",
+)
+@click.option(
+    "--splits",
+    multiple=True,
+    metavar="NAME",
+    help="Extract this split only. Repeat the option for more splits. Default: all splits.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Extract only the first N rows of each split.")
 @click.option(
     "--crops",
     default="whole",
     show_default=True,
-    type=click.Choice(["whole", "center", "five", "ten", "boxes"]),
-    help="Which parts of an image become rows.",
+    type=click.Choice(CROP_POLICIES),
+    help="The parts of an image that become rows: the whole image, its center, 5 or 10 crops, or a row for "
+    "each annotated box.",
 )
 @click.option(
     "--label-source",
-    default="human",
+    default=HUMAN,
     show_default=True,
-    type=click.Choice(["human", "human+machine"]),
-    help="Open Images: machine labels may join the train split, as positives only.",
+    type=click.Choice(LABEL_SOURCES),
+    help="Open Images only: human+machine adds machine labels to the train split, as positives.",
 )
 @click.option(
-    "--drop-unknown-classes", is_flag=True, help="Leave out classes without a word vector, with their labels."
+    "--drop-unknown-classes",
+    is_flag=True,
+    help="Leave out classes without a word vector, and their labels, instead of stopping.",
 )
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--batch-size",
+    default=32,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="The number of crops in one forward pass.",
+)
 @device_option
-@click.option("--precision", default="fp32", show_default=True, type=click.Choice(("fp32", "bf16", "fp16")),
-              help="Arithmetic of the backbone; part of what the store is.")  # fmt: skip
-@click.option("--regions", is_flag=True,
-              help="Also the unpooled 14 x 14 map that LESA and BiAM read (VGG: conv5_4; ResNet: layer3).")  # fmt: skip
-@click.option("--global", "global_vector", is_flag=True,
-              help="Also a vector of the whole picture (VGG: fc7, of whole weights; else the mean).")  # fmt: skip
-@click.option("--compile", "compiled", is_flag=True, help="torch.compile the backbone.")
-@click.option("--dtype", default="float16", show_default=True, type=click.Choice(("float16", "int8")),
-              help="float16 is exact; int8 halves the store, with a step for every channel and shard.")  # fmt: skip
-@click.option("--codec", type=click.Choice(CODECS), help="Default: auto, chosen for every level.")
-@click.option("--chunk-rows", type=click.IntRange(min=1), help="Rows read at once. Default: 64.")
-@click.option("--shard-rows", type=click.IntRange(min=1),
-              help="Rows written at once. Default: 256, or 1024 above 100,000 rows.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine, by dask.distributed.")
-@click.option("--scheduler", metavar="tcp://...", help="A dask.distributed scheduler with workers.")
-@click.option("--part", type=PartType(), metavar="I/N", help="Only the I-th of N parts: one job of a batch system.")
-@click.option("--plan", is_flag=True, help="Only say what it will cost: shards, bytes, hours, from a few batches.")
-@click.option("--rows", type=click.IntRange(min=1), help="With --plan: for so many rows instead of the data set's.")
-@click.option("--retry-failed", is_flag=True, help="Do finished shards again that hold pictures that failed.")
-@click.option("--append", is_flag=True, help="Add new splits or images to the store at --out.")
-@click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(("fp32", "bf16", "fp16")),
+    help="The arithmetic of the backbone. The store records it.",
+)
+@click.option(
+    "--regions",
+    is_flag=True,
+    help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4; ResNet: layer3).",
+)
+@click.option(
+    "--global",
+    "global_vector",
+    is_flag=True,
+    help="Also store one vector of the whole picture (VGG: fc7, which needs weights with the classifier; "
+    "other networks: the mean of the last map).",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
+@click.option(
+    "--dtype",
+    default="float16",
+    show_default=True,
+    type=click.Choice(DTYPES),
+    help="The number type of the store. int8 halves its size, with one step of rounding for each channel and shard.",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(CODEC_NAMES),
+    help="The compression of the maps. Default: auto, the best measured choice for each array.",
+)
+@click.option(
+    "--chunk-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The number of rows that are read at once. Default: 64.",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The number of rows that are written at once. Default: 256, or 1024 for more than 100,000 rows.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Share the work among N processes on this machine, through dask.distributed.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Share the work among the workers of a dask.distributed scheduler, such as tcp://head:8786.",
+)
+@click.option("--part", type=PartType(), metavar="I/N", help="Do only part I of N, for one job of a batch system.")
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Extract nothing; measure a few batches and print the expected shards, bytes and hours.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --plan: plan for N rows instead of the rows of the data set.",
+)
+@click.option(
+    "--retry-failed", is_flag=True, help="Extract finished shards again when they hold pictures that could not be read."
+)
+@click.option("--append", is_flag=True, help="Add new images or splits to the store at --out.")
+@click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
 @click.pass_obj
 def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: Any) -> None:
-    """Turn the images of a data set into a store of pooled feature maps; the same command continues a stopped one."""
+    """Turn the images of a data set into a store of pooled feature maps.
+
+    The same command continues an extraction that was stopped.
+    """
     from .options import ExtractOptions
 
     asked = ExtractOptions(catalog=catalog, **options)
@@ -90,7 +177,7 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
         click.echo(make_plan(asked, rows))
         return
     if rows:
-        raise C3Error("--rows goes with --plan; --limit extracts only the first rows of each split")
+        raise C3Error("--rows goes with --plan; use --limit to extract only the first rows of each split")
     from .run import extract as run
 
     click.echo(run(asked))
@@ -98,8 +185,10 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
 
 @click.command()
 @click.argument("cache")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-@click.option("--channels", is_flag=True, help="Read all maps: mean, maximum and zero share of every channel.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option(
+    "--channels", is_flag=True, help="Read all maps and show the mean, maximum and share of zeros of every channel."
+)
 @click.option(
     "--check-images", type=click.IntRange(min=1), metavar="N", help="Extract N random rows again and compare."
 )
@@ -116,9 +205,9 @@ def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None)
 
 @click.command()
 @click.argument("cache")
-@click.option("--repair", is_flag=True, help="Extract broken shards again, write broken tables again.")
+@click.option("--repair", is_flag=True, help="Extract broken shards again and rewrite broken tables.")
 def verify(cache: str, repair: bool) -> None:
-    """Read every byte of a store: checksums, counts, labels, statuses. Names what is broken."""
+    """Read every byte of a store and name what is broken: checksums, counts, labels, statuses."""
     from .verify import verify as run
 
     click.echo(run(cache, repair))
@@ -126,9 +215,9 @@ def verify(cache: str, repair: bool) -> None:
 
 @click.command()
 @click.argument("caches", nargs=-1, required=True)
-@click.option("--out", required=True, help="The new store: a path or an fsspec URL.")
+@click.option("--out", required=True, help="The store to write: a path or an fsspec URL.")
 def merge(caches: tuple[str, ...], out: str) -> None:
-    """Join stores: the parts of one extraction, or different images and splits made in the same way."""
+    """Join stores: the parts of one extraction, or other images and splits extracted in the same way."""
     from .merge import merge as run
 
     click.echo(run(caches, out))
@@ -136,13 +225,13 @@ def merge(caches: tuple[str, ...], out: str) -> None:
 
 @click.group()
 def catalog() -> None:
-    """The data sets, word vectors and weights that c3 knows."""
+    """Look up data sets, word vectors and weights."""
 
 
 @catalog.command("list")
 @click.pass_obj
 def catalog_list(path: Path | None) -> None:
-    """The names in the catalog."""
+    """List the names in the catalog."""
     from .catalog.catalog import listing
 
     click.echo(listing(path))
@@ -152,7 +241,7 @@ def catalog_list(path: Path | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def catalog_show(path: Path | None, name: str) -> None:
-    """The entry of one data set, with its paths resolved."""
+    """Show the settings of one data set, with resolved paths."""
     from .catalog.catalog import show
 
     click.echo(show(path, name))
@@ -162,29 +251,54 @@ def catalog_show(path: Path | None, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def catalog_check(path: Path | None, name: str) -> None:
-    """Which files of a data set are there, which are missing, and where the missing ones come from."""
+    """Check the files of a data set: what exists, what is missing, where to get it, and whether counts match."""
     from .catalog_check import check
 
     found = check(path, name)
     click.echo(found)
     if not found.complete:
-        raise C3Error(f"data set {name} is not complete; place the missing files and run: c3 catalog check {name}")
+        raise C3Error(
+            f"data set {name} is not complete; put the missing files in place and run: c3 catalog check {name}"
+        )
 
 
 @click.command()
 @click.argument("name")
-@click.option("--optional", is_flag=True, help="Also the files that not every use needs.")
-@click.option("--images", is_flag=True, help="Also the images, from the official list of their addresses.")
-@click.option("--splits", multiple=True, metavar="NAME", help="Only images of this split; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first images of the list.")
-@click.option("--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="Downloads at a time.")
-@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True),
-              help="Requests a second, all downloads together.")  # fmt: skip
-@click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), help="Tries of one download.")
-@click.option("--retry-failed", is_flag=True, help="Ask again for images that were gone, placeholders or damaged.")
+@click.option(
+    "--optional", is_flag=True, help="Also download files that only some uses need: boxes, machine labels, image lists."
+)
+@click.option("--images", is_flag=True, help="Also download the images in the official list of addresses.")
+@click.option(
+    "--splits",
+    multiple=True,
+    metavar="NAME",
+    help="Download images of this split only. Repeat the option for more splits.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Download only the first N images of the list.")
+@click.option(
+    "--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="The number of downloads at a time."
+)
+@click.option(
+    "--rate",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="The maximum number of requests per second, over all downloads.",
+)
+@click.option(
+    "--tries",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="The maximum number of attempts for one download.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again the images that were gone, placeholders or damaged.")
 @click.pass_obj
 def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options: Any) -> None:
-    """Download what a data set has at plain official addresses; the same command continues a stopped one."""
+    """Download the files of a data set from their official addresses.
+
+    The same command continues a download that was stopped.
+    """
     from .download.downloader import Politeness
     from .download.fetch import FetchOptions
     from .download.fetch import fetch as run
@@ -193,16 +307,25 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
 
 
 @click.command("import-biam")
-@click.option("--train", type=click.Path(path_type=Path), help="BiAM's HDF5 of training features.")
-@click.option("--test", type=click.Path(path_type=Path), help="BiAM's HDF5 of test features.")
-@click.option("--dataset", default="nuswide", show_default=True, metavar="NAME", help="Whose classes and vectors.")
+@click.option("--train", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's training features.")
+@click.option("--test", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's test features.")
+@click.option(
+    "--dataset",
+    default="nuswide",
+    show_default=True,
+    metavar="NAME",
+    help="The data set whose classes and word vectors the store gets.",
+)
 @click.option(
     "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
 )
-@click.option("--overwrite", is_flag=True, help="Start again, deleting the store at --out.")
+@click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
 @click.pass_obj
 def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, **options: Any) -> None:
-    """Turn the published HDF5 features of BiAM into a store; the same command continues a stopped one."""
+    """Turn the published HDF5 features of BiAM into a store.
+
+    The same command continues an import that was stopped.
+    """
     from .import_biam import BiamOptions
     from .import_biam import import_biam as run
 

@@ -11,6 +11,7 @@ from c3.common.errors import C3Error
 from c3.extract.store import quantise
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import CODECS, FeatureArray, Layout
+from c3.extract.store.names import CODEC_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,11 @@ LEVELS = (FeatureArray("p8", 5), FeatureArray("p16", 4), FeatureArray("p32", 3))
 Make = Callable[..., FeatureCache]
 
 
-@pytest.mark.parametrize("codec", [*CODECS, "auto"])
+def test_the_command_line_offers_every_codec() -> None:
+    assert CODEC_NAMES == ("auto", *CODECS)
+
+
+@pytest.mark.parametrize("codec", CODEC_NAMES)
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_our_reader_and_zarr_read_the_same(make_cache: Make, codec: str, dtype: str) -> None:
     cache = make_cache(rows=37, layout=Layout(8, 16, dtype, codec))

@@ -151,7 +151,7 @@ def drop_last_line(name: str) -> Callable[[Path], None]:
          "actor/0000_2124494179.jpg is also an image of TrainImagelist.txt"),
         (replace("ImageList/TrainImagelist.txt", "\r\n", "\r\nactor\\0000_2124494179.jpg\r\n"),
          "TrainImagelist.txt line 2: 'actor/0000_2124494179.jpg' is already in line 1"),
-        (replace("NUS_WID_Tags/TagList1k.txt", "night", "red"), "TagList1k.txt line 4: 'red' is listed already"),
+        (replace("NUS_WID_Tags/TagList1k.txt", "night", "red"), "TagList1k.txt line 4: 'red' is already in line"),
         (replace("Groundtruth/TrainTestLabels/Labels_boat_Test.txt", "0", "2"), r"boat_Test.txt line \d+: .* '2'"),
         (replace("NUS_WID_Tags/AllTags1k.txt", "\t", "\t1\t"), "AllTags1k.txt line 1: expected 10 values .* found 11"),
         (replace("NUS_WID_Tags/AllTags1k.txt", "\t", "\t\t"), "AllTags1k.txt line 1: expected values separated by one"),

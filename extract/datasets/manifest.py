@@ -14,6 +14,7 @@ from ..backbone.crop_policies import BOXES, POLICIES, WHOLE_IMAGE
 from ..backbone.crop_policies import NAMES as CROP_POLICIES
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
+from .label_sources import HUMAN
 
 DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
 
@@ -28,7 +29,7 @@ class ReadOptions:
     """
 
     crops: str = "whole"
-    label_source: str = "human"
+    label_source: str = HUMAN
     drop_unknown_classes: bool = False
     splits: tuple[str, ...] = ()
 

@@ -14,13 +14,13 @@ from ..catalog.specs import OpenImagesSpec
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import ImageBoxes, box_split
+from .label_sources import HUMAN_AND_MACHINE, LABEL_SOURCES
 from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
 from .openimages_classes import OpenImagesClasses, read_classes
 from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
 LOG = logging.getLogger(__name__)
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> the word in official file names
-SOURCES = ("human", "human+machine")
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,15 @@ def openimages_manifest(spec: OpenImagesSpec, options: ReadOptions) -> Manifest:
     for split in options.splits:
         if split not in OFFICIAL:
             raise C3Error(f"data set {spec.name} has no split {split!r}; it has {', '.join(OFFICIAL)}")
-    if options.label_source not in SOURCES:
-        raise C3Error(f"label source must be one of {', '.join(SOURCES)}, found {options.label_source!r}")
+    if options.label_source not in LABEL_SOURCES:
+        raise C3Error(f"label source must be one of {', '.join(LABEL_SOURCES)}, found {options.label_source!r}")
     classes = read_classes(spec)
     splits = {}
     for split in OFFICIAL:
         if options.wants(split):
-            images = _read_split(spec, split, classes, machine=split == "train" and options.label_source != "human")
+            images = _read_split(
+                spec, split, classes, machine=split == "train" and options.label_source == HUMAN_AND_MACHINE
+            )
             whole = _rows(images, _pattern(spec.root / spec.images, OFFICIAL[split]))
             splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
     return Manifest(

@@ -14,6 +14,7 @@ from ..store.tables import Classes
 from ..words.class_vectors import Coverage, class_vectors
 from ..words.near_duplicates import near_duplicates
 from .kinds import reader_of
+from .label_sources import HUMAN
 from .manifest import Manifest, ReadOptions, crop_manifest
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
     reader = reader_of(spec)
     if options.crops == BOXES and not reader.boxes:
         raise C3Error(f"data set {spec.name} has no boxes; choose another --crops")
-    if options.label_source != "human" and not reader.machine_labels:
+    if options.label_source != HUMAN and not reader.machine_labels:
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
     manifest = reader.manifest(options)
     manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)

@@ -17,10 +17,10 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from ...common.errors import C3Error, unknown_name
+from .names import CODEC_NAMES, DTYPES
 
 GRID = 7  # every level is pooled to GRID x GRID
 REGIONS, GLOBAL_VECTOR = "regions", "global"  # the arrays that a store may have beside its levels
-DTYPES = ("float16", "int8")
 # Byte shuffle puts the high bytes of a block before its low ones. Entropy coders see the two kinds apart only when a
 # half block is at least one of their own blocks (128 KiB in zstd); Blosc's own choice of block is far too small.
 BLOSC_BLOCK = 512 * 1024
@@ -60,7 +60,6 @@ CODECS = {
     "lz4-bitshuffle": _blosc("lz4", 5, "bitshuffle"),
     "none": Codec(None, _plain),
 }
-CODEC_NAMES = ("auto", *CODECS)
 
 
 @dataclass(frozen=True)
