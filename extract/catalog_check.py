@@ -1,4 +1,4 @@
-"""`c3 catalog check`: is a data set complete on this disk, and does it hold what its official documents state?"""
+"""`c3 catalog check`: check that a data set is complete on this disk and matches its official counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .datasets.read import vector_coverage
 
 @dataclass(frozen=True)
 class Check:
-    """The lines of the report, and whether nothing is missing or wrong."""
+    """The lines of the report, and whether the data set is complete and right."""
 
     lines: tuple[str, ...]
     complete: bool
@@ -25,10 +25,10 @@ class Check:
 
 
 def check(user_file: Path | None, name: str) -> Check:
-    """Look at every file of a data set, then count what is in them, then look up the word vectors of its classes.
+    """Check every file of a data set, count what the files hold, and look up the word vectors of its classes.
 
-    A missing file is shown with its origin and its place. Files with a known sha256 are hashed; counts that the
-    official documents state are compared with what the files hold.
+    The report shows origin and place of a missing file. Files with a known sha256 are hashed, and counts are compared
+    with those of the official documents.
     """
     spec = Catalog(user_file).dataset(name)
     lines, problems = [], 0
@@ -44,7 +44,7 @@ def check(user_file: Path | None, name: str) -> Check:
     for look in (_counts, _coverage) if spec.vectors and spec.kind != "demo" else (_counts,):
         try:
             findings, wrong = look(spec)
-        except C3Error as error:  # of a file that is listed as missing already, it says what was not looked at
+        except C3Error as error:  # unknown: the report already names the missing file as a problem
             findings, wrong = [f"{'unknown' if missing else 'wrong':<8} {error}"], 1
         lines, problems = lines + findings, problems + wrong
     return Check(tuple(lines), not problems)
@@ -67,7 +67,7 @@ def _finding(spec: DatasetSpec, file: FileSpec) -> str:
         other = f"; or in its place {', '.join(file.instead)}" if file.instead else ""
         size = f", {file.size:,} bytes" if file.size else ""
         origin = f" (from {file.origin}{size}{other})" if file.origin else ""
-        command = f"; c3 fetch {spec.name} takes it from there" if file.url else ""
+        command = f"; download it with: c3 fetch {spec.name}" if file.url else ""
         return f"{'not there, optional' if file.optional else 'missing'}{origin}{command}:"
     if path.is_dir():
         return "ok" if any(path.iterdir()) else f"empty folder (from {file.origin}):"
@@ -80,7 +80,7 @@ def _finding(spec: DatasetSpec, file: FileSpec) -> str:
 
 
 def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
-    """A line for every count of what is there, and how many differ from the official ones."""
+    """Return one line per count, and how many differ from the official ones."""
     lines, wrong = [], 0
     for name, found in reader_of(spec).counts().items():
         expected = spec.counts.get(name, found)
@@ -92,12 +92,12 @@ def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
 
 
 def _coverage(spec: DatasetSpec) -> tuple[list[str], int]:
-    """How the classes find their word vectors; classes without one are a problem."""
+    """Return lines on the word vectors of the classes, and how many classes have none."""
     coverage = vector_coverage(spec)
     return [f"vectors  {line}" for line in coverage.lines()], len(coverage.missing)
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
+    """Return the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

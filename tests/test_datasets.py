@@ -70,7 +70,7 @@ def test_negatives_and_a_class_list_are_read(table_dataset: Path) -> None:
             "image_path,labels,split\n00.png,red,train\n01.png,red,dev\n",
             "line 3: split must be one of train, val, test, found 'dev'",
         ),
-        ("image_path,labels,split\n00.png,red,train\n00.png,red,test\n", "line 3: 00.png is listed already in line 2"),
+        ("image_path,labels,split\n00.png,red,train\n00.png,red,test\n", "line 3: 00.png is already in line 2"),
         ("image_path,labels,split,negatives\n00.png,red,train,red\n", "both in labels and in negatives"),
         ("image_path,labels,split\n00.png,red|umbrella|zebra|dark red,train\n", "no vector in .*: umbrella, zebra"),
         ("image_path,labels,split\n00.png,red,train\n", "unseen classes that .*: dark red"),

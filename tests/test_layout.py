@@ -20,7 +20,7 @@ Make = Callable[..., FeatureCache]
 
 
 def test_the_command_line_offers_every_codec() -> None:
-    assert CODEC_NAMES == ("auto", *CODECS)
+    assert ("auto", *CODECS) == CODEC_NAMES
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)

@@ -85,7 +85,7 @@ def test_images_that_nobody_labelled_have_a_row_when_the_image_list_is_there(
 ) -> None:
     before = manifest(tree).splits["test"].image_id.tolist()
     assert (
-        "test-images-with-rotation.csv is not there: the rows of test are the images of its label file" in caplog.text
+        "test-images-with-rotation.csv does not exist: the rows of test are the images of its label file" in caplog.text
     )
     path = tree.root / "openimages/test-images-with-rotation.csv"
     lines = [f'{image},test,http://h/{image}.jpg,"a, ""b""",0.0\n' for image in (*before[::-1], "00000000000000aa")]
@@ -230,12 +230,12 @@ GOOD = "00000000000000aa"
          "line 1: expected the header ImageID,Source,LabelName,Confidence, found image,label"),
         (write(HUMAN.format("test"), "ImageID,Source,LabelName,Confidence\n"), "has no rows below its header"),
         (write(HUMAN.format("test"), ""), "line 1: expected the header .* found nothing"),
-        (write("classes-trainable.txt", "/m/01red\n\n/m/0boat\n/m/01red\n"), "line 4: '/m/01red' is listed"),
+        (write("classes-trainable.txt", "/m/01red\n\n/m/0boat\n/m/01red\n"), "line 4: '/m/01red' is already in line"),
         (write("classes-trainable.txt", "/m/01red\n/m/zzz\n"), "class-descriptions.csv has no line for /m/zzz"),
         (write("classes-trainable.txt", "/m/09bt\n"), "/m/09bt is also an unseen class"),
         (write("top_400_unseen.csv", "\ufeff1\r\n5"), "line 2: expected a position in unseen_.* 0 to 4, found '5'"),
-        (write("top_400_unseen.csv", "1\n1"), "line 2: position 1 is listed already"),
-        (write("class-descriptions.csv", "/m/01red,Red\n/m/01red,Red\n"), "line 2: /m/01red is listed already"),
+        (write("top_400_unseen.csv", "1\n1"), "line 2: position 1 is repeated"),
+        (write("class-descriptions.csv", "/m/01red,Red\n/m/01red,Red\n"), "line 2: /m/01red is repeated"),
         (write("class-descriptions.csv", "/m/01red\n"), "line 1: expected MID,name"),
         (write("unseen_labels.pkl", b"garbage"), "unseen_labels.pkl is"),
         (write("unseen_labels.pkl", pickle.dumps(print)), "is refused: it asks for builtins.print"),

@@ -144,7 +144,7 @@ def test_a_token_with_a_blank_inside_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("red 1 x", "line 1: the vector of 'red' holds something that is no number"),
+        ("red 1 x", "line 1: the vector of 'red' holds a value that is not a number"),
         ("red 1 nan", "line 1: .*finite"),
         ("red 1\nstar 1 2", "line 2: 'star' has 2 finite values, expected 1"),
         ("2 3\nred 1 2", "line 2: 'red' has 2 finite values, expected 3"),

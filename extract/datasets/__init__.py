@@ -1,1 +1,1 @@
-"""Readers of official files: each takes a DatasetSpec and gives a Manifest."""
+"""Readers of data sets: each turns the files that a catalog entry describes into a Manifest."""

@@ -1,4 +1,4 @@
-"""Tables of 0 and 1 as text, a line for every image: the label and tag files of NUS-WIDE, read in blocks."""
+"""Read text tables of 0 and 1 with one line per image: the label and tag files of NUS-WIDE."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BOM = b"\xef\xbb\xbf"
 
 
 def read_bits(path: Path, columns: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of lines, and (row, column) of every 1, both (ones,) int64, row after row.
+    """Return the number of lines, and the row and the column of every 1, both (ones,) int64, in the order of rows.
 
-    Values are separated by one tab or blank; CRLF, a BOM and a separator at the end of a line are fine. Raises C3Error
-    naming the line that has another number of values or a value that is neither 0 nor 1.
+    Values are separated by one tab or blank; CRLF, a BOM and a separator at the end of a line are accepted. Raises
+    C3Error naming the line that has another number of values or a value that is neither 0 nor 1.
     """
     lines, rows, found = 0, [], []
     width = 2 * columns - 1
@@ -41,6 +41,7 @@ def read_bits(path: Path, columns: int) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _refuse(path: Path, before: int, lines: list[bytes], columns: int) -> None:
+    """Find the first bad line of a block that follows `before` lines."""
     for number, line in enumerate(lines, start=before + 1):
         values = line.split()
         if len(values) != columns:

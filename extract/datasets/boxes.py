@@ -1,4 +1,4 @@
-"""Rows that are objects instead of images: each annotated box with some context around it."""
+"""Rows for objects instead of images: each annotated box, with some context around it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from ..catalog.specs import BoxedSpec
 from ..store.tables import Rows, SparseLabels
 
 LOG = logging.getLogger(__name__)
-STEP = 1 << 20  # boxes whose labels are made at a time
+STEP = 1 << 20  # boxes at a time, to bound memory
 
 
 @dataclass(frozen=True)
 class ImageBoxes:
-    """Boxes of one split: `row` (boxes,) of the image, `column` (boxes,) class, `corners` (boxes, 4) x0, y0, x1, y1."""
+    """The boxes of one split.
+
+    `row` (boxes,) is the row of the image, `column` (boxes,) the class, `corners` (boxes, 4) are x0, y0, x1, y1 as
+    shares of the image.
+    """
 
     row: np.ndarray
     column: np.ndarray
@@ -24,11 +28,10 @@ class ImageBoxes:
 
 
 def box_split(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> Rows:
-    """A row for every box, image by image, then from left to right and from top to bottom.
+    """Return one row per box, ordered by image, then from left to right and from top to bottom.
 
-    A row has its box's class as the one positive, and the classes that are verified to be absent from the whole image
-    as negatives: without these a loss over verified labels would have nothing to rank against. A box listed twice is
-    one row.
+    The only positive label of a row is the class of its box. Its negatives are the classes verified to be absent from
+    the whole image: without them a loss over verified labels has nothing to rank against. Repeated boxes are one row.
     """
     width, height = (boxes.corners[:, 2:] - boxes.corners[:, :2]).T
     large = np.flatnonzero(np.minimum(width, height) >= spec.box_min_side)
@@ -38,7 +41,7 @@ def box_split(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> Rows:
     kept = np.concatenate([np.ones(min(len(row), 1), bool), ~again])
     row, column, corners = row[kept], column[kept], corners[kept]
     LOG.info(
-        "boxes: %s rows; left out: %s smaller than %g of a side, %s listed twice, %s images without a box",
+        "boxes: %s rows; left out: %s smaller than %g of a side, %s repeated, %s images without a box",
         f"{len(row):,}", f"{len(boxes.row) - len(large):,}", spec.box_min_side, f"{int((~kept).sum()):,}",
         f"{len(images) - len(np.unique(row)):,}",
     )  # fmt: skip
@@ -48,13 +51,13 @@ def box_split(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> Rows:
 
 
 def with_margin(corners: np.ndarray, margin: float) -> np.ndarray:
-    """Corners (boxes, 4) grown by `margin` of their width and height on every side, inside the image; float32."""
+    """Grow corners (boxes, 4) by a share `margin` of width and height on every side, clipped to the image; float32."""
     size = np.tile(corners[:, 2:] - corners[:, :2], 2)
     return np.clip(corners + margin * size * np.array([-1, -1, 1, 1], np.float32), 0, 1).astype(np.float32)
 
 
 def _own_and_absent(image_labels: SparseLabels, row: np.ndarray, column: np.ndarray) -> SparseLabels:
-    """The labels of boxes of images `row` and classes `column`, in pieces: those of an image repeat."""
+    """Return the labels of boxes that lie in images `row` and show classes `column`, both (boxes,)."""
     pieces = []
     for start in range(0, len(row), STEP):
         own = column[start : start + STEP]

@@ -1,4 +1,4 @@
-"""COCO from its `instances_*.json`: an image has the classes of its objects, 80 or a zero-shot split."""
+"""Read COCO from its `instances_*.json`. The labels of an image are the classes of its objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ NEEDED = ("image_id", "category_id", "bbox")
 
 @dataclass(frozen=True)
 class _Instances:
-    """One annotation file: category names in the order of their ids, images, and an object a row."""
+    """One annotation file.
+
+    `categories` maps ids to names in the order of ids, `images` maps ids to (file name, width, height), `objects` are
+    (image id, category id, box).
+    """
 
     path: Path
     categories: dict[int, str]
@@ -30,7 +34,7 @@ class _Instances:
 
 
 def coco_classes(spec: CocoSpec) -> Classes:
-    """The `seen` and then the `unseen` names of the catalog entry; without these all categories of the train file."""
+    """Return the `seen`, then the `unseen` names of the catalog entry; without them all categories of train."""
     return _classes(spec, _read(spec, "train"))
 
 
@@ -38,7 +42,7 @@ def coco_manifest(spec: CocoSpec, options: ReadOptions) -> Manifest:
     """Read the annotation files into rows sorted by file name, for whole images or for `boxes`.
 
     Labels are complete: COCO lists every object of its 80 categories. val2017 is the split `test`. With
-    `drop_unseen_images`, train images that show an unseen class are left out, as the zero-shot splits ask.
+    `drop_unseen_images`, train images that show an unseen class are left out, as the zero-shot splits demand.
     """
     splits = {}
     first = _read(spec, "train")
@@ -52,7 +56,7 @@ def coco_manifest(spec: CocoSpec, options: ReadOptions) -> Manifest:
 
 
 def coco_counts(spec: CocoSpec) -> dict[str, int]:
-    """What the official files hold, by the names of the catalog's `counts`."""
+    """Count what the official files hold, under the names of the catalog's `counts`."""
     counts: dict[str, int] = {}
     for split in ("train", "test"):
         instances = _read(spec, split)
@@ -104,10 +108,10 @@ def _split(
 
 
 def _shares(instances: _Instances, image: int, box: list[float]) -> tuple[float, float, float, float]:
-    """x, y, width and height in pixels -> corners as shares of the image; refused outside it or without an area."""
+    """Turn x, y, width and height in pixels into corners as shares of the image; refuse a box outside it or empty."""
     file, width, height = instances.images[image]
     x, y, w, h = box
-    slack = 1  # pixel: COCO's own boxes touch the edge with rounding
+    slack = 1  # pixel: COCO's own boxes reach the edge with a rounding error
     if w <= 0 or h <= 0 or x < 0 or y < 0 or x + w > width + slack or y + h > height + slack:
         raise C3Error(f"{instances.path}: a box of {file} ({width} x {height}) is outside it or has no area: {box}")
     return x / width, y / height, min((x + w) / width, 1.0), min((y + h) / height, 1.0)
@@ -138,5 +142,5 @@ def _image(image: dict[str, Any], path: Path) -> tuple[str, int, int]:
 
 
 def _lean(item: dict[str, Any]) -> Any:
-    """Keep three fields of an annotation while the file is parsed: its outlines are most of the memory."""
+    """Keep only three fields of an annotation while the file is parsed: outlines take most of the memory."""
     return tuple(item[name] for name in NEEDED) if all(name in item for name in NEEDED) else item

@@ -1,4 +1,4 @@
-"""Manifest: one row per crop, sparse labels, classes. It fixes the row order of a store for ever."""
+"""The manifest: one row per crop, with sparse labels and classes. It fixes the row order of a store."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
 from .label_sources import HUMAN
 
-DIGEST_STEP = 1 << 16  # texts hashed at a time: nine million ids never stand in memory as Python objects at once
+DIGEST_STEP = 1 << 16  # texts hashed at a time: millions of ids as Python objects would fill the memory
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What is asked of a data set's reader beyond its catalog entry.
+    """How to read a data set, beyond its catalog entry.
 
-    `crops` is a crop policy of cropping.py, `label_source` is `human` or `human+machine` (Open Images). Classes without
-    a vector are an error unless `drop_unknown_classes`. `splits` are the only ones needed, all when empty: the files of
-    the others may be missing.
+    `crops` is a name of crop_policies.py, `label_source` one of label_sources.py. Classes without a vector are an error
+    unless `drop_unknown_classes`. `splits` are those to read, all when empty; files of other splits may be missing.
     """
 
     crops: str = "whole"
@@ -34,17 +33,17 @@ class ReadOptions:
     splits: tuple[str, ...] = ()
 
     def wants(self, split: str) -> bool:
-        """Whether a split is to be read."""
+        """Return whether to read a split."""
         return not self.splits or split in self.splits
 
 
 def texts(values: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(rows,) numpy text of variable width: about 33 bytes for an id of 16 characters, where a Python str takes 65."""
+    """Return (rows,) numpy text of variable width: an id of 16 characters takes 33 bytes instead of 65 as a str."""
     return np.asarray(values, dtype=np.dtypes.StringDType())
 
 
 def unvectored(seen: Sequence[str], unseen: Sequence[str] = ()) -> Classes:
-    """Classes that wait for their vectors: the seen ones, then the unseen ones."""
+    """Return classes without vectors yet: the seen ones, then the unseen ones."""
     names = (*seen, *unseen)
     return Classes(names, np.arange(len(names)) < len(seen), np.empty((len(names), 0), np.float32))
 

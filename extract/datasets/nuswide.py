@@ -1,4 +1,4 @@
-"""NUS-WIDE from its official text files: Flickr tags for 925 seen classes, human labels for the 81 concepts."""
+"""Read NUS-WIDE from its official text files: Flickr tags for 925 seen classes, human labels for the 81 concepts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .nuswide_labels import NusWideLabels, Positives
 
 
 def nuswide_classes(spec: NusWideSpec) -> Classes:
-    """925 seen tags in the order of TagList1k, then the 81 concepts; with `classes: concepts` the 81 alone, all seen.
+    """Return 925 seen tags in the order of TagList1k, then the 81 unseen concepts.
 
-    The seen tags are TagList1k without the words that are also concepts (75 of them).
+    The seen tags are TagList1k without the 75 words that are also concepts. With `classes: concepts` the classes are
+    the 81 concepts, all seen.
     """
     concepts = _concepts(spec)
     if _concepts_only(spec):
@@ -29,8 +30,8 @@ def nuswide_classes(spec: NusWideSpec) -> Classes:
 def nuswide_manifest(spec: NusWideSpec, _: ReadOptions) -> Manifest:
     """Read the image lists, the tags and the human labels of the official folders into rows sorted by image path.
 
-    Labels are complete: what nobody gave is negative. `validation: N` in the catalog entry moves N images of train,
-    those with the smallest sha256 of their path, into a split `val`. Raises C3Error naming file and line.
+    Labels are complete: a label that is not given is negative. `validation: N` in the catalog entry moves the N images
+    of train whose paths have the smallest sha256 into a split `val`. Raises C3Error naming file and line.
     """
     classes = nuswide_classes(spec)
     labels = NusWideLabels(spec)
@@ -38,7 +39,7 @@ def nuswide_manifest(spec: NusWideSpec, _: ReadOptions) -> Manifest:
     index = {name: c for c, name in enumerate(classes.names)}
     tables = [labels.concepts(concepts, np.array([index[name] for name in concepts]))]
     if not _concepts_only(spec):
-        # a tag that is also a concept has its label from people
+        # the labels of a tag that is also a concept come from the human annotation
         column = [-1 if tag in set(concepts) else index[tag] for tag in _tags(spec)]
         tables.append(labels.tags(np.array(column)))
     held_out = _validation(labels.images["train"], spec)
@@ -52,7 +53,7 @@ def nuswide_manifest(spec: NusWideSpec, _: ReadOptions) -> Manifest:
 
 
 def nuswide_counts(spec: NusWideSpec) -> dict[str, int]:
-    """What the official lists hold, by the names of the catalog's `counts`."""
+    """Count what the official lists hold, under the names of the catalog's `counts`."""
     classes, labels = nuswide_classes(spec), NusWideLabels(spec)
     counts = {f"{split}_images": len(images) for split, images in labels.images.items()}
     counts |= {"concepts": len(_concepts(spec)), "label_files": sum(1 for _ in labels.folder.glob("Labels_*.txt"))}

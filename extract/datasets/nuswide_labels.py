@@ -1,4 +1,4 @@
-"""The label files of NUS-WIDE: which of them are there, in which order their lines are, and whether they agree."""
+"""Read the label files of NUS-WIDE: find those that exist, map their lines to images, and check that they agree."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ PARTS = {"train": "Train", "test": "Test"}  # split -> the word in official file
 
 @dataclass(frozen=True)
 class Positives:
-    """Positives of one split: image `row[i]` of its official list has class `column[i]`, both (entries,) int64."""
+    """Positive labels of a split: image `row[i]` of its official list has class `column[i]`, both (entries,) int64."""
 
     row: np.ndarray
     column: np.ndarray
 
     @classmethod
     def join(cls, parts: Iterable[Positives]) -> Positives:
-        """All entries of several tables of one split."""
+        """Join several tables of one split."""
         parts = list(parts)
         return cls(np.concatenate([part.row for part in parts]), np.concatenate([part.column for part in parts]))
 
 
 class NusWideLabels:
-    """The official image lists of a NUS-WIDE folder and the label files whose lines follow them.
+    """The image lists of a NUS-WIDE folder, and the label files whose lines follow these lists.
 
-    Image lists and label files are checked as they are read: C3Error names the file and the line.
+    Lists and label files are checked as they are read: C3Error names the file and the line.
     """
 
     def __init__(self, spec: NusWideSpec) -> None:
@@ -49,7 +49,7 @@ class NusWideLabels:
 
     @property
     def folder(self) -> Path:
-        """`TrainTestLabels` where it is there, else `AllLabels`."""
+        """Return the folder `TrainTestLabels` if it exists, else `AllLabels`."""
         parent = self.spec.root / self.spec.groundtruth
         for name in ("TrainTestLabels", "AllLabels"):
             if (parent / name).is_dir():
@@ -60,9 +60,9 @@ class NusWideLabels:
         )
 
     def concepts(self, names: list[str], column: np.ndarray) -> dict[str, Positives]:
-        """The human labels of the concepts `names`, as classes `column`, for train and test.
+        """Read the human labels of the concepts `names`, as classes `column`, for train and test.
 
-        Where both forms of the label files are there, they have to agree on every image.
+        Where both forms of the label files exist, they must agree on every image.
         """
         parts: dict[str, list[Positives]] = {split: [] for split in PARTS}
         whole = self.folder.with_name("AllLabels")
@@ -78,7 +78,7 @@ class NusWideLabels:
         return {split: Positives.join(tables) for split, tables in parts.items()}
 
     def tags(self, column: np.ndarray) -> dict[str, Positives]:
-        """The Flickr tags for train and test; tag t of TagList1k is class `column[t]`, left out where that is -1."""
+        """Read the Flickr tags for train and test; tag t of TagList1k is class `column[t]`, left out where it is -1."""
         folder = self.spec.root / self.spec.tag_folder
         if (folder / "AllTags1k.txt").is_file():
             return self._cut(folder / "AllTags1k.txt", column)
@@ -99,7 +99,7 @@ class NusWideLabels:
         return Positives(row, np.full(len(row), number))
 
     def _cut(self, path: Path, column: np.ndarray) -> dict[str, Positives]:
-        """Cut a file in the order of Imagelist.txt, which mixes train and test, into the two."""
+        """Divide a file that follows Imagelist.txt, in which train and test are mixed, into the two splits."""
         split_of, row_of = self._places
         lines, row, found = read_bits(path, len(column))
         require_lines(path, lines, len(split_of), self._list(""))
@@ -112,7 +112,7 @@ class NusWideLabels:
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every line of Imagelist.txt the number of its split and its row there."""
+        """Return, for every line of Imagelist.txt, the number of its split in PARTS and its row in that split."""
         rows = enumerate(PARTS)
         place = {image: (number, row) for number, split in rows for row, image in enumerate(self.images[split])}
         path = self._list("")

@@ -1,4 +1,4 @@
-"""Open Images V4 from its official csv files: image-level labels that people verified, present or absent."""
+"""Read Open Images V4 from its official csv files: image-level labels, each verified as present or absent."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OFFICIAL = {"train": "train", "val": "validation", "test": "test"}  # split -> t
 
 @dataclass(frozen=True)
 class _Images:
-    """Images of a split, sorted: id (rows,) uint64, and their merged labels."""
+    """The images of a split: sorted ids (rows,) uint64, and their merged labels."""
 
     id: np.ndarray
     labels: SparseLabels
 
 
 def openimages_classes(spec: OpenImagesSpec) -> tuple[Classes, tuple[str, ...]]:
-    """7,186 seen classes in the order of classes-trainable.txt, then 400 unseen ones; and their MIDs."""
+    """Return the 7,186 seen classes in the order of classes-trainable.txt, then the 400 unseen ones; and their MIDs."""
     classes = read_classes(spec)
     return _unvectored(classes), classes.mids
 
@@ -40,10 +40,10 @@ def openimages_classes(spec: OpenImagesSpec) -> tuple[Classes, tuple[str, ...]]:
 def openimages_manifest(spec: OpenImagesSpec, options: ReadOptions) -> Manifest:
     """Read the annotation files into rows sorted by image id, for whole images or for `boxes`.
 
-    Rows of train are the images with a label of a seen class; rows of val and test are all images of their label file
-    and, where it is there, of their image list. Labels are verified: what is not listed is unknown. A pair that is
-    listed more than once counts once, +1 where any row says so. With `label_source` human+machine, machine labels add
-    +1 in train where people said nothing.
+    Rows of train are the images with a label of a seen class; rows of val and test are all images of the label file
+    and of the image list, if it exists. Labels are verified: what is not listed is unknown. An image and class that are
+    listed more than once count once, as +1 where any line says so. With `label_source` human+machine, machine labels
+    add +1 in train where there is no human label.
     """
     for split in options.splits:
         if split not in OFFICIAL:
@@ -66,7 +66,7 @@ def openimages_manifest(spec: OpenImagesSpec, options: ReadOptions) -> Manifest:
 
 
 def openimages_counts(spec: OpenImagesSpec) -> dict[str, int]:
-    """What the official files hold, by the names of the catalog's `counts`; the label files are read whole."""
+    """Count what the official files hold, under the names of the catalog's `counts`; reads the label files whole."""
     classes = read_classes(spec)
     counts = {"class_descriptions": classes.described, "test_only": classes.test_only}
     counts |= {"seen": len(classes.seen), "unseen": len(classes.unseen)}
@@ -100,9 +100,12 @@ def _read_split(spec: OpenImagesSpec, split: str, classes: OpenImagesClasses, ma
 
 
 def merge(images: np.ndarray, sources: list[Labels], classes: int, path: Path) -> SparseLabels:
-    """One label for every (image, class): human +1 before human -1 before machine +1. images (rows,) are sorted ids."""
+    """Merge labels to one per image and class: human +1 wins over human -1, which wins over machine +1.
+
+    `images` (rows,) are the sorted ids, `sources` the human labels and, where wanted, the machine labels.
+    """
     rank = {0: (2, 3), 1: (1, 1)}  # source -> rank of its -1 and of its +1; the highest of a pair counts
-    # a pair and its rank are one integer, so that one sort in place brings the winner of a pair to its end
+    # pair and rank share one integer, so that one sort in place puts the winner of each pair last
     parts = []
     for number, source in enumerate(sources):
         pair = np.searchsorted(images, source.image) * np.int64(classes) + source.column
@@ -143,10 +146,10 @@ def _rows(images: _Images, pattern: str) -> Rows:
 
 
 def _pattern(root: Path, split: str) -> str:
-    """Where an image of a split lies below the images folder, as far as folders tell.
+    """Return the pattern of image paths of a split below the images folder, by the folders that exist.
 
-    CVDF's archives unpack to train_0 ... train_f, by the first digit of the id; other layouts are a folder for each
-    split, and one folder for all.
+    The archives of CVDF unpack to train_0 ... train_f, by the first digit of the id; other layouts have one folder per
+    split, or one folder for all images.
     """
     for folder in (root, root / split):
         if folder.is_dir() and any(re.fullmatch(rf"{split}_[0-9a-f]", path.name) for path in folder.iterdir()):
@@ -172,12 +175,12 @@ def _list_path(spec: OpenImagesSpec, split: str) -> Path:
 
 
 def _image_list(spec: OpenImagesSpec, split: str) -> np.ndarray:
-    """The images of val and test, among them those that nobody labelled, which count in F1; none without the list."""
+    """Return the listed images of val and test; some have no label, but count in F1. Without the list, return none."""
     if split == "train":
         return np.empty(0, np.uint64)
     path = _list_path(spec, split)
     if not path.is_file():
-        LOG.warning("%s is not there: the rows of %s are the images of its label file", path, split)
+        LOG.warning("%s does not exist: the rows of %s are the images of its label file", path, split)
         return np.empty(0, np.uint64)
     return read_images(path)
 

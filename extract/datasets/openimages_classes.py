@@ -1,4 +1,4 @@
-"""The classes of Open Images V4: 7,186 trainable ones that are seen, and the 400 unseen ones of LESA and BiAM."""
+"""Read the classes of Open Images V4: the 7,186 trainable ones are seen, the 400 of LESA and BiAM are unseen."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..catalog.specs import OpenImagesSpec
 
 @dataclass(frozen=True)
 class OpenImagesClasses:
-    """MIDs and names of the classes, seen first; `test_only` is how many classes the unseen ones were chosen from.
+    """MIDs and names of the classes, the seen ones first.
 
-    A name that several classes have is followed by the MID, so that names identify.
+    A name that several classes share is followed by the MID, so that names are unique. `described` counts the lines of
+    class-descriptions.csv, `test_only` the classes among which the unseen ones were chosen.
     """
 
     seen: tuple[str, ...]
@@ -27,14 +28,15 @@ class OpenImagesClasses:
 
     @property
     def mids(self) -> tuple[str, ...]:
+        """Return the MIDs of all classes, the seen ones first."""
         return self.seen + self.unseen
 
 
 def read_classes(spec: OpenImagesSpec) -> OpenImagesClasses:
-    """Read classes-trainable.txt (its order is the order of the seen classes), the unseen lists and the names.
+    """Read classes-trainable.txt, whose order is that of the seen classes, the unseen lists and the names.
 
     top_400_unseen.csv holds positions in unseen_labels.pkl; `unseen` in the catalog entry may name a plain list of MIDs
-    in its place. Raises C3Error naming file and line.
+    instead. Raises C3Error naming file and line.
     """
     trainable = spec.official(spec.trainable)
     seen = class_list(trainable)
@@ -71,7 +73,7 @@ def _unseen(spec: OpenImagesSpec) -> tuple[list[str], int]:
                 f"{chosen} line {number}: expected a position in {path.name}, 0 to {len(test_only) - 1}, found {text!r}"
             )
         if int(text) in positions:
-            raise C3Error(f"{chosen} line {number}: position {text} is listed already")
+            raise C3Error(f"{chosen} line {number}: position {text} is repeated")
         positions.append(int(text))
     spec.expect("unseen", len(positions), chosen)
     return [test_only[position] for position in positions], len(test_only)
@@ -86,7 +88,7 @@ def _descriptions(path: Path) -> dict[str, str]:
                     raise C3Error(f"{path} line {reader.line_num}: expected MID,name, found {','.join(row)!r}")
                 mid, name = row[0], row[1].strip()
                 if mid in described:
-                    raise C3Error(f"{path} line {reader.line_num}: {mid} is listed already")
+                    raise C3Error(f"{path} line {reader.line_num}: {mid} is repeated")
                 described[mid] = name
         except (csv.Error, UnicodeDecodeError) as error:
             raise C3Error(f"{path} cannot be read as csv: {error}") from error

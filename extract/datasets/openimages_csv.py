@@ -1,6 +1,6 @@
-"""The annotation files of Open Images, read in pieces into columns: 8 bytes for an image, 2 for a class, 1 for a value.
+"""Read the annotation files of Open Images in pieces of `STEP` rows into columns of numbers.
 
-The train file has 27.9 million rows. No piece of it is larger than `STEP` rows, and nothing of a row is kept as text.
+The train file has 27.9 million rows: an entry takes 8 bytes for the image, 4 for the class and 1 for the value.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 @dataclass(frozen=True)
 class Labels:
-    """Columns of an image label file, an entry for every row about a known class.
+    """The columns of an image label file, one entry for every row about a known class.
 
-    image (entries,) uint64, column (entries,) int32 class index, value (entries,) int8 +1 or -1; `images` are all
-    images of the file, sorted, uint64; `rows`, `positives` and `negatives` count the rows of the file.
+    image (entries,) uint64, column (entries,) int32 class index, value (entries,) int8 +1 or -1; `images` are the
+    sorted ids of all images in the file, uint64; `rows`, `positives` and `negatives` count the rows of the file.
     """
 
     image: np.ndarray
@@ -46,7 +46,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Columns of a box file: image (boxes,) uint64, column (boxes,) int32, corners (boxes, 4) float32 x0 y0 x1 y1."""
+    """The columns of a box file, one entry for every row about a known class; `rows` counts the rows of the file.
+
+    image (boxes,) uint64, column (boxes,) int32 class index, corners (boxes, 4) float32 x0, y0, x1, y1 in 0..1.
+    """
 
     image: np.ndarray
     column: np.ndarray
@@ -57,9 +60,9 @@ class Boxes:
 def read_labels(path: Path, mids: Sequence[str], human: bool = True) -> Labels:
     """Read an image label file for the classes `mids`, in their order.
 
-    Human labels are +1 (Confidence 1) or -1 (Confidence 0). Machine labels are +1, whatever their confidence; they
-    are never negatives. Raises C3Error naming the line of an id that is not 16 hexadecimal digits (small letters), a
-    confidence out of range, or a missing value.
+    Human labels are +1 (Confidence 1) or -1 (Confidence 0). Machine labels are +1, whatever their confidence, never
+    negatives. Raises C3Error naming the line of an id that is not 16 lower-case hexadecimal digits, of a confidence out
+    of range, and of a missing value.
     """
     index = pd.Index(mids)
     parts, images = [], []
@@ -78,9 +81,9 @@ def read_labels(path: Path, mids: Sequence[str], human: bool = True) -> Labels:
 
 
 def read_boxes(path: Path, mids: Sequence[str]) -> Boxes:
-    """Read a box file (with or without the columns of later editions) for the classes `mids`, in their order.
+    """Read a box file, with or without the columns of later editions, for the classes `mids`, in their order.
 
-    Raises C3Error naming the line of a box that is outside its image, has no area, or is no number.
+    Raises C3Error naming the line of a box that lies outside its image, has no area, or is not a number.
     """
     index = pd.Index(mids)
     parts, rows = [], 0
@@ -104,14 +107,14 @@ def read_boxes(path: Path, mids: Sequence[str]) -> Boxes:
 
 
 def read_images(path: Path) -> np.ndarray:
-    """All images of an image list, sorted uint64; of its columns only ImageID is read."""
+    """Return the sorted ids (images,) uint64 of an image list; only its column ImageID is read."""
     return np.unique(
         np.concatenate([_image_ids(piece["ImageID"], path, first)[1] for first, piece in _pieces(path, IMAGE_COLUMNS)])
     )
 
 
 def id_texts(images: np.ndarray) -> np.ndarray:
-    """(rows,) uint64 image ids as (rows,) bytes of 16 hexadecimal digits."""
+    """Write image ids (rows,) uint64 as (rows,) bytes of 16 hexadecimal digits."""
     digits = np.empty((len(images), ID_DIGITS), np.uint8)
     for digit in range(ID_DIGITS):
         nibble = (images >> np.uint64(4 * (ID_DIGITS - 1 - digit))) & np.uint64(15)
@@ -120,13 +123,13 @@ def id_texts(images: np.ndarray) -> np.ndarray:
 
 
 def _pieces(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The rows of a csv in pieces, each with the line number of its first row; texts, and boxes as numbers."""
+    """Yield the rows of a csv in pieces, each with the line number of its first row; only corners are numbers."""
     require_file(path, "annotation file")
     _require_header(path, columns)
     numbers = {name: np.float64 for name in columns if name[0] in "XY"}
     first, size = 2, path.stat().st_size >> 20
     try:
-        # a handle of our own knows how far the reading is
+        # our own handle tells the progress bar how much has been read
         with path.open("rb") as file, progress(f"reading {path.name}", size, "MiB") as bar:
             pieces = pd.read_csv(
                 file,
@@ -159,12 +162,12 @@ def _require_header(path: Path, columns: tuple[str, ...]) -> None:
         raise C3Error(
             f"{path} line 1: expected the header {','.join(columns)}, found {','.join(header)[:200] or 'nothing'}"
         )
-    if len(row) > len(header):  # pandas would take its first value for an index
+    if len(row) > len(header):  # pandas would take the first value as an index
         raise C3Error(f"{path} line 2: expected {len(header)} values, found {len(row)}")
 
 
 def _not_a_number(path: Path, columns: tuple[str, ...], error: ValueError) -> C3Error:
-    """Find the line that pandas could not convert; slow, and only on the way to an error."""
+    """Find the line that pandas could not convert. Slow, but used only for an error message."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         for row in (reader := csv.DictReader(file)):
             for name in columns:
@@ -181,7 +184,7 @@ def _is_finite(text: str | None) -> bool:
 
 
 def _image_ids(column: pd.Series, path: Path, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows,) uint64 of a column of ids, and the sorted unique ones."""
+    """Parse a column of ids; return (rows,) uint64 and the sorted unique ids."""
     code, unique = pd.factorize(column)
     names = np.asarray(unique, dtype=f"U{ID_DIGITS + 1}")
     points = names.view(np.uint32).reshape(len(names), ID_DIGITS + 1)
@@ -200,6 +203,7 @@ def _image_ids(column: pd.Series, path: Path, first: int) -> tuple[np.ndarray, n
 
 
 def _confidence(column: pd.Series, path: Path, first: int, human: bool) -> np.ndarray:
+    """Parse a column of confidences; return (rows,) float64."""
     code, unique = pd.factorize(column)
     numbers = pd.to_numeric(pd.Series(unique), errors="coerce").to_numpy(np.float64)
     valid = np.isin(numbers, (0, 1)) if human else (numbers > 0) & (numbers <= 1)
@@ -212,6 +216,6 @@ def _confidence(column: pd.Series, path: Path, first: int, human: bool) -> np.nd
 
 
 def _columns(labels: pd.Series, index: pd.Index) -> np.ndarray:
-    """(rows,) int32 class indices, -1 for the classes that are not asked for."""
+    """Return (rows,) int32 class indices, -1 for classes that are not in the index."""
     code, unique = pd.factorize(labels)
     return index.get_indexer(unique)[code].astype(np.int32)

@@ -1,4 +1,4 @@
-"""DatasetSpec -> Manifest: rows, word vectors, crops."""
+"""Read the data set of a catalog entry into a Manifest: rows, word vectors, crops."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LOG = logging.getLogger(__name__)
 
 
 def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Manifest:
-    """Read a data set's files into a Manifest: rows, then word vectors, then crops.
+    """Read the files of a data set into a Manifest: rows, then word vectors, then crops.
 
-    Raises C3Error naming file and line for whatever is missing, damaged or contradicts itself.
+    Raises C3Error naming file and line for what is missing, damaged or contradictory.
     """
     reader = reader_of(spec)
     if options.crops == BOXES and not reader.boxes:
@@ -42,14 +42,14 @@ def leaks(spec: DatasetSpec, classes: Classes) -> dict[str, list[str]] | None:
 
 
 def joined_classes(spec: DatasetSpec) -> Classes:
-    """The classes of a data set with their vectors; reads no labels and no image."""
+    """Return the classes of a data set with their vectors; reads no labels and no image."""
     classes, keys = reader_of(spec).classes()
     bare = Manifest(spec.name, spec.root, spec.labelling, classes, splits={}, class_keys=keys)
     return join_vectors(bare, _vectors(spec)).classes
 
 
 def vector_coverage(spec: DatasetSpec) -> Coverage:
-    """Which classes of a data set have a word vector; reads the class lists and the vectors, no labels and no image."""
+    """Look up the word vectors of the classes of a data set; reads no image, and no labels but those of a table."""
     classes, keys = reader_of(spec).classes()
     return class_vectors(classes.names, _vectors(spec), keys)[1]
 
@@ -57,15 +57,16 @@ def vector_coverage(spec: DatasetSpec) -> Coverage:
 def _vectors(spec: DatasetSpec) -> VectorSpec:
     if spec.vectors is None:
         raise C3Error(
-            f"data set {spec.name} in {spec.catalog}: the setting 'vectors' is missing (a name of the section vectors)"
+            f"catalog {spec.catalog}: datasets.{spec.name}: the setting 'vectors' is missing (a name of the section "
+            "`vectors`)"
         )
     return spec.vectors
 
 
 def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = False) -> Manifest:
-    """Give the classes of a manifest their vectors; `drop_unknown` drops the classes that have none, with their labels.
+    """Give the classes of a manifest their vectors; with `drop_unknown`, drop classes without one, and their labels.
 
-    Raises C3Error listing every class without a vector.
+    Raises C3Error listing the classes without a vector otherwise.
     """
     names = manifest.classes.names
     vectors, coverage = class_vectors(names, spec, manifest.class_keys)

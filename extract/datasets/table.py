@@ -1,4 +1,4 @@
-"""The `table` kind, the bring-your-own-data door: one csv of image, labels and split. See docs/own-data.md."""
+"""Read your own data: one csv of image path, labels and split, the kind `table`. See docs/own-data.md."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ SEPARATOR = "|"
 
 
 def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
-    """Read `table` (csv) and the optional `unseen` and `classes` lists.
+    """Read `table` (csv) and the optional lists `unseen` and `classes`.
 
-    Rows are ordered by split, then by image path, whatever the order in the file. Raises C3Error naming file and line.
+    Rows are ordered by split, then by image path, whatever their order in the file. Raises C3Error naming file and
+    line.
     """
     path = spec.own("table", spec.table)
     table = _read_table(path)
@@ -50,7 +51,7 @@ def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
 
 
 def table_classes(spec: TableSpec) -> tuple[Classes, tuple[str, ...]]:
-    """The classes that the table uses, or those of the `classes` list; no class has a key besides its name."""
+    """Return the classes of the list `classes`, or those that the table uses; they have no other keys than names."""
     return table_manifest(spec).classes, ()
 
 
@@ -80,7 +81,7 @@ def _list(setting: str, spec: TableSpec, place: str | None) -> list[str]:
 def _check_rows(
     path: Path, table: pd.DataFrame, positive: list[list[str]], negative: list[list[str]], index: dict[str, int]
 ) -> None:
-    """Refuse what would read outside the images folder, leak between splits, or name a class that does not exist."""
+    """Refuse a path outside the images folder, an image in two rows, and a label that is no class."""
     seen: dict[str, int] = {}
     for row, (image, split) in enumerate(zip(table["image_path"], table["split"], strict=True)):
         line = row + 2  # the header is line 1
@@ -89,7 +90,7 @@ def _check_rows(
         if split not in SPLITS:
             raise C3Error(f"{path} line {line}: split must be one of {', '.join(SPLITS)}, found {split!r}")
         if image in seen:
-            raise C3Error(f"{path} line {line}: {image} is listed already in line {seen[image]}; an image has one row")
+            raise C3Error(f"{path} line {line}: {image} is already in line {seen[image]}; an image has one row")
         seen[image] = line
         for name in (*positive[row], *negative[row]):
             if name not in index:

@@ -1,4 +1,4 @@
-"""Class names -> word vectors, with a report of what was found, what was not, and which classes share a vector."""
+"""Look up the word vectors of classes; report what was found, what was not, and which classes share a vector."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..catalog.specs import VectorSpec
 from .vector_files import Vectors, read_vectors
 
 LOG = logging.getLogger(__name__)
-SHOWN = 10  # names listed in a line of the log
-# s is what a possessive leaves
+SHOWN = 10  # names in a line of the log
+# "s" is the rest of a possessive
 STOP_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "s", "the", "to", "with")
 )  # fmt: skip
@@ -24,7 +24,7 @@ STOP_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Coverage:
-    """How classes found their vectors: under the whole name, as the mean of words, of only some words, or not at all.
+    """How many classes have a vector: by their whole name, as the mean of their words, of only some words, or none.
 
     `partly` maps a class to its words without a vector; `identical` lists groups of classes that share one vector.
     """
@@ -37,7 +37,7 @@ class Coverage:
     identical: tuple[tuple[str, ...], ...]
 
     def lines(self) -> list[str]:
-        """The report in words, one finding a line."""
+        """Return the report in words, one finding per line."""
         lines = [
             f"{self.classes - len(self.missing)} of {self.classes} classes have a vector: {self.whole} by their whole "
             f"name, {self.averaged} as the mean of their words, {len(self.partly)} of these of only some words"
@@ -55,12 +55,12 @@ class Coverage:
 
 
 def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = ()) -> tuple[np.ndarray, Coverage]:
-    """(classes, d_w) float32 vectors as read, a row of NaN where a class has none, and the coverage.
+    """Return vectors (classes, d_w) float32 as read, NaN in the rows of classes without one, and the coverage.
 
-    A class is looked up under its key (`keys`, an Open Images MID), its name as written, in lower case, and with `_` or
-    `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a vector.
-    Stop words and punctuation count only where a name has nothing else. A key in brackets at the end of a name only
-    tells two classes of one name apart, and is left out.
+    A class is looked up under its key (`keys`, for Open Images the MID), its name as written, in lower case, and with
+    `_` or `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a
+    vector. Stop words count only where a name has no other words. A key in brackets at the end of a name, which tells
+    two classes of one name apart, is ignored.
     """
     keys = keys or [""] * len(names)
     plain = [name.removesuffix(f" ({key})") for name, key in zip(names, keys, strict=True)]
@@ -86,7 +86,7 @@ def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = 
 
 
 def _lookup(forms: list[str], words: list[str], vectors: Vectors) -> tuple[np.ndarray | None, bool, list[str]]:
-    """The vector, whether the whole name has it, and the words that had to be left out of the mean."""
+    """Return the vector, whether the whole name has it, and the words that are missing from the mean."""
     for form in forms:
         if form in vectors:
             return vectors[form], True, []

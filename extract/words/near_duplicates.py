@@ -1,4 +1,4 @@
-"""Unseen classes that are nearly a seen word, `boats` beside `boat`: what zero-shot scores should not count."""
+"""Find unseen classes that nearly equal a seen one (`boats`, `boat`), which a zero-shot score should not count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 
 from ..store.tables import Classes
 
-COSINE = 0.75  # of the word vectors: above it two names mark the same pictures (plane, airplane)
+COSINE = 0.75  # of two word vectors, from which on names mark the same pictures (plane, airplane)
 
 
 def near_duplicates(classes: Classes, cosine: float = COSINE) -> dict[str, list[str]]:
-    """Unseen class -> the seen classes that leak into it, most similar first; classes without a leak are not listed.
+    """Return unseen class -> seen classes that leak into it, most similar first; classes without a leak are left out.
 
-    Two names leak when they differ only in number, case or punctuation, or when their vectors have at least `cosine`.
+    Two names leak when they differ only in number, case or punctuation, or when the cosine of their vectors is at least
+    `cosine`.
     """
     unseen, seen = (np.flatnonzero(mask) for mask in (~classes.seen, classes.seen))
     unit = classes.vectors / np.maximum(np.linalg.norm(classes.vectors, axis=1, keepdims=True), 1e-12)
@@ -30,7 +31,7 @@ def near_duplicates(classes: Classes, cosine: float = COSINE) -> dict[str, list[
 
 
 def _stem(name: str) -> str:
-    """The singular of the last word, without case, punctuation and what stands in brackets."""
+    """Return a name without case, punctuation and brackets, its last word in the singular."""
     word = re.sub(r"[^a-z0-9]+", "", re.sub(r"\(.*?\)", "", name.lower()))
     for ending, singular in (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x")):
         if word.endswith(ending) and len(word) > len(ending) + 1:

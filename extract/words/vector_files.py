@@ -1,4 +1,4 @@
-"""Files of word vectors -> {name: vector}: GloVe, fastText and word2vec files, numpy archives, the field's pickles."""
+"""Read files of word vectors: GloVe, fastText and word2vec, numpy arrays and archives, pickles of LESA and BiAM."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Vectors = dict[str, np.ndarray]
 
 
 def read_vectors(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """name -> (d_w,) float32 of those `wanted` names that the file holds; all vectors have one length.
+    """Return the vectors (d_w,) float32 of the `wanted` names that the file holds; all have one length.
 
-    Raises C3Error when the file is missing, is of another kind than the catalog says, or holds something not finite.
+    Raises C3Error when the file is missing, has another format than the catalog says, or holds a value that is not
+    finite.
     """
     require_file(spec.path, f"vectors {spec.name}")
     vectors = KINDS[spec.kind](spec, wanted)
@@ -31,7 +32,7 @@ def read_vectors(spec: VectorSpec, wanted: set[str]) -> Vectors:
 
 
 def _text(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """`word 0.1 -0.2 ...`, one a line, in one pass; a first line of two integers (fastText, word2vec) is skipped."""
+    """Read lines `word 0.1 -0.2 ...` in one pass; skip a first line of two integers (fastText, word2vec)."""
     path, vectors = spec.path, Vectors()
     d_w = None
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -44,12 +45,12 @@ def _text(spec: VectorSpec, wanted: set[str]) -> Vectors:
                 continue
             values = rest.split()
             if d_w is not None and len(values) > d_w and not _is_number(values[0]):
-                continue  # glove.840B has tokens with a space inside, such as "at name@domain.com"
+                continue  # glove.840B has tokens that hold a space, such as "at name@domain.com"
             try:
                 vector = np.array(values, dtype=np.float32)
             except ValueError:
                 raise C3Error(
-                    f"{path} line {number}: the vector of {word!r} holds something that is no number"
+                    f"{path} line {number}: the vector of {word!r} holds a value that is not a number"
                 ) from None
             d_w = d_w or len(vector)
             if len(vector) != d_w or not np.isfinite(vector).all():
@@ -67,7 +68,7 @@ def _is_number(text: str) -> bool:
 
 
 def _word2vec(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """The binary format of the word2vec tool: a header `words d_w`, then each word, a space and d_w float32."""
+    """Read the binary format of word2vec: a header `words d_w`, then each word, a space and d_w float32."""
     vectors = Vectors()
     path = spec.path
     if not path.stat().st_size:
@@ -75,7 +76,7 @@ def _word2vec(spec: VectorSpec, wanted: set[str]) -> Vectors:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         header = re.match(rb"(\d+) (\d+)\n", data[:64])
         if not header:
-            raise C3Error(f"{path} is not a word2vec binary file: it does not begin with two numbers; try kind: text")
+            raise C3Error(f"{path} is not a word2vec binary file: it does not start with two numbers; try kind: text")
         words, d_w = int(header[1]), int(header[2])
         position = header.end()
         for number in range(words):
@@ -91,11 +92,11 @@ def _word2vec(spec: VectorSpec, wanted: set[str]) -> Vectors:
 
 
 def _npz(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """An archive of one array of texts (names,) and one of numbers (names, d_w), whatever they are called."""
+    """Read an archive of one text array (names,) and one array of numbers (names, d_w), under any key."""
     try:
         with np.load(spec.path, allow_pickle=False) as archive:
             arrays = [archive[key] for key in archive.files]
-    except Exception as error:  # zip and npy readers raise many kinds on damaged files
+    except Exception as error:  # the zip and npy readers raise many classes of error for damaged files
         raise C3Error(
             f"{spec.path} cannot be read as npz: {error}. Names must be numpy texts, not Python objects"
         ) from error
@@ -108,7 +109,7 @@ def _npz(spec: VectorSpec, wanted: set[str]) -> Vectors:
 
 
 def _npy(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """One array (names, d_w); the catalog's `names` file says whose they are."""
+    """Read one array (names, d_w); the setting `names` of the catalog entry names its rows."""
     try:
         matrix = np.load(spec.path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -117,7 +118,7 @@ def _npy(spec: VectorSpec, wanted: set[str]) -> Vectors:
 
 
 def _pickle(spec: VectorSpec, wanted: set[str]) -> Vectors:
-    """The LESA and BiAM layout, a list of arrays with one `names` file each; or a dict of name -> vector."""
+    """Read the layout of LESA and BiAM, a list of arrays with one `names` file each; or a dict of name -> vector."""
     content = load_pickle(spec.path)
     if isinstance(content, dict):
         names = [[str(name) for name in content]]
@@ -133,7 +134,7 @@ def _pickle(spec: VectorSpec, wanted: set[str]) -> Vectors:
 def _named(
     spec: VectorSpec, names: Iterable[Sequence[str]], matrices: Sequence[np.ndarray], wanted: set[str]
 ) -> Vectors:
-    """Join lists of names with the matrices that they belong to, in order; the first vector of a name counts."""
+    """Join lists of names with their matrices, in order; the first vector of a name counts."""
     names, vectors = list(names), Vectors()
     shapes = [np.shape(matrix) for matrix in matrices]
     if [len(part) for part in names] != [shape[0] if shape else 0 for shape in shapes]:

@@ -1,12 +1,12 @@
-"""The demo data set: drawn scenes, labels and synthetic word vectors, written as a `table` data set on disk.
+"""Write the demo data set to disk: drawn scenes, labels and synthetic word vectors, as a data set of kind `table`.
 
-It is made so that a small method can succeed for the right reason. Pictures show several things before a landscape;
-classes are words (`red`, `star`, `striped`, `large`, `sea`, `night`) and two-word phrases over them (`red star`,
-`night sea`). A phrase's vector is the mean of its words' vectors, and every word of an unseen class also occurs in
-seen classes, so an unseen class can be predicted from seen ones and from nothing else.
+It lets a small method succeed for the right reason. Pictures show several things in front of a landscape. Classes are
+words (`red`, `star`, `striped`, `large`, `sea`, `night`) and two-word phrases of them (`red star`, `night sea`). The
+vector of a phrase is the mean of the vectors of its words, and every word of an unseen phrase also occurs in seen
+classes, so that unseen classes can be predicted from seen ones and from nothing else.
 
-What it is not: photographs, or word vectors learnt from text. The vectors are random numbers from a seed; the words of
-a family (colours, shapes ...) share a direction and each word has one of its own. Labels say only what a picture shows.
+It has no photographs and no word vectors learnt from text. The vectors are random numbers from a seed: the words of a
+family (colours, shapes ...) share a direction, and each word has one of its own. Labels say only what a picture shows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .drawing import SIZES, Scene, Thing, draw_scene
 VERSION = 1
 SPLITS = ("train", "val", "test")
 
-# how often: the first word of a family is the most frequent, the last the rarest
+# ordered by frequency: the first word of a family is the most frequent
 FAMILIES = {
     "colour": ("red", "blue", "yellow", "green", "orange", "pink", "purple"),
     "shape": ("circle", "square", "star", "triangle", "heart", "cross", "crescent", "ring"),
@@ -37,7 +37,7 @@ FAMILIES = {
     "place": ("sky", "grass", "sea", "sand", "snow"),
     "light": ("day", "sunset", "night", "misty"),
 }
-SILENT = ("plain", "small", "medium", "day")  # words that nobody would tag a picture with
+SILENT = ("plain", "small", "medium", "day")  # not classes: no one tags a picture with them
 SEEN_PHRASES = (
     "red circle", "blue circle", "yellow circle", "purple circle", "red square", "green square", "purple square",
     "red star", "yellow star", "blue triangle", "green triangle", "red heart", "pink heart",
@@ -57,9 +57,9 @@ CLASSES = SEEN + UNSEEN
 
 @dataclass(frozen=True)
 class DemoSpec:
-    """What to draw: a seed, pictures of each split, side in pixels, length of a word vector, and the verified share.
+    """What to draw: the seed, pictures in each split, side in pixels, and length of the word vectors.
 
-    `verified` are the shares of a picture's present and of its absent classes that `labels-verified.csv` lists.
+    `verified` holds the shares of the present and of the absent classes of a picture that `labels-verified.csv` lists.
     """
 
     seed: int = 0
@@ -78,12 +78,12 @@ class DemoSpec:
 
 
 def write_demo(root: Path, spec: DemoSpec = DemoSpec()) -> None:
-    """Write the demo data set under `root`, or do nothing when it is there already with the same spec.
+    """Write the demo data set to the folder `root`, unless it already holds one of the same spec.
 
-    Files: images/NNNNN.jpg, labels.csv (complete labelling), labels-verified.csv (+1 / 0 / -1), unseen.txt,
-    classes.txt, vectors.txt (GloVe text) and demo.json, the spec. Image paths in the tables are relative to images/.
-    The same spec gives the same bytes (with the same numpy and Pillow). The folder appears whole or not at all.
-    Raises C3Error when `root` holds anything else or cannot be written.
+    Files: images/NNNNN.jpg, labels.csv (complete labels), labels-verified.csv (+1 / 0 / -1), unseen.txt, classes.txt,
+    vectors.txt (GloVe text) and demo.json (the spec). Image paths in the tables are relative to images/. The same spec
+    gives the same bytes with the same numpy and Pillow. The folder appears whole or not at all. Raises C3Error when
+    `root` holds anything else or cannot be written.
     """
     root = Path(root).absolute()
     if _present(root, spec):
@@ -94,7 +94,7 @@ def write_demo(root: Path, spec: DemoSpec = DemoSpec()) -> None:
         _write_files(draft, spec)
         draft.replace(root)
     except OSError as error:
-        # another process may have finished the same data set in the meantime
+        # another process may have written the same data set in the meantime
         if not _present(root, spec):
             raise C3Error(f"cannot write the demo data set to {root}: {error}") from error
     finally:
@@ -102,13 +102,13 @@ def write_demo(root: Path, spec: DemoSpec = DemoSpec()) -> None:
 
 
 def plan_scenes(spec: DemoSpec) -> dict[str, list[Scene]]:
-    """The scenes of each split, before any is drawn; picture n of the data set is the n-th scene in this order."""
+    """Return the scenes of each split, in the order of the pictures of the data set."""
     rng = np.random.default_rng([spec.seed, 1])
     return {split: _plan_split(getattr(spec, split), rng) for split in SPLITS}
 
 
 def labels_of(scene: Scene) -> tuple[str, ...]:
-    """Every class of the demo that a scene shows, in the order of CLASSES."""
+    """Return every class that a scene shows, in the order of CLASSES."""
     shown = {scene.place, scene.light, f"{scene.light} {scene.place}"}
     for thing in scene.things:
         words = (thing.colour, thing.texture, thing.size)
@@ -117,7 +117,10 @@ def labels_of(scene: Scene) -> tuple[str, ...]:
 
 
 def word_vectors(spec: DemoSpec) -> dict[str, np.ndarray]:
-    """A synthetic vector (d_w,) float32 of length 1 for each word: half its family's direction, and its own."""
+    """Return a synthetic vector (d_w,) float32 of length 1 for each word.
+
+    It points half as much in the direction of the word's family as in the word's own.
+    """
     rng = np.random.default_rng([spec.seed, 2])
     vectors = {}
     for words in FAMILIES.values():
@@ -133,7 +136,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _present(root: Path, spec: DemoSpec) -> bool:
-    """Whether `root` holds this very data set; C3Error when it holds something else."""
+    """Return whether `root` holds this data set; raise C3Error when it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
@@ -160,8 +163,8 @@ def _zipf(words: Sequence[str]) -> np.ndarray:
 
 
 def _deal(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indices in random order whose frequencies follow `weights` as closely as whole numbers can."""
-    weights = np.maximum(weights / weights.sum(), 0.018)  # 7 of 400: no class of a test split is left with a few
+    """Return `count` indices in random order whose frequencies follow `weights` as closely as whole numbers can."""
+    weights = np.maximum(weights / weights.sum(), 0.018)  # 7 of 400: every class has several test pictures
     quota = weights / weights.sum() * count
     dealt = np.floor(quota).astype(int)
     dealt[np.argsort(dealt - quota, kind="stable")[: count - dealt.sum()]] += 1
@@ -169,7 +172,7 @@ def _deal(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _plan_split(count: int, rng: np.random.Generator) -> list[Scene]:
-    """Scenes whose first thing realises a dealt phrase, so that no class is left to chance; the rest is free."""
+    """Plan scenes whose first thing shows a dealt phrase, so that every class occurs; everything else is random."""
     themes = [name.split() for name in CLASSES if name.split()[-1] in FAMILIES["shape"] and " " in name]
     theme_of = _deal(np.array([0.5 if " ".join(theme) in UNSEEN else 1.0 for theme in themes]), count, rng)
     landscapes = [(light, place) for light in FAMILIES["light"] for place in FAMILIES["place"]]
@@ -179,14 +182,14 @@ def _plan_split(count: int, rng: np.random.Generator) -> list[Scene]:
         things: list[Thing] = []
         for number in range(rng.choice(4, p=(0.58, 0.30, 0.09, 0.03)) + 1):
             _add_thing(things, themes[theme] if number == 0 else (), rng)
-        # large things behind small ones
+        # draw large things first, behind small ones
         things.sort(key=lambda thing: -thing.radius)
         scenes.append(Scene(landscapes[landscape][1], landscapes[landscape][0], tuple(things)))
     return scenes
 
 
 def _add_thing(things: list[Thing], fixed: Sequence[str], rng: np.random.Generator) -> None:
-    """Append a thing with the fixed words and otherwise random ones, where it hides as little as possible."""
+    """Append a thing with the fixed words, and random other words, where it hides others as little as possible."""
     words = {}
     for family in ("colour", "shape", "texture", "size"):
         drawn = rng.choice(FAMILIES[family], p=_zipf(FAMILIES[family]))
@@ -196,7 +199,7 @@ def _add_thing(things: list[Thing], fixed: Sequence[str], rng: np.random.Generat
     radius = float(rng.uniform(*SIZES[words["size"]]))
     places = rng.uniform(radius + 0.04, 0.96 - radius, (60, 2))
     clear = [min((np.hypot(x - t.x, y - t.y) - radius - t.radius for t in things), default=1.0) for x, y in places]
-    # the first free spot, else the least crowded: always taking the emptiest would push everything into corners
+    # the first free place, else the least crowded: always taking the emptiest would push things into the corners
     best = next((n for n, gap in enumerate(clear) if gap > 0.01), int(np.argmax(clear)))
     things.append(Thing(**words, x=float(places[best, 0]), y=float(places[best, 1]), radius=radius,
                         angle=float(rng.uniform(-0.3, 0.3))))  # fmt: skip
@@ -208,7 +211,7 @@ def _write_files(root: Path, spec: DemoSpec) -> None:
     scenes = [(split, scene) for split, planned in plan_scenes(spec).items() for scene in planned]
     for number, (split, scene) in enumerate(scenes):
         path = f"{number:05d}.jpg"
-        # one generator a picture: its pixels do not depend on how many were drawn before
+        # one generator per picture: its pixels do not depend on the pictures before it
         pixels = draw_scene(scene, spec.side, np.random.default_rng([spec.seed, 4, number]))
         Image.fromarray(pixels).save(root / "images" / path, quality=90)
         present = labels_of(scene)
@@ -226,7 +229,7 @@ def _write_files(root: Path, spec: DemoSpec) -> None:
 
 
 def _some(names: Sequence[str], share: float, rng: np.random.Generator) -> str:
-    """A random share of the names (at least one), joined by `|` in their order."""
+    """Choose a random share of the names, at least one, and join them by `|` in their order."""
     kept = rng.choice(len(names), max(1, round(share * len(names))), replace=False)
     return "|".join(names[n] for n in sorted(kept))
 

@@ -1,4 +1,4 @@
-"""Drawing for the demo data set: a scene of a few coloured, textured shapes before a landscape, as pixels. No files.
+"""Draw the scenes of the demo data set: a few coloured, textured shapes in front of a landscape. No files.
 
 Lengths and positions are fractions of the picture's side; x runs right, y runs down. Angles are radians.
 """
@@ -14,12 +14,16 @@ COLOURS = {
     "red": (0.86, 0.07, 0.09), "orange": (1.00, 0.50, 0.02), "yellow": (0.99, 0.87, 0.06), "green": (0.05, 0.66, 0.17),
     "blue": (0.06, 0.24, 0.92), "purple": (0.48, 0.09, 0.72), "pink": (1.00, 0.42, 0.70),
 }  # fmt: skip
-SIZES = {"small": (0.085, 0.105), "medium": (0.145, 0.175), "large": (0.23, 0.28)}  # radius, gaps keep the words apart
+SIZES = {
+    "small": (0.085, 0.105),
+    "medium": (0.145, 0.175),
+    "large": (0.23, 0.28),
+}  # range of the radius; gaps keep the words apart
 
 
 @dataclass(frozen=True)
 class Light:
-    """Red, green, blue in 0..1 of sky, clouds, the tint of ground and of things; haze 0..1 hides the distance."""
+    """Colours (red, green, blue in 0..1) of sky and clouds, tints of ground and things; haze 0..1 at the horizon."""
 
     top: tuple[float, float, float]
     horizon: tuple[float, float, float]
@@ -47,7 +51,7 @@ LIGHTS = {
         ground=(0.92, 0.94, 0.96), thing=(0.97, 0.97, 0.97), haze=0.85,
     ),
 }  # fmt: skip
-# near and far colour of the ground, height of the hills on the horizon
+# colour of the ground nearby and far away, height of the hills on the horizon
 PLACES = {
     "sky": ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0),
     "grass": ((0.24, 0.37, 0.10), (0.42, 0.50, 0.24), 0.05),
@@ -81,7 +85,7 @@ class Scene:
 
 
 def draw_scene(scene: Scene, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a scene as (side, side, 3) uint8 RGB; `rng` decides what no label speaks of (clouds, grain, exposure)."""
+    """Draw a scene as (side, side, 3) uint8 RGB; `rng` decides what labels do not name (clouds, grain, exposure)."""
     canvas = _background(scene.place, scene.light, side, rng)
     for thing in scene.things:
         _paint(canvas, thing, LIGHTS[scene.light], rng)
@@ -104,7 +108,7 @@ def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray | float) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, side: int, cells: tuple[int, int], octaves: int) -> np.ndarray:
-    """Fractal noise (side, side) float32, about 0 with spread 1; `cells` down and across in the coarsest octave."""
+    """Return fractal noise (side, side) float32, mean 0, deviation 1; `cells` (down, across) of the coarsest octave."""
     total = np.zeros((side, side), np.float32)
     for octave in range(octaves):
         shape = (min(cells[0] << octave, side), min(cells[1] << octave, side))
@@ -115,7 +119,7 @@ def _noise(rng: np.random.Generator, side: int, cells: tuple[int, int], octaves:
 
 
 def _background(place: str, light_name: str, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Sky, clouds and ground, (side, side, 3) float32 in 0..1."""
+    """Paint sky, clouds and ground, (side, side, 3) float32 in 0..1."""
     light = LIGHTS[light_name]
     near, far, hills = PLACES[place]
     horizon = 1.15 if place == "sky" else rng.uniform(0.34, 0.50)
@@ -140,11 +144,11 @@ def _background(place: str, light_name: str, side: int, rng: np.random.Generator
 
 
 def _relief(place: str, depth: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Light and dark of the ground (side, side): waves, blades, ripples or drifts, finer towards the horizon."""
+    """Return the brightness of the ground (side, side): waves, blades, ripples or drifts, finer near the horizon."""
     cells, octaves, amount = {"sea": ((16, 3), 3, 0.17), "grass": ((7, 12), 5, 0.16), "sand": ((6, 2), 4, 0.07),
                               "snow": ((4, 2), 3, 0.05)}[place]  # fmt: skip
     flat = _noise(rng, side, cells, octaves)
-    # perspective: the strip of noise a row is taken from shrinks towards the horizon
+    # perspective: rows near the horizon are taken from a narrower strip of noise
     source = np.minimum((depth.mean(axis=1) ** 0.5 * side).astype(int), side - 1)
     relief: np.ndarray = flat[source] * amount
     if place == "sea":
@@ -153,7 +157,7 @@ def _relief(place: str, depth: np.ndarray, side: int, rng: np.random.Generator) 
 
 
 def _regular(points: int, inner: float = 0.0) -> np.ndarray:
-    """Corners (n, 2) of a regular polygon, or of a star when `inner` is its inner radius; the first is on top."""
+    """Return the corners (n, 2) of a regular polygon, or of a star of inner radius `inner`; the first is on top."""
     turns = np.arange(points * (2 if inner else 1)) * (np.pi / points * (1 if inner else 2))
     radii = np.where(np.arange(len(turns)) % 2 == 0, 1.0, inner or 1.0)
     return np.stack([np.sin(turns) * radii, -np.cos(turns) * radii], 1)
@@ -189,7 +193,7 @@ POLYGONS = {
 
 
 def _distance(thing: Thing, columns: np.ndarray, rows: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
-    """Signed distance to the outline in pixels (negative inside), and the thing's own axes u, v in its radii."""
+    """Return the signed distance to the outline in pixels (negative inside), and coordinates u, v in radii."""
     dx, dy = (columns - thing.x * side), (rows - thing.y * side)
     cos, sin = np.float32(np.cos(thing.angle)), np.float32(np.sin(thing.angle))
     scale = np.float32(thing.radius * side)
@@ -202,7 +206,7 @@ def _distance(thing: Thing, columns: np.ndarray, rows: np.ndarray, side: int) ->
 
 
 def _polygon(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance from (u, v) to a closed polygon, negative inside (even-odd rule)."""
+    """Return the signed distance from (u, v) to a closed polygon, negative inside (even-odd rule)."""
     nearest, within = np.full(u.shape, np.inf, np.float32), np.zeros(u.shape, bool)
     for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         ex, ey = bx - ax, by - ay
@@ -214,7 +218,7 @@ def _polygon(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _pattern(texture: str, u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
-    """Share of the second colour 0..1 at (u, v), both in pixels; edges are a pixel soft."""
+    """Return the share 0..1 of the second colour at (u, v), both in pixels; edges are blurred over a pixel."""
     period = 0.22 * radius + 6
     if texture == "plain":
         return np.zeros_like(u)
