@@ -1,4 +1,4 @@
-"""Average precision and F1@K, measured, resampled and expected by chance. Pure numpy; nothing is mutated.
+"""F1@K, and average precision resampled and expected by chance. Pure numpy; nothing is mutated.
 
 Every value here is a fraction in 0..1, not a percentage.
 """
@@ -6,17 +6,11 @@ Every value here is a fraction in 0..1, not a percentage.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from ..common.errors import C3Error
-
-Ties = Literal["grouped", "stable"]
-TIES: tuple[str, ...] = get_args(Ties)
-BUCKETS = 1 << 16  # of count_at_least: about the number of scores in a column of NUS-WIDE
-SORTED_DIRECTLY = 1 << 13  # scores below which a plain sort is faster than buckets
 
 
 @dataclass(frozen=True)
@@ -28,55 +22,10 @@ class TopK:
     f1: float
 
 
-def average_precision(positive: np.ndarray, scores: np.ndarray, ties: Ties = "grouped") -> float:
-    """The average precision of one ranking; NaN where nothing is positive.
-
-    positive (n,) bool, scores (n,) float. `grouped` takes equal scores as one threshold, so the order of the rows does
-    not matter (scikit-learn, LESA, C3): AP is the mean over the positives of the precision among the scores that are
-    at least theirs. `stable` ranks equal scores by row (BiAM, MKT); the two agree without ties.
-    Raises C3Error for a score that is not finite and for another rule of ties.
-    """
-    if positive.shape != scores.shape or scores.ndim != 1:
-        raise ValueError(f"expected two arrays of one length, found {positive.shape} and {scores.shape}")
-    require_ties(ties)
-    if scores.size and not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
-        raise C3Error(f"score {int(np.argmax(~np.isfinite(scores)))} of a ranking is not a finite number")
-    if not positive.any():
-        return float("nan")
-    if ties == "stable":
-        ranks = np.flatnonzero(positive[np.argsort(-scores, kind="stable")]) + 1
-        return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
-    found = np.sort(scores[positive])
-    hits = len(found) - np.searchsorted(found, found)
-    return float(np.mean(hits / count_at_least(scores, found)))
-
-
-def count_at_least(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many scores are at least each threshold: scores (n,), thresholds (t,) among them, -> (t,) int64, exact.
-
-    Scores are dealt into buckets in one pass, and only those that share a bucket with a threshold are sorted: several
-    times faster than sorting them all, and never slower than that by more than the pass.
-    """
-    low, high = scores.min(), scores.max()
-    with np.errstate(over="ignore", divide="ignore"):
-        scale = scores.dtype.type(BUCKETS - 1) / (high - low)
-    if len(scores) < SORTED_DIRECTLY or not (np.isfinite(scale) and scale > 0):
-        return len(scores) - np.searchsorted(np.sort(scores), thresholds)
-    # subtracting, scaling and truncating keep the order, so a higher bucket means a higher score
-    bucket = ((scores - low) * scale).astype(np.int32)
-    wanted = ((thresholds - low) * scale).astype(np.int32)
-    counts = np.bincount(bucket, minlength=BUCKETS + 1)
-    shared = np.zeros(len(counts), bool)
-    shared[wanted] = True
-    close = np.sort(scores[shared[bucket]])
-    above, close_above = (np.append(part[::-1].cumsum()[::-1], 0)[wanted + 1] for part in (counts, counts * shared))
-    return above + (len(close) - np.searchsorted(close, thresholds)) - close_above
-
-
 def resampled_average_precision(
     positive: np.ndarray, scores: np.ndarray, image: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Average precision (ties grouped) of one ranking under many weights of its images.
+    """Return the average precision (ties grouped) of one ranking under many weights of its images.
 
     positive (n,) bool with at least one True, scores (n,) float, image (n,) the row of `weights` that each belongs to,
     weights (images, resamples) float32 counts. Returns (resamples,) float64, NaN where the positives weigh nothing.
@@ -108,7 +57,7 @@ def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.nda
     harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, known.max(initial=0) + 1))])[known]
     others = (positives - 1) / np.maximum(known - 1, 1)
     expected = (harmonic + (known - harmonic) * others) / np.maximum(known, 1)
-    return np.where(positives > 0, expected, np.nan)
+    return np.asarray(np.where(positives > 0, expected, np.nan))
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -141,9 +90,3 @@ def require_k(k: int, classes: int) -> None:
     """Refuse a K that no image can have."""
     if not 1 <= k <= classes:
         raise C3Error(f"F1@K: expected K from 1 to {classes}, the number of classes; found K = {k}")
-
-
-def require_ties(ties: str) -> None:
-    """Refuse an unknown rule of ties."""
-    if ties not in TIES:
-        raise C3Error(f"ties: expected {' or '.join(TIES)}, found {ties!r}")

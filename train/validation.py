@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.average_precision import mean_average_precision
 from ..common.errors import C3Error
 from ..extract.store.cache import Status
 from .data.row_source import RowSource
@@ -56,6 +57,8 @@ class Validation:
             known = self._known_scores(model, vectors)
         model.train()
         group, positive, scores = (self._world.gather(torch.from_numpy(part)).numpy() for part in known)
+        if not np.isfinite(scores).all():
+            raise C3Error("a validation score is not a finite number; lower --lr")
         return mean_average_precision(group, positive > 0, scores)
 
     def _known_scores(self, model: Method, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,22 +75,3 @@ class Validation:
             known.append((name, labels[image, name], scores[image, name]))
         group, label, score = (np.concatenate(part) for part in zip(*known, strict=True))
         return group, label, score
-
-
-def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the mean average precision, 0..1, of the groups that have a positive; all arguments are (entries,).
-
-    The AP of a group is the mean over its positives of the precision among the scores that are at least as high, so
-    the order of equal scores has no influence. Raises C3Error for a score that is not finite.
-    """
-    if not np.isfinite(scores).all():
-        raise C3Error("a validation score is not a finite number; lower --lr")
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    precisions = []
-    for entries in np.split(order, starts[1:]):
-        found = np.sort(scores[entries][positive[entries]])
-        if len(found):
-            hits = len(found) - np.searchsorted(found, found)
-            precisions.append(np.mean(hits / (len(entries) - np.searchsorted(np.sort(scores[entries]), found))))
-    return float(np.mean(precisions))
