@@ -12,6 +12,7 @@ import click
 from . import __version__
 from .common.click_options import (
     ManyValues,
+    Name,
     cache_option,
     device_option,
     grouped,
@@ -27,6 +28,7 @@ from .extract import commands as extraction
 from .predict import commands as prediction
 from .train import commands as training
 from .train.finetune import commands as finetuning
+from .train.names import GROUPS, METHODS
 
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
@@ -73,6 +75,7 @@ for _command in (
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
 @click.option("--method", "methods", multiple=True, default=("fast0tag", "c3"), show_default=True, metavar="NAME",
+              type=Name("method", (*METHODS, *GROUPS)),
               help="A method, or all of a table: --method table1; may be repeated.")  # fmt: skip
 @device_option
 def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
@@ -93,7 +96,8 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 
 @main.command(cls=ManyValues)
 @cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help="A method: fast0tag, lesa, c3, ...")
+@click.option("--method", default="c3", show_default=True, metavar="NAME", type=Name("method", METHODS),
+              help="A method: fast0tag, lesa, c3, ...")  # fmt: skip
 @runs_option
 @grouped("grid", "--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
 @grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -53,7 +54,7 @@ def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.n
     order = np.argsort(group.astype(np.uint16), kind="stable")  # 16 bits: numpy then sorts by radix
     group, positive, scores = group[order], positive[order], scores[order]
     edges = [*np.flatnonzero(np.diff(group, prepend=-1)), len(group)]
-    parts = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [slice(start, stop) for start, stop in pairwise(edges)]
     return float(np.mean([average_precision(positive[part], scores[part]) for part in parts if positive[part].any()]))
 
 
@@ -76,7 +77,7 @@ def count_at_least(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     shared[wanted] = True
     close = np.sort(scores[shared[bucket]])
     above, close_above = (np.append(part[::-1].cumsum()[::-1], 0)[wanted + 1] for part in (counts, counts * shared))
-    return above + (len(close) - np.searchsorted(close, thresholds)) - close_above
+    return np.asarray(above + (len(close) - np.searchsorted(close, thresholds)) - close_above)
 
 
 def require_ties(ties: str) -> None:

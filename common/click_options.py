@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .errors import C3Error
+from .errors import C3Error, unknown_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    Choice = click.Choice[str]
+else:  # click before 8.2 has no type parameter
+    Choice = click.Choice
+
+
+class Name(Choice):
+    """One of a closed set of names. Another one is refused in one line that says which name is near."""
+
+    def __init__(self, kind: str, names: Iterable[str]) -> None:
+        super().__init__(tuple(names))
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name. Raises C3Error for an unknown one."""
+        if value not in self.choices:
+            raise unknown_name(self.kind, str(value), self.choices)
+        return super().convert(value, param, ctx)
 
 
 def cache_option(command: Command) -> Command:

@@ -90,12 +90,14 @@ def _resampled(
             known[key] = _class_precision(evidence, protocol, task.images, weights)
         ap, positives = known[key]
 
-        def mean(classes: np.ndarray, task: Task = task, ap: np.ndarray = ap, positives: np.ndarray = positives):
+        def mean(
+            classes: np.ndarray, task: Task = task, ap: np.ndarray = ap, positives: np.ndarray = positives
+        ) -> np.ndarray:
             return mean_over_classes(protocol, task.averaged & classes, ap, positives)
 
         values = {"mAP": mean(task.classes), "weighted mAP": weighted_mean(task.averaged, ap, positives)}
         if task.name == "gzsl":
-            values["H"] = harmonic(mean(truth.seen), mean(~truth.seen))
+            values["H"] = np.asarray(harmonic(mean(truth.seen), mean(~truth.seen)))
         drawn = weights[task.images]
         labels = truth.positives_of_images(task.classes)[task.images].astype(np.float32) @ drawn
         for k, hits in found[task.name].items():

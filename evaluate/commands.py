@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..common.click_options import device_option
+from ..common.click_options import Name, device_option
+from .names import PROTOCOLS, TIES
+
+if TYPE_CHECKING:
+    from ..common.average_precision import Ties
 
 PATH = click.Path(path_type=Path)
 
@@ -16,11 +21,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--split", default="test", show_default=True, help="Choose settings on val, report test.")
 @click.option("--cache", help="Where the store is now, or another store to score the run on.")
 @click.option(
-    "--protocol", "protocols", multiple=True, metavar="NAME",
-    help="nuswide, nuswide-81, openimages-lesa, openimages-biam, coco or table; repeat for several. Default: by the "
-    "data set's name.",
+    "--protocol", "protocols", multiple=True, type=Name("protocol", PROTOCOLS), metavar="NAME",
+    help=f"How to average: {', '.join(PROTOCOLS)}; may be repeated. Default: by the name of the data set.",
 )  # fmt: skip
-@click.option("--ties", default="grouped", show_default=True, help="grouped (scikit-learn) or stable (cumsum by row).")
+@click.option("--ties", default="grouped", show_default=True, type=Name("rule of ties", TIES),
+              help="How AP takes equal scores: as one rank (grouped, as scikit-learn) or by row (stable).")  # fmt: skip
 @click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Bootstrap over images.")
 @device_option
 def evaluate(
@@ -28,7 +33,7 @@ def evaluate(
     split: str,
     cache: str | None,
     protocols: tuple[str, ...],
-    ties: str,
+    ties: Ties,
     resamples: int,
     device: str,
 ) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.average_precision import Ties, average_precision
 from ..common.errors import C3Error
-from .metrics import Ties, average_precision, top_k
+from .metrics import top_k
 from .truth import Truth
 
 GATHERED = 1024  # rows handled at a time: 31 MB at the size of Open Images

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.average_precision import Ties
 from ..train.run_folder import Values
 from .evidence import Evidence, merge
-from .metrics import Ties, micro_top_k, random_average_precision
+from .metrics import micro_top_k, random_average_precision
 from .protocol import TASKS, Protocol, Task, tasks_of
 from .truth import Truth
 
@@ -87,14 +88,14 @@ def mean_over_classes(protocol: Protocol, averaged: np.ndarray, ap: np.ndarray, 
         return weighted_mean(averaged, ap, positives)
     kept = np.nan_to_num(ap[averaged])
     if protocol.classes == "with_positive":
-        return kept.sum(axis=0) / np.maximum((positives[averaged] > 0).sum(axis=0), 1)
-    return kept.mean(axis=0)
+        return np.asarray(kept.sum(axis=0) / np.maximum((positives[averaged] > 0).sum(axis=0), 1))
+    return np.asarray(kept.mean(axis=0))
 
 
 def weighted_mean(averaged: np.ndarray, ap: np.ndarray, positives: np.ndarray) -> np.ndarray:
     """Mean of ap weighted by the positives of each class: (classes, ...) -> (...), a fraction."""
     weight = positives[averaged]
-    return (np.nan_to_num(ap[averaged]) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    return np.asarray((np.nan_to_num(ap[averaged]) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1))
 
 
 def harmonic(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarray | float:

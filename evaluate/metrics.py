@@ -38,16 +38,16 @@ def resampled_average_precision(
         """(thresholds, resamples) the weight of the chosen scores that are at least each threshold."""
         cells = (np.ones(len(chosen), np.float32), (segment[chosen], image[chosen]))
         summed = csr_array(cells, (len(found), len(weights))) @ weights
-        return summed[::-1].cumsum(axis=0, dtype=np.float64)[::-1]
+        return np.asarray(summed[::-1].cumsum(axis=0, dtype=np.float64)[::-1])
 
     every, hits = at_least(np.flatnonzero(segment >= 0)), at_least(np.flatnonzero(positive))
     own = -np.diff(hits, axis=0, append=0.0)  # the weight of the positives at each threshold itself
     with np.errstate(invalid="ignore"):
-        return np.where(hits[0] > 0, (own * hits / np.maximum(every, 1)).sum(axis=0) / hits[0], np.nan)
+        return np.asarray(np.where(hits[0] > 0, (own * hits / np.maximum(every, 1)).sum(axis=0) / hits[0], np.nan))
 
 
 def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The average precision that random scores without ties reach in the mean, for every class.
+    """Return the average precision that random scores without ties reach in the mean, for every class.
 
     positives (classes,) and known (classes,) int: labels that are +1, and that are +1 or -1. Returns (classes,)
     float64, NaN where a class has no positive. With P positives among n every order is equally likely, and a positive
@@ -61,7 +61,7 @@ def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.nda
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """The K best classes of every row, best first: scores (rows, classes) -> (rows, k) int64 class indices.
+    """Return the K best classes of every row, best first: scores (rows, classes) -> (rows, k) int64 class indices.
 
     Equal scores go to the lowest class index first. Nothing is sorted but the few scores that can be among the K: the
     columns are dealt into groups, and at least K scores are as good as the K-th best of the groups' maxima.
@@ -80,7 +80,18 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def micro_top_k(found: float, predicted: int, positives: int) -> TopK:
-    """Precision, recall and F1 over all images: `found` of `predicted` labels are among the `positives`."""
+    """Return precision, recall and F1 over all images: `found` of `predicted` labels are among the `positives`.
+
+    F1@K of two images with K = 2: of four predicted labels two are right, and three labels are true.
+
+    >>> labels = np.array([[1, 1, 0, 0], [0, 0, 0, 1]])
+    >>> best = top_k(np.array([[0.9, 0.2, 0.8, 0.1], [0.3, 0.1, 0.2, 0.9]]), k=2)
+    >>> best.tolist()
+    [[0, 2], [3, 0]]
+    >>> found = np.take_along_axis(labels, best, axis=1).sum()
+    >>> micro_top_k(float(found), predicted=best.size, positives=int(labels.sum()))
+    TopK(precision=0.5, recall=0.6666666666666666, f1=0.5714285714285714)
+    """
     precision = found / predicted if predicted else float("nan")
     recall = found / positives if positives else float("nan")
     return TopK(precision, recall, 2 * found / (predicted + positives) if predicted + positives else float("nan"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.average_precision import Ties
 from ..extract.store.cache import FeatureCache, Status
 from ..train.run_folder import (
     METRICS,
@@ -23,7 +24,7 @@ from .bootstrap import Resampling, bootstrap, intervals
 from .calibrate import calibrated
 from .evidence import Evidence
 from .measure import Measured, frequency_floor, measure, random_floor
-from .metrics import Ties, random_average_precision
+from .metrics import random_average_precision
 from .protocol import Protocol
 from .score import Scored
 from .thresholds import choose_thresholds

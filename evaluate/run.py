@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.average_precision import Ties, require_ties
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache, Status
 from ..train.run_folder import Run, open_run
 from .bootstrap import Resampling
 from .compare import differences, table_of
 from .evidence import Evidence
-from .metrics import Ties, require_ties
 from .protocol import Protocol, protocols_for
 from .record import Evaluation, write_evaluation
 from .score import open_store, score

@@ -143,4 +143,4 @@ def _require_equal_crops(cache: FeatureCache, ids: np.ndarray, listed: SparseLab
 def _leaky(cache: FeatureCache) -> np.ndarray:
     """The unseen classes that the store's notes name as near-duplicates of seen ones."""
     leaks = cache.notes.leaks or {}
-    return np.array([name in leaks for name in cache.classes.names]) & ~cache.classes.seen
+    return np.asarray([name in leaks for name in cache.classes.names] & ~cache.classes.seen)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from ..common.errors import C3Error
 from ..common.files import write_bytes, writing
@@ -22,7 +21,7 @@ from ..extract.backbone.specs import INPUT_SIZE
 from ..extract.store.layout import GRID
 from ..train.models.base import Method
 from ..train.run_folder import Run, open_run, read_classes
-from ..train.scorer import rebuild
+from ..train.scorer import rebuild, vectors_in_use
 from .tagger import load_parts
 
 LOG = logging.getLogger(__name__)
@@ -44,8 +43,9 @@ class Exported(nn.Module):
 
     def forward(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
         embedding = self.head(self.backbone.features(pixels, lambda taps: [pooled(tap) for tap in taps]))
-        used = normalize(vectors, dim=1) if vectors is not None and self.form == "l2" else vectors
-        return self.head.scores(embedding, used)
+        if vectors is None:
+            vectors = pixels.new_zeros((0, self.head.inputs.d_w), dtype=torch.float32)  # trained classes need none
+        return self.head.scores(embedding, vectors_in_use(vectors, self.form))
 
 
 def pooled(tap: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def pooled(tap: Tensor) -> Tensor:
         longest = max(stop - start for start, stop in edges)
         rows = [min(start + step, stop - 1) for start, stop in edges for step in range(longest)]
         gathered = tap.index_select(axis, torch.tensor(rows, device=tap.device))
-        tap = gathered.unflatten(axis, (GRID, longest)).amax(axis + 1)
+        tap = gathered.reshape(*tap.shape[:axis], GRID, longest, *tap.shape[axis + 1 :]).amax(axis + 1)
     return tap
 
 
@@ -120,6 +120,8 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
     except Exception as error:  # torch.export, its decompositions and onnxscript each raise their own kinds
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
+    if program is None:  # only the old exporter, without dynamo, returns none
+        raise C3Error(f"method {run.method} cannot be exported to ONNX: torch gave no program")
     program.model.metadata_props[KEY] = json.dumps(describe(run, model))
     with writing(out) as scratch:
         program.save(scratch, external_data=False)

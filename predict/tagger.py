@@ -98,7 +98,7 @@ def load_parts(
     run.require_finished()
     classes, made = read_classes(run), run.record.features
     model = rebuild(run)
-    found = _weights(run, weights, Catalog(catalog))
+    found = _weights(run, weights, Catalog(Path(catalog) if catalog else None))
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
     backbone = load_backbone(made.backbone, found, device, precision or made.precision, extras)
@@ -122,7 +122,7 @@ class Tagger:
 
     def __init__(self, parts: Parts, catalog: str | os.PathLike[str] | None = None) -> None:
         self.run, self.classes, self.backbone = parts.run, parts.classes, parts.backbone
-        self._catalog = Catalog(catalog)
+        self._catalog = Catalog(Path(catalog) if catalog else None)
         self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
         self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.device)
@@ -179,7 +179,7 @@ class Tagger:
             names, used = found.words, vectors_in_use(found.vectors, self._form)
             scorer = Scorer(self._own.model, used, self._own.device)
         if options.threshold == "val":
-            thresholds = thresholds_of(self.run).take(names)
+            thresholds: np.ndarray | None = thresholds_of(self.run).take(names)
         else:
             thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
         top = options.top or (TOP if thresholds is None else len(names))
@@ -201,7 +201,7 @@ class Tagger:
             if responses:
                 rows = {name: values[place * crops : (place + 1) * crops] for name, values in batch.arrays.items()}
                 labels = _explained(labels, rows, question)
-            pixels = tuple(crop.pixels for crop in own) if responses else None
+            pixels = tuple(crop.pixels for crop in own if crop.pixels is not None) if responses else None
             yield Tagged(str(path), "ok", "", tuple(labels), pixels)
 
 
@@ -242,5 +242,8 @@ def _explained(labels: list[Label], rows: dict[str, Any], question: _Question) -
         own = [number for number, label in enumerate(labels) if label.crop == crop]
         classes = [question.names.index(labels[number].name) for number in own]
         one = {name: values[crop : crop + 1] for name, values in rows.items()}
-        found |= dict(zip(own, question.scorer.responses(one, classes)[0], strict=True))
+        shares = question.scorer.responses(one, classes)
+        if shares is None:  # `Tagger.stream` has refused such a method
+            raise ValueError("the method does not know where a label comes from")
+        found |= dict(zip(own, shares[0], strict=True))
     return [replace(label, response=found[number]) for number, label in enumerate(labels)]

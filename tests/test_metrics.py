@@ -6,11 +6,9 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from c3.common.average_precision import SORTED_DIRECTLY, average_precision, count_at_least
 from c3.common.errors import C3Error
-from c3.evaluate import metrics
 from c3.evaluate.metrics import (
-    average_precision,
-    count_at_least,
     micro_top_k,
     random_average_precision,
     resampled_average_precision,
@@ -56,7 +54,7 @@ def test_average_precision_is_sklearns_in_special_cases(positive, scores):
 @settings(max_examples=20, deadline=None)
 @given(SEED, st.sampled_from(["uniform", "normal", "tied", "outlier", "constant"]))
 def test_large_rankings_use_buckets_and_stay_exact(rng, kind):
-    count = 3 * metrics.SORTED_DIRECTLY
+    count = 3 * SORTED_DIRECTLY
     scores = rng.normal(size=count).astype(np.float32)
     if kind == "uniform":
         scores = rng.random(count, np.float32)

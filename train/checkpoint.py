@@ -1,7 +1,7 @@
-"""The files of weights: of a finished part, and that which an unfinished training goes on from. Never a pickle.
+"""The files of weights, and of checkpoints that an unfinished training continues from. Never a pickle.
 
 A checkpoint is a safetensors file whose header holds json and a sha256 over that json and all tensors. Every file is
-replaced whole: written beside, flushed to the disk, renamed. A kill or a full disk at any moment leaves the one before.
+replaced whole: written beside, flushed to the disk, renamed. After a kill or on a full disk the old one stays.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ SCHEMA = 1
 def write_checkpoint(
     path: Path, identity: Mapping[str, Any], numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Replace a checkpoint. `identity` says what is trained, `numbers` are plain json. C3Error on a full disk."""
+    """Replace a checkpoint; `identity` says what is trained, `numbers` are JSON. Raises C3Error on a full disk."""
     tensors = _plain(tensors)
     content = json.dumps({"schema": SCHEMA, "identity": identity, "numbers": numbers})
     write_bytes(path, save(tensors, {"content": content, "sha256": _digest(content, tensors)}), durable=True)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a safetensors file of weights, durably. C3Error on a full disk."""
+    """Replace a safetensors file of weights, durably. Raises C3Error on a full disk."""
     write_bytes(path, save(_plain(tensors)), durable=True)
 
 
 def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The numbers and the tensors (on the CPU) of a checkpoint of the same training.
+    """Return the numbers and the tensors (on the CPU) of a checkpoint of the same training.
 
-    Raises C3Error when it is damaged, or belongs to another method, store or settings.
+    Raises C3Error when the file is damaged, or belongs to another method, store or settings.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, 
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as a file can hold them: on the CPU, in the order of their dimensions."""
+    """Return the tensors as a file can hold them: on the CPU, contiguous."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -71,5 +71,5 @@ def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(content.encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

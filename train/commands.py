@@ -10,6 +10,7 @@ import click
 from ..common.click_options import (
     Command,
     ManyValues,
+    Name,
     cache_option,
     grouped,
     named_values,
@@ -18,6 +19,7 @@ from ..common.click_options import (
     runs_option,
 )
 from ..common.errors import C3Error
+from .names import GROUPS, METHODS, OBJECTIVES
 
 if TYPE_CHECKING:
     from .run_folder import RunRecord
@@ -59,7 +61,8 @@ class _Train(ManyValues):
 
 @click.command(cls=_Train)
 @cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", help=METHOD_HELP)
+@click.option("--method", default="c3", show_default=True, metavar="NAME", type=Name("method", (*METHODS, *GROUPS)),
+              help=METHOD_HELP)  # fmt: skip
 @runs_option
 @click.option(
     "--seeds", "--seed", multiple=True, type=int, default=(0,), help="One run each: --seeds 0 1 2. Default: 0."
@@ -67,7 +70,7 @@ class _Train(ManyValues):
 @loop_options
 @grouped("settings", "--groups", type=int, help="g, the number of semantic vectors (c3).")
 @grouped("settings", "--lambda", "lambda_reg", type=float, help="Weight of the regulariser, eq. 12 (c3).")
-@grouped("settings", "--objective", help="The loss of class scores: ranknet, sdl, hinge, warp, bce or asl.")
+@grouped("settings", "--objective", type=Name("objective", OBJECTIVES), help="The loss of class scores.")
 @residency_option
 @running_options
 @output_options

@@ -1,4 +1,4 @@
-"""METHODS = {name: class}, in table order, and the way back from a run folder to a scorer."""
+"""METHODS = {name: class}, in table order, and what a store offers them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .models.logistic import Logistic
 from .models.ml_decoder import MLDecoder
 from .models.warp import Warp
 from .models.wsabie import Wsabie
+from .names import GROUPS
 
 METHODS: dict[str, type[Method]] = {
     "conse": Conse,
@@ -45,56 +46,29 @@ METHODS: dict[str, type[Method]] = {
     "cnn-rnn": CNNRNN,
 }
 
-EXTRACT_OPTIONS = {REGIONS: "--regions", GLOBAL_VECTOR: "--global"}  # that make the arrays which a store may lack
-
-# Names that stand for all methods of a table here, in its order. What the paper's table does not have comes last.
-GROUPS: dict[str, tuple[str, ...]] = {
-    "table1": (
-        "conse",
-        "labelem",
-        "fast0tag",
-        "kim",
-        "lesa-apc",
-        "lesa",
-        "biam",
-        "c3",
-        "c3-released",
-        "ml-decoder",
-        "c3-plus",
-    ),
-    "table3": ("c3-a", "c3-b", "c3-c", "c3-d", "c3"),
-    "table5": (
-        "logistic",
-        "warp",
-        "wsabie",
-        "fast0tag",
-        "cnn-rnn",
-        "kim",
-        "lesa-apc",
-        "lesa",
-        "biam",
-        "c3",
-        "c3-plus",
-    ),
-}
+EXTRACT_OPTIONS = {REGIONS: "--regions", GLOBAL_VECTOR: "--global"}  # of c3 extract, by the optional array
 
 
 def methods_named(name: str) -> tuple[str, ...]:
-    """The methods that a name stands for: itself, or those of a group such as `table1`."""
+    """Return the methods that a name stands for: itself, or those of a group such as `table1`.
+
+    >>> methods_named("table3")
+    ('c3-a', 'c3-b', 'c3-c', 'c3-d', 'c3')
+    """
     if name not in METHODS and name not in GROUPS:
         raise unknown_name("method", name, [*METHODS, *GROUPS])
     return GROUPS.get(name, (name,))
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method; an unknown name lists the known ones."""
+    """Return the class of a method. Raises C3Error for an unknown name, with the known ones."""
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
 
 
 def inputs_of(cache: FeatureCache) -> Inputs:
-    """What a method is built for on this cache."""
+    """Return what a method is built for on this store."""
     channels = {level.name: level.channels for level in cache.levels}
     extras = {array.name: array.channels for array in cache.extras}
     classes = int(cache.classes.seen.sum())

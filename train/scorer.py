@@ -25,21 +25,24 @@ LOG = logging.getLogger(__name__)
 
 
 def class_vectors(cache: FeatureCache, form: str) -> Tensor:
-    """(classes, d_w) float32 in the order of the cache: `l2` normalised, or `raw` as read."""
+    """Return (classes, d_w) float32 in the order of the store, as methods take them: `l2` normalised, or `raw`."""
     return vectors_in_use(cache.classes.vectors, form)
 
 
-def vectors_in_use(vectors: np.ndarray, form: str) -> Tensor:
-    """Word vectors (classes, d_w) float32 as read -> as methods take them: `l2` normalised, or `raw`."""
-    read = torch.from_numpy(vectors)
+def vectors_in_use(vectors: np.ndarray | Tensor, form: str) -> Tensor:
+    """Return word vectors (classes, d_w) float32 as methods take them: `l2` normalised, or `raw` as they come.
+
+    The one place that decides it; the graph that `c3 export` writes calls it too.
+    """
+    read = vectors if isinstance(vectors, Tensor) else torch.from_numpy(vectors)
     return normalize(read, dim=1) if form == "l2" else read
 
 
 @torch.inference_mode()
 def gflops(model: Method, vectors: Tensor | None = None) -> float:
-    """10^9 floating-point operations (a multiply-add is two) of the head on one picture, scores included if asked for.
+    """Count 10^9 floating-point operations (a multiply-add is two) of the head on one picture.
 
-    `vectors` (classes, d_w) are the classes to score; without them only the embedding is counted.
+    With `vectors` (classes, d_w) the scores of these classes are counted too.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -48,13 +51,14 @@ def gflops(model: Method, vectors: Tensor | None = None) -> float:
         embedding = model(arrays)
         if vectors is not None:
             model.scores(embedding, vectors)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 class Scorer:
-    """A trained method with the vectors of classes: maps in, class scores out.
+    """A trained method with the vectors of classes: feature maps in, class scores out.
 
-    `arrays` are the names of what it reads. `zero_shot` is False where it can only score the classes it was trained on.
+    `arrays` are the names of the arrays that it reads. Where `zero_shot` is False, it can only score the classes that
+    it was trained on.
     """
 
     def __init__(self, model: Method, vectors: Tensor, device: torch.device) -> None:
@@ -63,7 +67,7 @@ class Scorer:
 
     @torch.inference_mode()
     def __call__(self, arrays: Mapping[str, np.ndarray | Tensor]) -> np.ndarray:
-        """name -> (rows, *shape) arrays of any float type to (rows, classes) float32 scores.
+        """Return (rows, classes) float32 scores of arrays (rows, *shape) of any float type, by name.
 
         The classes are those of the vectors, or those that the method was trained on where it is not zero-shot.
         """
@@ -71,17 +75,17 @@ class Scorer:
 
     @torch.inference_mode()
     def stages(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
-        """Name -> (rows, width) float32 vectors before and after the method's encoder; empty where it has none."""
+        """Return name -> (rows, width) float32 vectors before and after the encoder; empty where there is none."""
         return {name: values.cpu().numpy() for name, values in self.model.stages(self._placed(arrays)).items()}
 
     @torch.inference_mode()
     def responses(self, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]) -> np.ndarray | None:
-        """(rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where a method has none."""
+        """Return (rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where unknown."""
         found = self.model.responses(self._placed(arrays), self.vectors[list(classes)])
         return None if found is None else found.cpu().numpy()
 
     def gflops(self) -> float:
-        """10^9 floating-point operations of the head and all class scores on one picture."""
+        """Count 10^9 floating-point operations of the head and all class scores on one picture."""
         return gflops(self.model, self.vectors)
 
     def _placed(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
@@ -89,7 +93,7 @@ class Scorer:
 
 
 def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Refuse features that are not those a run was trained on: `offered` has the shape of a row of each, by name."""
+    """Refuse features of another kind than a run was trained on; `offered` is the shape of one row by array."""
     trained = run.record.inputs
     needed = {name: trained.shape(name) for name in method_class(run.method).reads(trained)}
     if lacking := {name: shape for name, shape in needed.items() if offered.get(name) != shape}:
@@ -100,14 +104,14 @@ def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str)
 
 
 def require_width(run: Run, d_w: int, where: object) -> None:
-    """Refuse word vectors of another width than a run was trained with."""
+    """Refuse word vectors of another width than those of the training."""
     trained = run.record.inputs.d_w
     if d_w != trained:
         raise C3Error(f"run {run.id} was trained on word vectors of {trained} numbers, {where} has {d_w}")
 
 
 def rebuild(run: Run) -> Method:
-    """The trained model of a run folder alone, on the CPU. The weights are read without pickle."""
+    """Return the trained model of a run folder, on the CPU. The weights are read without pickle."""
     kind, settings = method_class(run.method), run.record.settings
     if lacking := [option.name for option in fields(kind.Options) if option.name not in settings]:
         LOG.warning("%s was trained by an older c3, which had no %s; the defaults stand", run.path, ", ".join(lacking))
@@ -122,7 +126,7 @@ def rebuild(run: Run) -> Method:
 
 
 def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
-    """The trained model of a run for the classes of a cache, which must have features of its kind."""
+    """Return the trained model of a run for the classes of a store, which must have features of the same kind."""
     found, trained = inputs_of(cache), run.record.inputs.classes
     require_arrays(run, {name: found.shape(name) for name in found.names}, cache.location)
     require_width(run, found.d_w, cache.location)

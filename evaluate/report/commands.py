@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from ...common.click_options import ManyValues, device_option, runs_option
+from ...common.click_options import ManyValues, Name, device_option, runs_option
 from ...common.errors import C3Error
+from ..names import FORMATS
 
 PATH = click.Path(path_type=Path)
-FORMATS = ("text", "markdown", "csv", "latex", "json")
 
 
 @click.command(cls=ManyValues)
@@ -18,7 +18,14 @@ FORMATS = ("text", "markdown", "csv", "latex", "json")
 @click.option("--figures", multiple=True, type=click.IntRange(3, 6), help="Numbers of figures: --figures 3 4 5 6.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write everything as one page.")
 @runs_option
-@click.option("--format", "form", default="text", show_default=True, type=click.Choice(FORMATS), help="Of the tables.")
+@click.option(
+    "--format",
+    "form",
+    default="text",
+    show_default=True,
+    type=Name("report format", FORMATS),
+    help="Form of the tables.",
+)
 @click.option("--out", default="figures", show_default=True, type=PATH, help="Folder for the figures, png and svg.")
 @click.option("--images", type=PATH, help="Where the photographs are now, if they have moved since extraction.")
 @click.argument("numbers", nargs=-1, type=int)

@@ -20,13 +20,13 @@ from .series import TASKS, Cost, Curve, Training
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F")
 MARKERS = "osD^vPX*"
 INK = "#222222"  # becomes the page's own text colour where a figure is put into it
-STYLE = {
+STYLE = matplotlib.RcParams({
     "font.size": 9, "axes.titlesize": 9, "figure.dpi": 100, "savefig.dpi": 200, "svg.fonttype": "none",
     "svg.hashsalt": "c3", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#7F7F7F", "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "figure.facecolor": "none", "axes.facecolor": "none",
-}  # fmt: skip
+})  # fmt: skip
 LABELS = {"groups": "groups g", "lambda_reg": "λ, weight of the regulariser"}
 HEAT = "inferno"
 
@@ -39,7 +39,8 @@ def draw_embedding(shown: Embedding, title: str) -> Figure:
         for number, name in enumerate(shown.names):
             own = points[shown.classes == number]
             axis.scatter(
-                *own.T,
+                own[:, 0],
+                own[:, 1],
                 s=11,
                 color=COLOURS[number % 8],
                 marker=MARKERS[number % 8],
@@ -96,7 +97,7 @@ def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
     axes[0].set(xlabel="mAP (%)", yticks=place, yticklabels=[cost.title for cost in shown])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     for axis in axes:
-        axis.xaxis.label.set_size(8)
+        axis.xaxis.label.set_fontsize(8)
         axis.margins(x=0.18)
         axis.grid(axis="y", visible=False)
     figure.suptitle(title, fontsize=9)
@@ -170,7 +171,7 @@ def heat(response: np.ndarray) -> np.ndarray:
     strength = np.clip(response, 0, None) / max(float(response.max()), np.finfo(np.float32).tiny)
     colours = matplotlib.colormaps[HEAT](0.25 + 0.75 * strength)
     colours[..., 3] = 0.75 * strength
-    return (255 * colours).round().astype(np.uint8)
+    return np.asarray((255 * colours).round(), np.uint8)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -21,7 +21,7 @@ from ...common.errors import C3Error
 from ...common.version import __version__
 from ...train.run_folder import Run, read_per_class
 from . import explain, figures, series
-from .render import Table, body_of, headings_of
+from .render import Table, body_of, headings_of, rows_of
 
 TEMPLATE = Path(__file__).with_name("template")
 EXAMPLES = 8
@@ -69,15 +69,13 @@ def page(content: Content) -> str:
 def _table(table: Table) -> dict[str, Any]:
     """Cells with the number that they are sorted by."""
     rows = []
-    for (method, task), shown, (_, entry) in zip(
-        table.frame.index, body_of(table, strong="\0{}".format), table.frame.iterrows(), strict=True
-    ):
+    for (method, task, entry), shown in zip(rows_of(table.frame), body_of(table, strong="\0{}".format), strict=True):
         values = [
             entry[metric, field]
             for metric in table.metrics
             for field in ("mean", "published", *(["difference"] * table.compares))
         ]
-        cells = [{"text": method, "value": None}, {"text": task, "value": None}]
+        cells: list[dict[str, Any]] = [{"text": method, "value": None}, {"text": task, "value": None}]
         for text, value in zip(shown[2:], values, strict=True):
             best = text.startswith("\0")
             cells.append({"text": text.lstrip("\0"), "value": None if math.isnan(value) else value, "best": best})
@@ -87,7 +85,7 @@ def _table(table: Table) -> dict[str, Any]:
         "headings": [{"name": name, "source": source} for name, source in headings_of(table)],
         "rows": rows,
         "notes": table.notes,
-        "measured": bool(table.frame.xs("n", axis=1, level="field").notna().any(axis=None)),
+        "measured": bool(table.frame.xs("n", axis=1, level="field").notna().to_numpy().any()),
     }
 
 

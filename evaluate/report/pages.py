@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...common.errors import C3Error
 from ...common.files import write_text
 from ...train.run_folder import Run
 from .run import measured_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXAMPLES = 8
 EVERY_TABLE = (1, 2, 3, 4, 5)
@@ -45,7 +49,7 @@ def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
             yield f"figure {number} of {dataset}: {', '.join(map(str, paths))}"
 
 
-def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions):
+def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions) -> Figure:
     """One figure of the paper from the runs of one data set, as a matplotlib Figure."""
     from . import explain, figures, series
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
 import pandas as pd
 
 from ...common.errors import unknown_name
+from ..names import FORMATS
 
 WIDTH = 120  # columns of a text report
 NARROWEST_LABEL = 12
@@ -44,17 +43,17 @@ class Table:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics in column order."""
-        return list(dict.fromkeys(metric for metric, _ in self.frame.columns))
+        """Return the metrics in column order."""
+        return list(dict.fromkeys(self.frame.columns.get_level_values("metric")))
 
     @property
     def compares(self) -> bool:
-        """Whether any measured value stands beside a published one of the same data set and protocol."""
-        return bool(self.frame.xs("difference", axis=1, level="field").notna().any(axis=None))
+        """Return whether any measured value stands beside a published one of the same data set and protocol."""
+        return bool(self.frame.xs("difference", axis=1, level="field").notna().to_numpy().any())
 
 
 def render(tables: Sequence[Table], format: str) -> str:
-    """All tables as one text ending in a newline; `format` is text, markdown, csv, latex or json.
+    """Return all tables as one text ending in a newline; `format` is one of `names.FORMATS`.
 
     Text marks the best measured value with a star, markdown and latex set it bold. The csv is one long table (a line
     per method, task and metric, every digit, no notes), whatever the tables' columns; json has everything.
@@ -67,7 +66,7 @@ def render(tables: Sequence[Table], format: str) -> str:
 
 
 def require_format(format: str) -> None:
-    """Refuse a format that `render` does not know, before any work is done for it."""
+    """Refuse a format that `render` does not know; callers ask before they do any work for it."""
     if format not in FORMATS:
         raise unknown_name("report format", format, FORMATS)
 
@@ -113,7 +112,7 @@ def _latex(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    rows = [line(map(str, row)) for row in body_of(table, strong=r"\textbf{{{}}}".format, escape=_escape)]
+    rows = [line(row) for row in body_of(table, strong=r"\textbf{{{}}}".format, escape=_escape)]
     notes = [rf"\par\footnotesize {_escape(note)}" for note in table.notes]
     return "\n".join(
         [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.title)}}}",
@@ -124,50 +123,55 @@ def _latex(table: Table) -> str:
 
 
 def _csv(tables: Sequence[Table]) -> str:
-    page = io.StringIO()
-    writer = csv.writer(page, lineterminator="\n")
-    writer.writerow(["table", "method", "task", "metric", *FIELDS, "published in"])
-    for table in tables:
-        for (method, task), row in table.frame.iterrows():
-            for metric in table.metrics:
-                values = ["" if math.isnan(value) else f"{value:.10g}" for value in row[metric][list(FIELDS)]]
-                writer.writerow([table.title, method, task, metric, *values, table.reference])
-    return page.getvalue()
+    lines = pd.concat(
+        pd.DataFrame(table.frame.stack("metric", future_stack=True))
+        .reset_index(names=["method", "task", "metric"])
+        .assign(table=table.title, **{"published in": table.reference})
+        for table in tables
+    )
+    columns = ["table", "method", "task", "metric", *FIELDS, "published in"]
+    return lines[columns].to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _json(tables: Sequence[Table]) -> str:
-    """A list of tables, every digit, None where there is nothing."""
+    """Return a list of tables, every digit, None where there is nothing."""
     content = []
     for table in tables:
-        rows = []
-        for (method, task), row in table.frame.iterrows():
-            metrics = {
-                name: {field: None if math.isnan(row[name, field]) else row[name, field] for field in FIELDS}
-                for name in table.metrics
-            }
-            rows.append({"method": method, "task": task, "metrics": metrics})
+        frame = table.frame.astype(object).where(table.frame.notna(), None)
+        rows = [
+            {"method": method, "task": task, "metrics": {name: row[name].to_dict() for name in table.metrics}}
+            for method, task, row in rows_of(frame)
+        ]
         content.append({"title": table.title, "published in": table.reference, "rows": rows, "notes": table.notes})
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+def rows_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
+    """Yield method, task and values of every row of a table's frame."""
+    methods, tasks = (frame.index.get_level_values(level) for level in ("Method", "Task"))
+    for method, task, (_, row) in zip(methods, tasks, frame.iterrows(), strict=True):
+        yield str(method), str(task), row
+
+
 def headings_of(table: Table) -> list[tuple[str, str]]:
-    """What every column shows, and whose value of it."""
+    """Return what every column shows, and where its values come from (empty for labels)."""
     sources = ("measured", table.reference, *(["diff."] * table.compares))
     return [("Method", ""), ("Task", ""), *((metric, source) for metric in table.metrics for source in sources)]
 
 
 def flat_headings(table: Table) -> list[str]:
+    """Return the headings in one line each."""
     return [f"{name} ({source})" if source else name for name, source in headings_of(table)]
 
 
 def body_of(table: Table, strong: Callable[[str], str], escape: Callable[[str], str] = str) -> list[list[str]]:
-    """The cells of every row, the best measured value of each metric and task marked by `strong`.
+    """Return the cells of every row, the best measured value of each metric and task marked by `strong`.
 
     A method is named in its first row only.
     """
     best = {metric: table.frame[metric].query("n > 0").groupby("Task")["mean"].max() for metric in table.metrics}
     rows, named = [], None
-    for (method, task), row in table.frame.iterrows():
+    for method, task, row in rows_of(table.frame):
         cells = ["" if method == named else escape(method), escape(task)]
         named = method
         for metric in table.metrics:
@@ -181,7 +185,7 @@ def body_of(table: Table, strong: Callable[[str], str], escape: Callable[[str], 
 
 
 def _measured(entry: pd.Series) -> str:
-    """`29.4 ± 0.2 (3)`; without a spread for one run, without a count for a reference."""
+    """Return `29.4 ± 0.2 (3)`; without a spread for one run, without a count for a reference."""
     spread = "" if math.isnan(entry["sd"]) else f" ± {entry['sd']:.1f}"
     return _number(entry["mean"]) + spread + ("" if math.isnan(entry["n"]) else f" ({entry['n']:.0f})")
 
@@ -196,4 +200,3 @@ def _escape(text: str) -> str:
 
 WHOLE: dict[str, Callable[[Sequence[Table]], str]] = {"csv": _csv, "json": _json}
 PAGES: dict[str, Callable[[Table], str]] = {"text": _text, "markdown": _markdown, "latex": _latex}
-FORMATS = (*PAGES, *WHOLE)

@@ -1,0 +1,20 @@
+"""The names that a person may give for methods, tables of methods and objectives. Data only; nothing is imported.
+
+registry.py and models/objectives.py say what stands behind the names; a test compares them with these.
+"""
+
+from __future__ import annotations
+
+# In table order; what the paper's tables do not have comes last in its group.
+METHODS = (
+    "conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder", "c3-plus",
+    "c3-a", "c3-b", "c3-c", "c3-d", "logistic", "warp", "wsabie", "cnn-rnn",
+)  # fmt: skip
+GROUPS = {
+    "table1": ("conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder",
+               "c3-plus"),
+    "table3": ("c3-a", "c3-b", "c3-c", "c3-d", "c3"),
+    "table5": ("logistic", "warp", "wsabie", "fast0tag", "cnn-rnn", "kim", "lesa-apc", "lesa", "biam", "c3",
+               "c3-plus"),
+}  # fmt: skip
+OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl")
