@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 
 def test_names_are_those_of_the_code_behind_them() -> None:
-    assert training.METHODS == tuple(METHODS)
-    assert training.OBJECTIVES == tuple(OBJECTIVES)
+    assert tuple(METHODS) == training.METHODS
+    assert tuple(OBJECTIVES) == training.OBJECTIVES
     assert set(METHODS) >= {name for group in training.GROUPS.values() for name in group}
-    assert evaluation.PROTOCOLS == tuple(PROTOCOLS)
+    assert tuple(PROTOCOLS) == evaluation.PROTOCOLS
     assert evaluation.TIES == TIES
     assert set(evaluation.FORMATS) == {*PAGES, *WHOLE}
 
