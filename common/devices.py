@@ -1,4 +1,4 @@
-"""Choosing the device that torch computes on."""
+"""Choose the device that torch computes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from .errors import C3Error
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; a named device that does not exist is refused."""
+    """Return the named device; `auto` is CUDA on a machine that has it, else the CPU.
+
+    Raises C3Error for a device that does not exist here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -23,6 +26,6 @@ def resolve_device(name: str) -> torch.device:
 
 
 def nth_device(name: str, number: int) -> str:
-    """The device of one of several processes: where `name` leaves open which CUDA device, they are dealt in turn."""
+    """Return the device for process `number` of several: they share the CUDA devices out unless `name` picks one."""
     count = torch.cuda.device_count() if name in ("auto", "cuda") else 0
     return f"cuda:{number % count}" if count > 1 else name

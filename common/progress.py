@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain log lines elsewhere."""
+"""Show the progress of long work: a live bar on a terminal, plain log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOG = logging.getLogger(__name__)
-LINE_EVERY = 15.0  # seconds between log lines when the output is no terminal
+LINE_EVERY = 15.0  # seconds between log lines when the output is not a terminal
 
 
 class Bar:
-    """Counts what is done and what failed; `advance` is cheap enough to call once a batch."""
+    """Count finished and failed units; `advance` is cheap enough to call for every batch."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -23,7 +23,7 @@ class Bar:
 
     @property
     def rate(self) -> float:
-        """Units a second since the start."""
+        """Units per second since the start."""
         return self.done / max(time.monotonic() - self.started, 1e-9)
 
     def advance(self, count: int, failed: int = 0, note: str = "") -> None:
@@ -34,7 +34,7 @@ class Bar:
         self._show()
 
     def line(self) -> str:
-        """One plain line: count, rate, time left, failures."""
+        """Return one plain line: count, rate, time left, failures."""
         left = (self.total - self.done) / self.rate if self.done else 0.0
         parts = [
             f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
@@ -50,6 +50,7 @@ class Bar:
             LOG.info(self.line())
 
     def close(self) -> None:
+        """Log the summary."""
         if self.done:
             LOG.info("%s: %s %s in %s, %.1f %s/s, %d failed", self.title, f"{self.done:,}", self.unit,
                      _clock(time.monotonic() - self.started), self.rate, self.unit, self.failed)  # fmt: skip
@@ -77,7 +78,7 @@ class _LiveBar(Bar):
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Bar]:
-    """Show the progress of `total` units of work; always ends with one summary line. Silent where the log is."""
+    """Show the progress of `total` units of work, and end with one summary line. Silent when the log is."""
     bar = (_LiveBar if sys.stderr.isatty() and LOG.isEnabledFor(logging.INFO) else Bar)(title, total, unit)
     try:
         yield bar

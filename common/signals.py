@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM, which batch systems send before they kill, mean the same: stop, and lose nothing."""
+"""Stop without loss on SIGINT (Ctrl-C) and on SIGTERM, which batch systems send before they kill."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends work as Ctrl-C does, by KeyboardInterrupt."""
+    """Raise KeyboardInterrupt on SIGTERM, as on Ctrl-C."""
     with _handled(signal.default_int_handler, signal.SIGTERM):
         yield
 
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """A signal of either kind sets the event, for work that has to finish a step; after it Ctrl-C interrupts at once.
+    """Yield an event that either signal sets, for work that has to finish a step. A second Ctrl-C interrupts at once.
 
-    SIGTERM may come twice: from a batch system that signals every process, and from the parent of this one.
+    A second SIGTERM changes nothing: a batch system signals every process, and so does the parent of this one.
     """
     stop = threading.Event()
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
         stop.set()
@@ -34,7 +34,7 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, Any], None], *numbers: signal.Signals) -> Iterator[None]:
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread only
         yield
         return

@@ -1,6 +1,7 @@
-"""Shards on dask.distributed: one task is one shard, one process holds one backbone, the scheduler is the user's.
+"""Extract on a dask cluster: one task is one shard, one process holds one backbone, the scheduler is the user's.
 
-What a worker runs is what a local extraction runs (shard.py); here is only who runs it, and what must agree.
+Every process runs worker.py, as a local extraction does. This module distributes the shards and checks that the
+machines agree on packages and weights.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from types import TracebackType
 import torch
 
 from ..common.errors import C3Error
+from .backbone.network import Backbone
 from .backbone.weights import load_backbone
 from .catalog.catalog import Catalog, weights_of
 from .options import from_anywhere
@@ -28,14 +30,14 @@ from .worker import Report, ShardTask, ShardWorker
 
 LOG = logging.getLogger(__name__)
 ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
-RETRIES = 2  # of a shard whose task raised; a lost worker's shards are given to others by the scheduler itself
-TASKS_PER_WORKER = 2  # under way or waiting: the scheduler never holds more of a long list
+RETRIES = 2  # of a shard whose task raised an error; the scheduler itself moves the shards of a lost worker
+TASKS_PER_WORKER = 2  # submitted at a time, so that the scheduler never holds a long list
 ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker process builds once: the backbone. `threads` is its share of this machine, 0 all of its own."""
+    """What a worker process needs to build its backbone. `threads` is its share of this machine; 0 means all."""
 
     location: str
     backbone: str
@@ -51,7 +53,7 @@ class WorkerSetup:
 
     @classmethod
     def of(cls, request: Request) -> WorkerSetup:
-        """The setup of a request; paths must mean the same on every worker."""
+        """Return the setup for a request; its paths must mean the same on every worker."""
         options = request.options
         return cls(
             location=open_storage(options.out).address,
@@ -69,7 +71,7 @@ class WorkerSetup:
 
 
 def check_worker(setup: WorkerSetup) -> str | None:
-    """On a worker: what differs from the machine that asked, in words; None when nothing does."""
+    """Say how this worker differs from the machine that submits; None when it does not."""
     mine = package_versions()
     differing = [f"{name} {mine[name]}, here {version}" for name, version in setup.versions if mine[name] != version]
     where = socket.gethostname()
@@ -85,8 +87,8 @@ def check_worker(setup: WorkerSetup) -> str | None:
 
 
 def work(task: ShardTask, setup: WorkerSetup) -> Report:
-    """On a worker: one shard, by the process's own backbone."""
-    with ONE_AT_A_TIME:  # a process with several threads still has one device
+    """Extract one shard on this worker, with the backbone of the process."""
+    with ONE_AT_A_TIME:  # the threads of a process share one device
         wrong = check_worker(setup)  # workers may join late
         if wrong:
             raise C3Error(wrong)
@@ -97,12 +99,12 @@ def work(task: ShardTask, setup: WorkerSetup) -> Report:
 
 
 @lru_cache(maxsize=1)
-def _worker_backbone(setup: WorkerSetup) -> torch.nn.Module:
+def _worker_backbone(setup: WorkerSetup) -> Backbone:
     if setup.threads:
         torch.set_num_threads(setup.threads)
     device = setup.device
     if device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{_worker_number() % torch.cuda.device_count()}"  # one device each, where several are seen
+        device = f"cuda:{_worker_number() % torch.cuda.device_count()}"  # workers share the devices out
     device = "cpu" if device == "auto" else device
     backbone = load_backbone(setup.backbone, setup.weights, device, setup.precision, setup.extras)
     if setup.compiled:
@@ -124,7 +126,7 @@ def _worker_number() -> int:
 
 
 class Cluster:
-    """A scheduler to give shards to: the one at `address`, or `workers` processes on this machine."""
+    """A scheduler for shards: the one at `address`, or `workers` processes on this machine."""
 
     def __init__(self, setup: WorkerSetup, address: str | None = None, workers: int | None = None) -> None:
         from distributed import Client, LocalCluster
@@ -155,7 +157,7 @@ class Cluster:
             raise C3Error(f"{wrong[0]}; every worker needs the same packages and weights")
 
     def run(self, tasks: list[ShardTask]) -> Iterator[Report]:
-        """Yield the report of every shard as it is finished, in any order."""
+        """Yield the report of every shard when it is finished, in any order."""
         from distributed import as_completed
 
         waiting = iter(tasks)
@@ -165,9 +167,9 @@ class Cluster:
                 yield future.result()
             except C3Error:
                 raise
-            except Exception as error:  # KilledWorker, or whatever a worker raised three times
+            except Exception as error:  # KilledWorker, or any error that came back after the retries
                 raise C3Error(
-                    f"shard {future.key} could not be made ({type(error).__name__}: {error}); what is finished is "
+                    f"shard {future.key} could not be made ({type(error).__name__}: {error}); finished shards are "
                     "kept, the same command continues"
                 ) from error
             for task in islice(waiting, max(self._room() - under_way.count(), 0)):
@@ -182,7 +184,7 @@ class Cluster:
         return max(len(self._client.scheduler_info(n_workers=-1)["workers"]), 1) * TASKS_PER_WORKER
 
     def close(self) -> None:
-        """Leave the scheduler; a local cluster is ended."""
+        """Leave the scheduler, and end a local cluster."""
         for part in (getattr(self, "_client", None), self._local):
             if part is not None:
                 part.close()

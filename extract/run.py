@@ -1,4 +1,4 @@
-"""FRONT DOOR of extraction: manifest -> pending shards -> workers -> report."""
+"""Extract a data set into a store: find the pending shards, give them to workers, report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOG = logging.getLogger(__name__)
 
 
 def extract(options: ExtractOptions) -> str:
-    """Fill a feature store and return a summary; continues a store that was begun by the same request.
+    """Fill a feature store and return a summary. A store that the same request began is continued.
 
     Raises C3Error when the request cannot be met; the store is then untouched.
     """
     request = prepare(options)
-    with _engine(request) as engine:  # a cluster that does not answer is found out before the store is touched
+    with _cluster(request) as cluster:  # a cluster that does not answer must not leave a store behind
         if options.append:
             request, cache = append(request)
         else:
@@ -42,7 +42,7 @@ def extract(options: ExtractOptions) -> str:
             wanted = {split: cache.pending(split) for split in cache.splits}
         tasks = part_of(tasks_of(request.manifest, cache, wanted, options.retry_failed), options.part)
         if tasks:
-            return _fill(request, cache, tasks, engine)
+            return _fill(request, cache, tasks, cluster)
     if not _complete(cache):
         return _unfinished(cache)
     return f"{options.out} is complete already: {contents(cache)}. " + (
@@ -50,7 +50,7 @@ def extract(options: ExtractOptions) -> str:
     )
 
 
-def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine: Cluster | None) -> str:
+def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], cluster: Cluster | None) -> str:
     options = request.options
     where = options.scheduler or (f"{options.workers} workers" if options.workers else request.backbone.device)
     weights = request.backbone.weights_id
@@ -58,7 +58,7 @@ def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine:
     report = Report()
     with progress("extract", sum(len(task.paths) for task in tasks), "images") as bar, terminated_like_interrupted():
         try:
-            for done in _reports(request, cache, tasks, engine, bar.advance):
+            for done in _reports(request, cache, tasks, cluster, bar.advance):
                 report.add(done)
                 bar.note = report.shares()
         except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], engine:
     return f"{options.out} is complete: {contents(cache)}; {failed or 'no failures'}; {report.shares()}"
 
 
-def _engine(request: Request) -> AbstractContextManager[Cluster | None]:
+def _cluster(request: Request) -> AbstractContextManager[Cluster | None]:
     options = request.options
     if options.workers is None and options.scheduler is None:
         return nullcontext()
@@ -90,13 +90,13 @@ def _reports(
     request: Request,
     cache: FeatureCache,
     tasks: list[ShardTask],
-    engine: Cluster | None,
+    cluster: Cluster | None,
     on_batch: Callable[[int, int], None],
 ) -> Iterator[Report]:
-    if engine is None:
+    if cluster is None:
         yield from ShardWorker(request.backbone, cache, request.options.batch_size).run(tasks, on_batch)
         return
-    for report in engine.run(tasks):
+    for report in cluster.run(tasks):
         on_batch(sum(report.rows.values()), report.failed)
         yield report
 
@@ -104,7 +104,7 @@ def _reports(
 def tasks_of(
     manifest: Manifest, cache: FeatureCache, wanted: dict[str, list[int]], again: bool = False
 ) -> list[ShardTask]:
-    """A task for every wanted shard; `again` when they are finished ones that held failures."""
+    """Return a task for every wanted shard; `again` says that they are finished shards with failures."""
     tasks = []
     for split, shards in wanted.items():
         source = manifest.splits[split]
@@ -115,21 +115,22 @@ def tasks_of(
             was_ok = None if ok is None else ok[where]
             if (source.path[where] == UNKNOWN_PATH).any():
                 raise C3Error(
-                    f"{cache.location}: shard {shard} of {split} is to be made again, and this data set does not say "
-                    "where its pictures are; give --append with the one that has them"
+                    f"{cache.location}: shard {shard} of {split} has to be extracted again, and this data set does not "
+                    "say where its pictures are; give --append with the data set that has them"
                 )
             tasks.append(ShardTask(split, shard, manifest.root, source.path[where], source.crop[where], was_ok))
     return tasks
 
 
 def failed_shards(cache: FeatureCache, split: str) -> list[int]:
-    """The finished shards that hold a row with a failure, in order."""
+    """Return the finished shards with a failed row, in order."""
     failed = np.flatnonzero(cache.status(split) > Status.OK) // cache.layout.shard_rows
-    return np.unique(failed).tolist()
+    shards: list[int] = np.unique(failed).tolist()
+    return shards
 
 
 def part_of(tasks: list[ShardTask], part: tuple[int, int] | None) -> list[ShardTask]:
-    """Every n-th task from the i-th on for part (i, n), by shard number: parts are disjoint and stay so on resume."""
+    """Return the tasks of part (i, n): every n-th shard from the i-th on, by number, so that parts never overlap."""
     if part is None:
         return tasks
     number, parts = part
@@ -142,12 +143,12 @@ def _complete(cache: FeatureCache) -> bool:
 
 def _unfinished(cache: FeatureCache, left: int = 0) -> str:
     pending = ", ".join(f"{len(cache.pending(split))} of {cache.shards(split)} in {split}" for split in cache.splits)
-    others = f"; {left} were in the hands of another process" if left else ""
+    others = f"; {left} were left to another process" if left else ""
     return f"{cache.location}: this part is done; shards pending: {pending}{others}"
 
 
 def contents(cache: FeatureCache) -> str:
-    """The rows, arrays and classes of a store, in one line."""
+    """Return the rows, arrays and classes of a store in one line."""
     splits = ", ".join(f"{split} {cache.rows(split):,}" for split in cache.splits)
     arrays = " ".join(f"{array.name}({array.channels})" for array in cache.arrays)
     return f"{splits} rows, {arrays}, {len(cache.classes)} classes"

@@ -105,7 +105,7 @@ class _Fetch:
         if largest.device.type == "cuda":
             halves = {name: _to_pinned(half) for name, half in halves.items()}
             largest = _to_pinned(largest)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
+            self._event = torch.cuda.Event()
             self._event.record()
         self._halves, self._largest = halves, largest
 

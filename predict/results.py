@@ -1,4 +1,4 @@
-"""What tagging says of pictures, and where it goes: a table to read, JSON lines and csv to go on with, drawings."""
+"""The results of tagging, and how they are written: as a table, JSON lines, csv, or drawings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DRAWN = 6  # labels of a picture
 
 @dataclass(frozen=True)
 class Label:
-    """One label of a picture: its score, and whether its class was `seen` in training, `unseen` there, or is `new`.
+    """One label of a picture and its score. `kind` is `seen` or `unseen` in training, or `new`.
 
-    `threshold` is the score that it had to reach, if one was asked for. `crop` is the crop with that score, and
-    `response` (7, 7) float32 are the shares of its positions in it; None unless they were asked for.
+    `threshold` is the score that it had to reach, if any. `crop` is the crop with that score. `response` (7, 7) float32
+    holds what each position adds to the score, or is None if responses were not asked for.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Tagged:
-    """One picture: `status` is `ok`, or why it could not be read, in words in `reason`; its labels, best first.
+    """One picture and its labels, best first. `status` is `ok`, or the kind of failure that `reason` explains.
 
-    `pixels` are its crops as the backbone saw them, (224, 224, 3) uint8 each; None unless responses were asked for.
+    `pixels` are its crops as the backbone saw them, (224, 224, 3) uint8 each; None if responses were not asked for.
     """
 
     image: str
@@ -54,12 +54,13 @@ class Tagged:
 
     @property
     def ok(self) -> bool:
+        """Whether the picture could be read."""
         return self.status == "ok"
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go: `write` takes texts without a last line break; `form` is table, json or csv.
+    """Where results go: `form` is table, json or csv; `write` receives texts without a final line break.
 
     `overlay` is a folder for drawings, or None.
     """
@@ -70,12 +71,13 @@ class Output:
 
 
 def publish(found: Iterable[Tagged], count: int, output: Output) -> int:
-    """Write `count` results, a table at the end, other forms as they come; returns how many could not be read.
+    """Write `count` results and return how many pictures could not be read.
 
-    Pictures that could not be read are also named in the log. Raises C3Error when a drawing cannot be written.
+    A table is written at the end, other forms line by line. Pictures that could not be read are also named in the log.
+    Raises C3Error when a drawing cannot be written.
     """
     held: list[Tagged] = []
-    forms = {"json": json_line, "csv": csv_lines, "table": held.append}
+    forms: dict[str, Callable[[Tagged], str | None]] = {"json": json_line, "csv": csv_lines, "table": held.append}
     if output.form == "csv":
         output.write(",".join(CSV_COLUMNS))
     with progress("tag", count, "images") as bar:
@@ -94,7 +96,7 @@ def publish(found: Iterable[Tagged], count: int, output: Output) -> int:
 
 
 def json_line(tagged: Tagged) -> str:
-    """One JSON object in one line; docs/tagging.md has the schema. Other letters than ASCII are escaped."""
+    """Return one JSON object in one line, with non-ASCII characters escaped; docs/tagging.md has the schema."""
     labels = [
         {"label": label.name, "kind": label.kind, "score": _short(label.score), "threshold": _short(label.threshold)}
         for label in tagged.labels
@@ -104,7 +106,7 @@ def json_line(tagged: Tagged) -> str:
 
 
 def csv_lines(tagged: Tagged) -> str:
-    """A line a label, without the line of column names; a picture without labels has one line with none."""
+    """Return one csv line for every label, or one line for a picture without labels; no header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     image = printable(tagged.image)
@@ -117,13 +119,14 @@ def csv_lines(tagged: Tagged) -> str:
 
 
 def table(found: Iterable[Tagged]) -> str:
-    """A table for people: a line a label, and what became of pictures that could not be read."""
+    """Return a table with one line for every label, and the failure of pictures that could not be read."""
     from rich.console import Console
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False)
-    for name, side in (("image", "left"), ("label", "left"), ("kind", "left"), ("score", "right")):
-        shown.add_column(name, justify=side, overflow="fold")  # a name is never cut
+    for name in ("image", "label", "kind"):
+        shown.add_column(name, overflow="fold")  # a name is never cut
+    shown.add_column("score", justify="right", overflow="fold")
     for tagged in found:
         image = printable(tagged.image)
         if not tagged.labels:
@@ -136,23 +139,23 @@ def table(found: Iterable[Tagged]) -> str:
 
 
 def printable(text: str) -> str:
-    """A path of any bytes as text that every encoding of a terminal or file can take."""
+    """Return a path of any bytes as text that can be printed and encoded."""
     return os.fsencode(text).decode("utf-8", errors="replace")
 
 
-def _short(value: float | None) -> Any:
-    """Six digits: what float32 is sure of."""
+def _short(value: float | None) -> float | None:
+    """Round to the six digits that float32 guarantees."""
     return None if value is None else float(f"{value:.6g}")
 
 
 def _draw(tagged: Tagged, path: Path) -> None:
     from ..evaluate.report.figures import draw_responses, save_as
 
-    shown = tagged.labels[:DRAWN]
+    shown = [(label, label.response) for label in tagged.labels[:DRAWN] if label.response is not None]
     figure = draw_responses(
-        [tagged.pixels[label.crop] for label in shown],
-        [label.response for label in shown],
-        [f"{label.name}\n{label.kind}, {label.score:.3f}" for label in shown],
+        [tagged.pixels[label.crop] for label, _ in shown] if tagged.pixels else [],
+        [response for _, response in shown],
+        [f"{label.name}\n{label.kind}, {label.score:.3f}" for label, _ in shown],
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A user's words -> their vectors, or one line that names every word that cannot be asked for."""
+"""Look up the vectors of a user's words, or name every word without one in one line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..extract.store.tables import Classes
 from ..extract.words.class_vectors import class_vectors
 
 LOG = logging.getLogger(__name__)
-SAME = 0.99  # two vectors of a word with such a cosine are one vector, perhaps written with fewer digits
+SAME = 0.99  # vectors of a word with a larger cosine are the same vector, perhaps written with fewer digits
 
 VectorSource = str | os.PathLike[str] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words that can be asked for, each once, and their vectors (words, d_w) float32 as read; where these are from."""
+    """Words, each once, their vectors (words, d_w) float32 as read, and the source of these in words."""
 
     words: tuple[str, ...]
     vectors: np.ndarray
@@ -34,11 +34,12 @@ class Vocabulary:
 def find_vocabulary(
     words: Sequence[str], vectors: VectorSource | None, classes: Classes, catalog: Catalog, drop_unknown: bool = False
 ) -> Vocabulary:
-    """Give words their vectors: of a file or a catalog name, of an array with a row a word, or those of `classes`.
+    """Look up words in `vectors`: a file, a name in the catalog, or an array (words, d_w).
 
-    `classes` are those that the model knows; None takes their vectors. Names of several words are looked up as class
-    names are. `drop_unknown` leaves out words without a vector and repeats. Raises C3Error naming these otherwise, for
-    an empty vocabulary, and for a file that gives the classes other vectors than the model was trained with.
+    `classes` are the classes that the model knows; without `vectors`, words are looked up among them. Names of several
+    words are looked up like class names. `drop_unknown` leaves out words without a vector, and repeated words. Raises
+    C3Error naming these otherwise, for an empty vocabulary, and for a file with other vectors than the model was
+    trained with.
     """
     if not words:
         raise C3Error("the vocabulary is empty: expected at least one word")
@@ -70,24 +71,29 @@ def _of_classes(words: Sequence[str], classes: Classes) -> np.ndarray:
 
 def _of_array(words: Sequence[str], unique: Sequence[str], vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim != 2 or len(vectors) != len(words) or not np.isfinite(vectors).all():
-        raise C3Error(f"vectors: expected ({len(words)}, d_w) finite numbers, a row a word, found {vectors.shape}")
+        raise C3Error(
+            f"vectors: expected ({len(words)}, d_w) finite numbers, one row for every word, found {vectors.shape}"
+        )
     return vectors[[words.index(word) for word in unique]].astype(np.float32)
 
 
 def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> np.ndarray:
-    """The classes are looked up with the words, in one pass over the file, to see whether it is the right one."""
+    """Look up words and classes in one pass over a file; the classes show whether it is the right file."""
     spec, asked = vectors_of(name, catalog), set(words)
     names = [*words, *(name for name in classes.names if name not in asked)]
     vectors, coverage = class_vectors(names, spec)
     if partly := [f"{word} ({' '.join(lost)})" for word, lost in coverage.partly.items() if word in asked]:
-        LOG.warning("%s: words left out of the mean, for they have no vector: %s", spec.name, ", ".join(partly))
+        LOG.warning("%s: words left out of a mean because they have no vector: %s", spec.name, ", ".join(partly))
     if vectors.shape[1] == classes.d_w:
         _require_same_space(spec.path, names, vectors, classes)
     return vectors[: len(words)]
 
 
 def _require_same_space(path: Path, names: Sequence[str], vectors: np.ndarray, classes: Classes) -> None:
-    """Two files of one width are not one space: words would be compared with numbers that mean something else."""
+    """Raise C3Error unless most classes have the vectors that the run was trained with.
+
+    Two files of the same width need not be the same space: scores would compare unrelated numbers.
+    """
     trained = dict(zip(classes.names, classes.vectors, strict=True))
     pairs = [
         (vector, trained[name])

@@ -1,6 +1,6 @@
-"""A run and its store -> the arrays behind figures 3 and 6: what the encoder separates, and where a label comes from.
+"""Compute the arrays behind figures 3 and 6: what the encoder separates, and where a label comes from.
 
-The model runs here (torch is loaded when it is needed); drawing is left to figures.py and page.py.
+The model of a run is evaluated here on its store, and torch is loaded only then. figures.py and page.py draw.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,19 @@ from ...train.run_folder import Run
 from ..score import open_store, truth_for
 from ..truth import Truth
 
+if TYPE_CHECKING:
+    from ...train.scorer import Scorer
+
 SHOWN_CLASSES = 8  # of figure 3: as many as the palette tells apart
 SHOWN_IMAGES = 1500  # of figure 3: t-SNE takes seconds for these, and more points hide each other
-TOO_COMMON = 0.25  # a class on more of the images than this is not one that separates them
-PIXELS = 224
+TOO_COMMON = 0.25  # share of the images; a class on more of them does not separate them
 
 
 @dataclass(frozen=True)
 class Embedding:
     """Images in the plane, by stage: points[stage] is (n, 2), classes (n,) indexes `names`.
 
-    silhouette[stage] is the mean silhouette of the classes before the projection, cosine distance, in -1..1.
+    silhouette[stage] is the mean silhouette of the classes before the projection, by cosine distance, in -1..1.
     """
 
     names: tuple[str, ...]
@@ -40,7 +42,10 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One predicted label of an image: its score, whether it is true, and its (7, 7) shares of the score, or None."""
+    """One predicted label of an image: its score, and whether it is true.
+
+    `response` (7, 7) is what every position adds to the score; None for a method without positions.
+    """
 
     name: str
     seen: bool
@@ -51,7 +56,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Example:
-    """One image: pixels (224, 224, 3) uint8 as the backbone saw it, or None; true labels; best unseen and seen ones."""
+    """One image with its true labels and its best unseen and seen labels.
+
+    `pixels` (224, 224, 3) uint8 is the image as the backbone saw it, or None if it cannot be read.
+    """
 
     image_id: str
     pixels: np.ndarray | None
@@ -62,10 +70,10 @@ class Example:
 
 
 def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
-    """Figure 3: images that have exactly one of eight classes, by t-SNE before and after the encoder.
+    """Project images with exactly one of eight classes by t-SNE, before and after the encoder (figure 3).
 
-    The classes are the most frequent ones that are on at most a quarter of the images. Raises C3Error for a method
-    without an encoder, and where fewer than two classes or ten images are left.
+    The classes are the most frequent ones on at most a quarter of the images. Raises C3Error for a method without an
+    encoder, and when fewer than two classes or ten images remain.
     """
     store, scorer, truth = _opened(run, device, split)
     chosen, classes = _exclusive(truth)
@@ -97,10 +105,10 @@ def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
 def examples(
     run: Run, count: int, device: str = "auto", images: Path | None = None, split: str = "test", seed: int = 0
 ) -> tuple[Example, ...]:
-    """Figure 6: images drawn at random among those with a true label of either kind, with what is predicted and where.
+    """Draw random images with true labels of both kinds, and predict their labels with responses (figure 6).
 
-    `images` is where the photographs are now; the store knows where they were. An image that cannot be read has no
-    pixels. Three unseen and four seen labels are predicted for every image, each among its own kind.
+    `images` is the folder of the photographs, by default the one that the store names. An image that cannot be read has
+    no pixels. Every image gets its three best unseen and its four best seen labels.
     """
     store, scorer, truth = _opened(run, device, split)
     root = images or Path(store.provenance.image_root or "")
@@ -108,23 +116,33 @@ def examples(
     kind = has[0] & has[1] if (has[0] & has[1]).any() else has[0] | has[1]
     pool = np.flatnonzero(kind)
     drawn = np.sort(np.random.default_rng(seed).permutation(pool)[:count])
-    rows, crops = _rows(store, split, truth)[drawn], store.crops(split)
+    rows, crops, paths = _rows(store, split, truth)[drawn], store.crops(split), store.image_paths(split)
     found = []
     for image, row in zip(drawn.tolist(), rows.tolist(), strict=True):
         (maps,) = _maps(store, split, np.array([row]), scorer.arrays)
         positive = truth.is_positive(image, image + 1)[0]
-        pixels = _photograph(root, str(truth.ids[image]), crops[row])
         scores = scorer(maps)[0]
-        best = [_predictions(scorer, maps, truth, scores, positive, part, k) for part, k in ((False, 3), (True, 4))]
-        names = [
-            tuple(truth.names[c] for c in np.flatnonzero(positive & (truth.seen == part))) for part in (True, False)
-        ]
-        found.append(Example(str(truth.ids[image]), pixels, *names, *best))
+        found.append(
+            Example(
+                image_id=str(truth.ids[image]),
+                pixels=_photograph(root, str(paths[row]), str(truth.ids[image]), crops[row]),
+                true_seen=tuple(truth.names[c] for c in np.flatnonzero(positive & truth.seen)),
+                true_unseen=tuple(truth.names[c] for c in np.flatnonzero(positive & ~truth.seen)),
+                unseen=_predictions(scorer, maps, truth, scores, positive, False, 3),
+                seen=_predictions(scorer, maps, truth, scores, positive, True, 4),
+            )
+        )
     return tuple(found)
 
 
 def _predictions(
-    scorer: Any, maps: dict[str, np.ndarray], truth: Truth, scores: np.ndarray, positive: np.ndarray, seen: bool, k: int
+    scorer: Scorer,
+    maps: dict[str, np.ndarray],
+    truth: Truth,
+    scores: np.ndarray,
+    positive: np.ndarray,
+    seen: bool,
+    k: int,
 ) -> tuple[Prediction, ...]:
     classes = np.flatnonzero(truth.seen == seen)
     classes = classes[np.argsort(-scores[classes], kind="stable")[:k]]
@@ -138,7 +156,7 @@ def _predictions(
     )
 
 
-def _opened(run: Run, device: str, split: str) -> tuple[FeatureCache, Any, Truth]:
+def _opened(run: Run, device: str, split: str) -> tuple[FeatureCache, Scorer, Truth]:
     from ...common.devices import resolve_device
     from ...train.scorer import restore
 
@@ -147,13 +165,13 @@ def _opened(run: Run, device: str, split: str) -> tuple[FeatureCache, Any, Truth
 
 
 def _rows(store: FeatureCache, split: str, truth: Truth) -> np.ndarray:
-    """(images,) the first usable row of every image."""
+    """Return the first usable row of every image, (images,)."""
     used = np.flatnonzero(store.status(split) == Status.OK)
     return used[np.flatnonzero(np.append(True, truth.of_row[1:] != truth.of_row[:-1]))]
 
 
 def _maps(store: FeatureCache, split: str, rows: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """The arrays of chosen rows (ascending), a chunk at a time."""
+    """Yield the arrays of chosen rows (ascending), one chunk at a time."""
     size = store.layout.chunk_rows
     for chunk in np.unique(rows // size):
         inside = rows[rows // size == chunk]
@@ -161,7 +179,7 @@ def _maps(store: FeatureCache, split: str, rows: np.ndarray, names: Sequence[str
 
 
 def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """Images with exactly one of the shown classes, and which one."""
+    """Return the images with exactly one of the shown classes, and that class of each."""
     positives = truth.positives(np.ones(len(truth), bool))
     frequent = np.argsort(-positives, kind="stable")
     frequent = frequent[(positives[frequent] > 1) & (positives[frequent] <= TOO_COMMON * len(truth))]
@@ -174,10 +192,13 @@ def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return images, class_of[images]
 
 
-def _photograph(root: Path, image_id: str, crop: np.ndarray) -> np.ndarray | None:
-    """The crop of an image as the backbone saw it; its id is its path below the root, or that less `.jpg`."""
-    for name in (image_id, f"{image_id}.jpg"):
-        found = load_crop(root / name, crop, PIXELS)
+def _photograph(root: Path, path: str, image_id: str, crop: np.ndarray) -> np.ndarray | None:
+    """Return a crop as the backbone saw it, or None.
+
+    A store of version 2 has no paths: there the id is tried, as the path below the root and with `.jpg` added.
+    """
+    for name in [path] if path else [image_id, f"{image_id}.jpg"]:
+        found = load_crop(root / name, crop)
         if found.status is not Status.MISSING:
             return found.pixels
     return None
