@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from ..common.click_options import device_option
+from ..common.click_options import NamedChoice, device_option
 from ..common.errors import C3Error
 from .backbone.crop_policies import NAMES as CROP_POLICIES
+from .backbone.names import BACKBONES, PRECISIONS
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES
 
@@ -38,8 +39,8 @@ class PartType(click.ParamType[tuple[int, int]]):
     "--backbone",
     default="vgg19",
     show_default=True,
-    metavar="NAME",
-    help="The network that computes the features: vgg19, vgg19_bn, resnet18, resnet50, resnet101 or squeezenet1_1.",
+    type=NamedChoice(BACKBONES),
+    help="The network that computes the features.",
 )
 @click.option(
     "--weights",
@@ -94,7 +95,7 @@ class PartType(click.ParamType[tuple[int, int]]):
     "--precision",
     default="fp32",
     show_default=True,
-    type=click.Choice(("fp32", "bf16", "fp16")),
+    type=click.Choice(PRECISIONS),
     help="The arithmetic of the backbone. The store records it.",
 )
 @click.option(

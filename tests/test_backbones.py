@@ -8,6 +8,7 @@ import pytest
 import torch
 from c3.common.errors import C3Error
 from c3.extract.backbone import weights as backbones
+from c3.extract.backbone.names import BACKBONES
 from c3.extract.backbone.network import Backbone, state_hash
 from c3.extract.backbone.pooling import pool_levels
 from c3.extract.backbone.specs import SPECS, BackboneSpec
@@ -224,3 +225,7 @@ def test_imagenet_without_a_network_says_which_file_to_place_where(
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     with pytest.raises(C3Error, match=f"Place .*vgg19-.*pth at {tmp_path}/hub/checkpoints/vgg19-"):
         load_backbone("vgg19", "imagenet")
+
+
+def test_the_command_line_offers_every_backbone() -> None:
+    assert tuple(SPECS) == BACKBONES

@@ -9,7 +9,6 @@ from ...common.errors import C3Error, unknown_name
 from ..store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 
 INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
-PRECISIONS = ("fp32", "bf16", "fp16")  # number types of the arithmetic
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,6 @@ SPECS: dict[str, BackboneSpec] = {
         ),
     )
 }
-BACKBONES = tuple(SPECS)
 
 
 def backbone_spec(name: str) -> BackboneSpec:

@@ -1,0 +1,6 @@
+"""The names of backbones and of their precisions. Imports nothing, so that the command line can offer them."""
+
+from __future__ import annotations
+
+BACKBONES = ("vgg19", "vgg19_bn", "resnet50", "resnet101", "resnet18", "squeezenet1_1")
+PRECISIONS = ("fp32", "bf16", "fp16")  # number types of the arithmetic
