@@ -258,7 +258,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.quick:
         asked.rows, asked.seconds, asked.rounds = 32, 0.01, 1
-    logging.getLogger(__name__).setLevel(logging.WARNING)
+    logging.getLogger("c3").setLevel(logging.WARNING)
     cache, device = FeatureCache.open(asked.store), resolve_device(asked.device)
     images = None
     if asked.images:

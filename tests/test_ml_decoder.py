@@ -109,8 +109,8 @@ def test_bad_options_are_refused(wrong: dict[str, float]) -> None:
 
 MEMORY = """
 import resource, torch
-from c3.train.methods.base import Inputs
-from c3.train.methods.ml_decoder import MLDecoder, MLDecoderOptions
+from c3.train.models.base import Inputs
+from c3.train.models.ml_decoder import MLDecoder, MLDecoderOptions
 model = MLDecoder(Inputs({"p32": 512}, 300, 7186), MLDecoderOptions()).eval()
 with torch.inference_mode():
     tokens = model({"p32": torch.randn(48, 512, 7, 7)})
