@@ -1,4 +1,4 @@
-"""The program: the commands of every folder, and the two that cross the stages, `demo` and `sweep`."""
+"""The program: it collects the commands of every stage and has the two that cross stages, `demo` and `sweep`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .common.click_options import (
     device_option,
     grouped,
     named_values,
-    residency_option,
     running_options,
     runs_option,
 )
@@ -27,6 +26,7 @@ from .evaluate.report import commands as reporting
 from .extract import commands as extraction
 from .predict import commands as prediction
 from .train import commands as training
+from .train.commands import residency_option
 from .train.finetune import commands as finetuning
 from .train.names import GROUPS, METHODS
 
@@ -34,7 +34,7 @@ DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet w
 
 
 class _Program(click.Group):
-    """Turns every C3Error into one line and exit code 2, and an interrupt into what to do next."""
+    """Print every C3Error as one line with exit code 2, and an interrupt with the next command and exit code 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,7 +43,7 @@ class _Program(click.Group):
             click.echo(f"c3: {' '.join(str(error).split())}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt as interrupt:
-            click.echo(f"c3: interrupted. {interrupt or 'The same command begins this step again'}", err=True)
+            click.echo(f"c3: interrupted. {interrupt or 'The same command starts this step again'}", err=True)
             ctx.exit(130)
 
 
@@ -52,7 +52,7 @@ class _Program(click.Group):
 @click.option("--catalog", type=click.Path(path_type=Path), help="Your own catalog; it extends the built-in one.")
 @click.pass_context
 def main(ctx: click.Context, catalog: Path | None) -> None:
-    """Multi-label zero-shot image tagging from a feature cache: extract once, train many times, report."""
+    """Tag images with many labels, also unseen ones: extract features once, train many times, report."""
     ctx.obj = catalog
     # the handler of this invocation writes to this invocation's stderr
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
@@ -71,7 +71,11 @@ for _command in (
 
 @main.command()
 @click.option(
-    "--out", default="c3-demo", show_default=True, type=click.Path(path_type=Path), help="Folder for store and runs."
+    "--out",
+    default="c3-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the store and the runs.",
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
 @click.option("--method", "methods", multiple=True, default=("fast0tag", "c3"), show_default=True, metavar="NAME",
@@ -79,7 +83,7 @@ for _command in (
               help="A method, or all of a table: --method table1; may be repeated.")  # fmt: skip
 @device_option
 def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
-    """The whole idea in minutes, offline: draw pictures, extract, train C3 and a baseline, print the table."""
+    """Show the whole idea in minutes, offline: draw pictures, extract, train C3 and a baseline, print the table."""
     from .evaluate.report.run import report as make_report
     from .evaluate.run import evaluate as score
     from .extract.options import ExtractOptions
@@ -137,8 +141,8 @@ def sweep(
     from .train.sweep import combinations, read_list, varied
     from .train.sweep import sweep as run
 
-    asked = combinations(grid, read_list(listed, method, grid) if listed else ({},))
-    done = run(TrainOptions(cache, method, runs, {}, catalog, **running), asked, evaluate_sweep, jobs)
-    click.echo(sweep_summary(done.runs, varied(asked)))
+    settings = combinations(grid, read_list(listed, method, grid) if listed else ({},))
+    done = run(TrainOptions(cache, method, runs, {}, catalog, **running), settings, evaluate_sweep, jobs)
+    click.echo(sweep_summary(done.runs, varied(settings)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")

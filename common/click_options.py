@@ -90,13 +90,6 @@ def running_options(command: Command) -> Command:
     return command
 
 
-def residency_option(command: Command) -> Command:
-    """Add --residency to `running`."""
-    return grouped("running", "--residency", default="auto", show_default=True, metavar="PLACE",
-                   help="Where the arrays are during training: stream, ram or device; auto takes the fastest "
-                        "that fits.")(command)  # fmt: skip
-
-
 class NamedChoice(click.Choice[str]):
     """One of a closed set of names; a wrong one is refused with the nearest name."""
 

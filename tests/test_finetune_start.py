@@ -39,7 +39,7 @@ def test_the_newest_run_is_found_where_none_is_named(place: Placement, tmp_path:
     assert "on tiny with seed 4 to start from" in c3(*asked, "--seed", 4).stderr
     done = c3(*asked)
     assert done.exit_code == 0, done.output
-    assert f"starting from {runs / place.start.name}, the newest that fits" in done.stderr
+    assert f"starting from {runs / place.start.name}, the newest run that fits" in done.stderr
     (path,) = runs.glob("*-e2e-*")
     run = open_run(path)
     values = "{start:.2f} -> {best:.2f} %".format(**{k: 100 * v for k, v in asdict(run.record.validation).items()})
@@ -96,7 +96,7 @@ def test_another_data_set_or_run_is_refused_in_one_line(
     ("arguments", "said"),
     [
         (("RUN", "--dataset", "tiny", "--method", "c3"), "leave it out to start from"),
-        (("RUN", "--dataset", "other"), "is a run on tiny; the data set other"),
+        (("RUN", "--dataset", "other"), "is a run on tiny; expected one on other"),
         (("RUN", "--dataset", "tiny", "--set", "hidden1=8"), "belongs to the head"),
         (("RUN", "--dataset", "tiny", "--set", "vectors=raw"), "belongs to the head"),
         (("RUN", "--dataset", "tiny", "--set", "backbone_lr=-1"), "backbone_lr: expected 0"),

@@ -14,12 +14,11 @@ from ..common.click_options import (
     cache_option,
     grouped,
     named_values,
-    residency_option,
     running_options,
     runs_option,
 )
 from ..common.errors import C3Error
-from .names import GROUPS, METHODS, OBJECTIVES
+from .names import GROUPS, METHODS, OBJECTIVES, RESIDENCIES
 
 if TYPE_CHECKING:
     from .run_folder import RunRecord
@@ -48,6 +47,18 @@ def output_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def residency_option(command: Command) -> Command:
+    """Add --residency to `running`."""
+    return grouped(
+        "running",
+        "--residency",
+        default="auto",
+        show_default=True,
+        type=click.Choice(RESIDENCIES),
+        help="Where the arrays are during training; auto is the fastest that fits.",
+    )(command)
 
 
 class _Train(ManyValues):

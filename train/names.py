@@ -1,4 +1,4 @@
-"""The names that a person may give for methods, tables of methods and objectives. Data only; nothing is imported.
+"""The names of methods, tables of methods, objectives and residencies on the command line. Data only; nothing is imported.
 
 registry.py and models/objectives.py say what stands behind the names; a test compares them with these.
 """
@@ -18,3 +18,4 @@ GROUPS = {
                "c3-plus"),
 }  # fmt: skip
 OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl")
+RESIDENCIES = ("auto", "stream", "ram", "device")  # where the arrays are during training (data/placement.py)

@@ -10,11 +10,11 @@ import psutil
 import torch
 
 from ...common.errors import C3Error
+from ..names import RESIDENCIES
 from .shared_arrays import Content, SharedArrays
 
 LOG = logging.getLogger(__name__)
 
-RESIDENCIES = ("auto", "stream", "ram", "device")
 MARGIN = 0.6  # share of the free memory that `auto` may take; batches, weights and other programs need the rest
 CGROUP = Path("/sys/fs/cgroup")
 

@@ -1,4 +1,4 @@
-"""Where training end to end begins: which finished run, its settings, its data set and its backbone."""
+"""The start of fine-tuning: a finished run, its settings, its data set and its backbone."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ EPOCHS, SCHEDULE, WARMUP = 3, "cosine", 10
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """What `c3 finetune` was asked for. `settings` override those of the run that it starts from, by name.
+    """The request of `c3 finetune`. `settings` override those of the run `start`, by name.
 
-    `start` is that run; without it, it is the newest finished one of data set and `method` below `runs`, and of the
-    seed if the settings name one. The rest is as in `TrainOptions`.
+    Without `start`, it is the newest finished run of the data set and `method` below `runs`, with the seed that the
+    settings name, if any. The other fields are those of `TrainOptions`.
     """
 
     dataset: str
@@ -48,11 +48,11 @@ class FineTuneOptions:
 
 
 def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
-    """The settings of the loop that a run was trained with, those of fine-tuning, and then what was asked for.
+    """Return the loop settings of a run, changed by the defaults of fine-tuning and then by `settings`.
 
-    The learning rate is a tenth of the run's, as at the end of its schedule `step`: the head is trained already. There
-    is no weight decay, which would pull the weights of a trained backbone to zero. Raises C3Error for a setting that
-    the weights of the head depend on.
+    The learning rate is a tenth of the run's, as at the end of the schedule `step`, because the head is trained
+    already. There is no weight decay: it would pull the weights of a trained backbone to zero. Raises C3Error for a
+    setting that the weights of the head depend on.
     """
     config = start.record.settings
     loop = {field.name for field in fields(LoopOptions)} - {"vectors"}
@@ -73,12 +73,12 @@ def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
 
 
 def start_of(options: FineTuneOptions) -> Run:
-    """The run that was named, or the newest finished one that fits."""
+    """Return the run that is named, or the newest finished run that fits."""
     if options.start is not None:
         run = open_run(options.start)
         run.require_finished()
         if run.dataset != options.dataset:
-            raise C3Error(f"{run.path} is a run on {run.dataset}; the data set {options.dataset} was asked for")
+            raise C3Error(f"{run.path} is a run on {run.dataset}; expected one on {options.dataset}")
         return run
     seed = options.settings.get("seed")
     fitting = [
@@ -96,7 +96,7 @@ def start_of(options: FineTuneOptions) -> Run:
             f"train one with: c3 train --cache features.zarr --method {options.method}, or name one: "
             f"c3 finetune RUN --dataset {options.dataset}"
         )
-    LOG.info("starting from %s, the newest that fits; c3 finetune RUN starts from another", fitting[-1].path)
+    LOG.info("starting from %s, the newest run that fits; c3 finetune RUN starts from another", fitting[-1].path)
     return fitting[-1]
 
 
@@ -107,7 +107,10 @@ def origin_of(start: Run) -> TunedFrom:
 
 
 def request_of(start: Run, options: FineTuneOptions) -> Request:
-    """What made the features of a run: its data set, read again, and its backbone. Raises C3Error for another one."""
+    """Return the request that extracted the features of a run, with its data set read again and its backbone.
+
+    Raises C3Error if the features would now be others.
+    """
     made = start.record.features
     asked = made.request
     if not made.request_recorded:  # a run of an older c3: its store knows
