@@ -1,4 +1,4 @@
-"""The names of methods, tables of methods, objectives and residencies on the command line. Data only; nothing is imported.
+"""The names of methods, tables, objectives and residencies on the command line. Data only; nothing is imported.
 
 registry.py and models/objectives.py say what stands behind the names; a test compares them with these.
 """
