@@ -33,7 +33,8 @@ def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
     _check_rows(path, table, positive, negative, index)
     unseen = set(_list("unseen", spec, spec.unseen))
     if unused := sorted(unseen - set(names)):
-        raise C3Error(f"{spec.root}/{spec.unseen}: unseen classes that {path} does not use: {', '.join(unused)}")
+        listed = spec.own("unseen", spec.unseen)
+        raise C3Error(f"{listed}: unseen classes that {path} does not use: {', '.join(unused)}")
     seen = np.array([name not in unseen for name in names], bool)
     classes = Classes(tuple(names), seen, np.empty((len(names), 0), np.float32))
 
