@@ -29,135 +29,57 @@ class PartType(click.ParamType[tuple[int, int]]):
 
 
 @click.command()
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="NAME",
-    help="The data set to extract, by its name in the catalog (see c3 catalog list).",
-)
-@click.option(
-    "--backbone",
-    default="vgg19",
-    show_default=True,
-    type=NamedChoice(BACKBONES),
-    help="The network that computes the features.",
-)
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.",
-)
-@click.option(
-    "--out",
-    default="features.zarr",
-    show_default=True,
-    metavar="STORE",
-    help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.",
-)
-@click.option(
-    "--splits",
-    multiple=True,
-    metavar="NAME",
-    help="Extract this split only. Repeat the option for more splits. Default: all splits.",
-)
+@click.option("--dataset", required=True, metavar="NAME",
+              help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
+@click.option("--backbone", default="vgg19", show_default=True, type=NamedChoice(BACKBONES),
+              help="The network that computes the features.")  # fmt: skip
+@click.option("--weights", default="imagenet", show_default=True, metavar="NAME|FILE",
+              help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.")  # fmt: skip
+@click.option("--out", default="features.zarr", show_default=True, metavar="STORE",
+              help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.")  # fmt: skip
+@click.option("--splits", multiple=True, metavar="NAME",
+              help="Extract this split only. Repeat the option for more splits. Default: all splits.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Extract only the first N rows of each split.")
-@click.option(
-    "--crops",
-    default="whole",
-    show_default=True,
-    type=click.Choice(CROP_POLICIES),
-    help="The parts of an image that become rows: the whole image, its center, 5 or 10 crops, or a row for "
-    "each annotated box.",
-)
-@click.option(
-    "--label-source",
-    default=HUMAN,
-    show_default=True,
-    type=click.Choice(LABEL_SOURCES),
-    help="Open Images only: human+machine adds machine labels to the train split, as positives.",
-)
-@click.option(
-    "--drop-unknown-classes",
-    is_flag=True,
-    help="Leave out classes without a word vector, and their labels, instead of stopping.",
-)
-@click.option(
-    "--batch-size",
-    default=32,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="The number of crops in one forward pass.",
-)
+@click.option("--crops", default="whole", show_default=True, type=click.Choice(CROP_POLICIES),
+              help="The parts of an image that become rows: the whole image, its center, 5 or 10 crops, or a row for "
+                   "each annotated box.")  # fmt: skip
+@click.option("--label-source", default=HUMAN, show_default=True, type=click.Choice(LABEL_SOURCES),
+              help="Open Images only: human+machine adds machine labels to the train split, as positives.")  # fmt: skip
+@click.option("--drop-unknown-classes", is_flag=True,
+              help="Leave out classes without a word vector, and their labels, instead of stopping.")  # fmt: skip
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1),
+              help="The number of crops in one forward pass.")  # fmt: skip
 @device_option
-@click.option(
-    "--precision",
-    default="fp32",
-    show_default=True,
-    type=click.Choice(PRECISIONS),
-    help="The arithmetic of the backbone. The store records it.",
-)
-@click.option(
-    "--regions",
-    is_flag=True,
-    help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4; ResNet: layer3).",
-)
-@click.option(
-    "--global",
-    "global_vector",
-    is_flag=True,
-    help="Also store one vector of the whole picture (VGG: fc7, which needs weights with the classifier; "
-    "other networks: the mean of the last map).",
-)
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS),
+              help="The arithmetic of the backbone. The store records it.")  # fmt: skip
+@click.option("--regions", is_flag=True,
+              help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4; ResNet: "
+                   "layer3).")  # fmt: skip
+@click.option("--global", "global_vector", is_flag=True,
+              help="Also store one vector of the whole picture (VGG: fc7, which needs weights with the classifier; "
+                   "other networks: the mean of the last map).")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
-@click.option(
-    "--dtype",
-    default="float16",
-    show_default=True,
-    type=click.Choice(DTYPES),
-    help="The number type of the store. int8 halves its size, with one step of rounding for each channel and shard.",
-)
-@click.option(
-    "--codec",
-    type=click.Choice(CODEC_NAMES),
-    help="The compression of the maps. Default: auto, the best measured choice for each array.",
-)
-@click.option(
-    "--chunk-rows",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The number of rows that are read at once. Default: 64.",
-)
-@click.option(
-    "--shard-rows",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The number of rows that are written at once. Default: 256, or 1024 for more than 100,000 rows.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Share the work among N processes on this machine, through dask.distributed.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Share the work among the workers of a dask.distributed scheduler, such as tcp://head:8786.",
-)
+@click.option("--dtype", default="float16", show_default=True, type=click.Choice(DTYPES),
+              help="The number type of the store. int8 halves its size, with one step of rounding for each channel and "
+                   "shard.")  # fmt: skip
+@click.option("--codec", type=click.Choice(CODEC_NAMES),
+              help="The compression of the maps. Default: auto, the best measured choice for each array.")  # fmt: skip
+@click.option("--chunk-rows", type=click.IntRange(min=1), metavar="N",
+              help="The number of rows that are read at once. Default: 64.")  # fmt: skip
+@click.option("--shard-rows", type=click.IntRange(min=1), metavar="N",
+              help="The number of rows that are written at once. Default: 256, or 1024 for more than 100,000 "
+                   "rows.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), metavar="N",
+              help="Share the work among N processes on this machine, through dask.distributed.")  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS",
+              help="Share the work among the workers of a dask.distributed scheduler, such as "
+                   "tcp://head:8786.")  # fmt: skip
 @click.option("--part", type=PartType(), metavar="I/N", help="Do only part I of N, for one job of a batch system.")
-@click.option(
-    "--plan",
-    is_flag=True,
-    help="Extract nothing; measure a few batches and print the expected shards, bytes and hours.",
-)
-@click.option(
-    "--rows",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="With --plan: plan for N rows instead of the rows of the data set.",
-)
+@click.option("--plan", is_flag=True,
+              help="Extract nothing; measure a few batches and print the expected shards, bytes and "
+                   "hours.")  # fmt: skip
+@click.option("--rows", type=click.IntRange(min=1), metavar="N",
+              help="With --plan: plan for N rows instead of the rows of the data set.")  # fmt: skip
 @click.option(
     "--retry-failed", is_flag=True, help="Extract finished shards again when they hold pictures that could not be read."
 )
@@ -269,30 +191,16 @@ def catalog_check(path: Path | None, name: str) -> None:
     "--optional", is_flag=True, help="Also download files that only some uses need: boxes, machine labels, image lists."
 )
 @click.option("--images", is_flag=True, help="Also download the images in the official list of addresses.")
-@click.option(
-    "--splits",
-    multiple=True,
-    metavar="NAME",
-    help="Download images of this split only. Repeat the option for more splits.",
-)
+@click.option("--splits", multiple=True, metavar="NAME",
+              help="Download images of this split only. Repeat the option for more splits.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Download only the first N images of the list.")
 @click.option(
     "--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="The number of downloads at a time."
 )
-@click.option(
-    "--rate",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="The maximum number of requests per second, over all downloads.",
-)
-@click.option(
-    "--tries",
-    default=5,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="The maximum number of attempts for one download.",
-)
+@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True),
+              help="The maximum number of requests per second, over all downloads.")  # fmt: skip
+@click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1),
+              help="The maximum number of attempts for one download.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try again the images that were gone, placeholders or damaged.")
 @click.pass_obj
 def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options: Any) -> None:
@@ -310,13 +218,8 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
 @click.command("import-biam")
 @click.option("--train", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's training features.")
 @click.option("--test", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's test features.")
-@click.option(
-    "--dataset",
-    default="nuswide",
-    show_default=True,
-    metavar="NAME",
-    help="The data set whose classes and word vectors the store gets.",
-)
+@click.option("--dataset", default="nuswide", show_default=True, metavar="NAME",
+              help="The data set whose classes and word vectors the store gets.")  # fmt: skip
 @click.option(
     "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
 )
