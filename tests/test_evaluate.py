@@ -126,7 +126,7 @@ def measured(run_path: Path) -> dict:
     return json.loads((run_path / "metrics.json").read_text())
 
 
-def test_metrics_of_a_known_answer(workplace):
+def test_metrics_of_a_known_answer(workplace: Workplace) -> None:
     run = evaluate(workplace.run(workplace.store()), device="cpu")
     found = measured(run.path)["protocols"]["table"]["tasks"]
     # ZSL is perfect. Class 0 ranks {row 0, row 1, row 3} first, two of them right: AP 2/3; class 1 finds row 5 at rank
@@ -140,7 +140,7 @@ def test_metrics_of_a_known_answer(workplace):
     assert run.metrics.protocols["table"].tasks == found
 
 
-def test_metrics_record_where_they_come_from(workplace):
+def test_metrics_record_where_they_come_from(workplace: Workplace) -> None:
     store = workplace.store(failed=(3,))
     content = measured(evaluate(workplace.run(store), device="cpu").path)
     assert (content["split"], content["cache"], content["device"]) == ("test", store.digest, "cpu")
@@ -154,14 +154,14 @@ def test_metrics_record_where_they_come_from(workplace):
     assert open_run(workplace.run_path).metrics.record() == content
 
 
-def test_random_scores_are_measured_beside(workplace):
+def test_random_scores_are_measured_beside(workplace: Workplace) -> None:
     floor = evaluate(workplace.run(workplace.store())).metrics.protocols["table"].random
     # three of four classes drawn: each positive is found with chance 3/4
     assert floor["gzsl"]["R@3"] == pytest.approx(75.0)
     assert floor["zsl"]["F1@3"] is None
 
 
-def test_rows_that_failed_are_masked_everywhere(workplace, model):
+def test_rows_that_failed_are_masked_everywhere(workplace: Workplace, model: list[int]) -> None:
     store = workplace.store(failed=(1, 4, 5))
     run = open_run(workplace.run(store))
     scored = score(run, store, "test", [TABLE], "cpu")
@@ -174,7 +174,7 @@ def test_rows_that_failed_are_masked_everywhere(workplace, model):
     assert metrics["gzsl"]["images"] == 3
 
 
-def test_crops_of_an_image_count_once_by_their_best_score(workplace):
+def test_crops_of_an_image_count_once_by_their_best_score(workplace: Workplace) -> None:
     """Rows 1 and 2 become crops of one image, across the border of a chunk; the perfect crop mends the wrong one."""
     labels, wrong = list(TEST), ([1], [0, 2])
     labels[1] = labels[2] = wrong
@@ -185,13 +185,13 @@ def test_crops_of_an_image_count_once_by_their_best_score(workplace):
     assert metrics.protocols["table"].tasks["seen"]["mAP"] == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
-def test_crops_with_different_labels_are_refused(workplace):
+def test_crops_with_different_labels_are_refused(workplace: Workplace) -> None:
     workplace.ids = ["a", "b", "b", "c", "d", "e"]
     with pytest.raises(C3Error, match="crops of image b have different labels"):
         evaluate(workplace.run(workplace.store()))
 
 
-def test_per_class_lists_counts_and_precision(workplace):
+def test_per_class_lists_counts_and_precision(workplace: Workplace) -> None:
     run = evaluate(workplace.run(workplace.store(labelling="verified")))
     with (run.path / "per_class.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -206,13 +206,13 @@ def test_per_class_lists_counts_and_precision(workplace):
     assert [line["AP"] for line in lines] == ["66.6667", "83.3333", "100.0000", "100.0000"]
 
 
-def test_a_class_without_a_positive_has_an_empty_precision(workplace):
+def test_a_class_without_a_positive_has_an_empty_precision(workplace: Workplace) -> None:
     run = evaluate(workplace.run(workplace.store(failed=(0, 3))))
     with (run.path / "per_class.csv").open() as file:
         assert next(csv.DictReader(file))["AP"] == ""
 
 
-def test_another_split_is_written_beside_and_leaves_the_test_metrics(workplace):
+def test_another_split_is_written_beside_and_leaves_the_test_metrics(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     evaluate(path)
     before = (path / "metrics.json").read_bytes()
@@ -222,7 +222,7 @@ def test_another_split_is_written_beside_and_leaves_the_test_metrics(workplace):
     assert not (path / "metrics-val.json").exists()
 
 
-def test_the_files_of_another_split_carry_its_name(workplace, monkeypatch):
+def test_the_files_of_another_split_carry_its_name(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "VAL", [([0, 2], []), ([1], [3])])
     run = evaluate(workplace.run(workplace.store()), split="val")
     written = ["metrics-val.json", "per_class-val.csv", "run.json", "thresholds.csv"]
@@ -231,17 +231,17 @@ def test_the_files_of_another_split_carry_its_name(workplace, monkeypatch):
     assert open_run(run.path).metrics is None
 
 
-def test_a_device_that_does_not_exist_is_refused(workplace):
+def test_a_device_that_does_not_exist_is_refused(workplace: Workplace) -> None:
     with pytest.raises(C3Error, match="'abacus' is not a device"):
         evaluate(workplace.run(workplace.store()), device="abacus")
 
 
-def test_a_split_that_the_store_lacks_is_refused(workplace):
+def test_a_split_that_the_store_lacks_is_refused(workplace: Workplace) -> None:
     with pytest.raises(C3Error, match="no split 'train'; it has test, val"):
         evaluate(workplace.run(workplace.store()), split="train")
 
 
-def test_a_store_that_has_gone_is_named_and_can_be_given_again(workplace):
+def test_a_store_that_has_gone_is_named_and_can_be_given_again(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     moved = workplace.store_path.rename(workplace.root / "moved.zarr")
     with pytest.raises(C3Error, match=rf"{workplace.store_path} is missing.*c3 evaluate --run {path} --cache PATH"):
@@ -249,14 +249,14 @@ def test_a_store_that_has_gone_is_named_and_can_be_given_again(workplace):
     assert evaluate(path, cache=moved).metrics.rows.used == 6
 
 
-def test_another_store_is_refused_with_both_digests(workplace):
+def test_another_store_is_refused_with_both_digests(workplace: Workplace) -> None:
     store = workplace.store()
     path = workplace.run(store, digest="feedfeedfeedfeed")
     with pytest.raises(C3Error, match=f"expected digest feedfeedfeedfeed, found {store.digest}"):
         evaluate(path)
 
 
-def test_another_store_is_scored_on_purpose_and_written_beside(workplace):
+def test_another_store_is_scored_on_purpose_and_written_beside(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     evaluate(path)
     before = (path / "metrics.json").read_bytes()
@@ -269,7 +269,9 @@ def test_another_store_is_scored_on_purpose_and_written_beside(workplace):
     assert (path / "metrics.json").read_bytes() == before
 
 
-def test_classes_that_another_store_calls_unseen_but_were_trained_on_are_named(workplace, monkeypatch, caplog):
+def test_classes_that_another_store_calls_unseen_but_were_trained_on_are_named(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     path = workplace.run(workplace.store())
     monkeypatch.setattr(sys.modules[__name__], "SEEN", np.array([False, True, False, False]))
     other = workplace.store(name="other.zarr", dataset="elsewhere")
@@ -284,14 +286,14 @@ def test_classes_that_another_store_calls_unseen_but_were_trained_on_are_named(w
     assert "cannot be told" in caplog.text
 
 
-def test_a_store_of_another_backbone_is_refused_with_both_names(workplace):
+def test_a_store_of_another_backbone_is_refused_with_both_names(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     other = workplace.store(name="other.zarr", backbone="resnet50")
     with pytest.raises(C3Error, match="expected backbone vgg19, found resnet50"):
         evaluate(path, cache=other.path)
 
 
-def test_named_protocols_and_ties_are_used_and_recorded(workplace):
+def test_named_protocols_and_ties_are_used_and_recorded(workplace: Workplace) -> None:
     options = EvaluateOptions(("nuswide", "openimages-biam"), ties="stable", resamples=0)
     metrics = evaluate(workplace.run(workplace.store()), options=options).metrics
     assert list(metrics.protocols) == ["nuswide", "openimages-biam"]
@@ -301,21 +303,21 @@ def test_named_protocols_and_ties_are_used_and_recorded(workplace):
         evaluate(workplace.run_path, options=EvaluateOptions(ties="best"))
 
 
-def test_intervals_are_written_around_the_values(workplace):
+def test_intervals_are_written_around_the_values(workplace: Workplace) -> None:
     results = evaluate(workplace.run(workplace.store())).metrics.protocols["table"]
     low, high = results.interval("gzsl", "mAP")
     assert low <= results.value("gzsl", "mAP") <= high
     assert low < high
 
 
-def test_two_runs_are_compared_on_the_same_images(workplace):
+def test_two_runs_are_compared_on_the_same_images(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     text = compare(path, path)
     assert f"first:  {path}" in text
     assert re.search(r"table +ZSL +mAP +100\.00 +100\.00 +\+0\.00 +\[\+0\.00, \+0\.00\]", text)
 
 
-def test_metrics_of_an_older_schema_are_measured_again(workplace, caplog):
+def test_metrics_of_an_older_schema_are_measured_again(workplace: Workplace, caplog: pytest.LogCaptureFixture) -> None:
     path = workplace.run(workplace.store())
     (path / "metrics.json").write_text(json.dumps({"schema": 1, "protocols": {"table": {"zsl": {"mAP": 99.0}}}}))
     assert open_run(path).metrics is None
@@ -324,32 +326,32 @@ def test_metrics_of_an_older_schema_are_measured_again(workplace, caplog):
     assert f"{path} has no metrics.json of this version yet" in caplog.text
 
 
-def test_metrics_of_a_newer_schema_are_refused(workplace):
+def test_metrics_of_a_newer_schema_are_refused(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     (path / "metrics.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(C3Error, match=r"metrics\.json has schema 99, this c3 reads schema 2"):
         open_run(path)
 
 
-def test_an_incomplete_store_is_refused(workplace):
+def test_an_incomplete_store_is_refused(workplace: Workplace) -> None:
     path = workplace.run(workplace.store(pending=True))
     with pytest.raises(C3Error, match="shards pending: 1 of 2 in test"):
         evaluate(path)
 
 
-def test_an_unfinished_run_is_refused(workplace):
+def test_an_unfinished_run_is_refused(workplace: Workplace) -> None:
     path = workplace.run(workplace.store(), status="training")
     with pytest.raises(C3Error, match=r"not finished \(status training\)"):
         evaluate(path)
 
 
-def test_a_split_whose_rows_all_failed_is_refused(workplace):
+def test_a_split_whose_rows_all_failed_is_refused(workplace: Workplace) -> None:
     path = workplace.run(workplace.store(failed=tuple(range(6))))
     with pytest.raises(C3Error, match="none of 6 rows of test is usable"):
         evaluate(path)
 
 
-def test_scores_that_are_not_numbers_leave_no_metrics(workplace, monkeypatch):
+def test_scores_that_are_not_numbers_leave_no_metrics(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     class Diverged:
         arrays = ("p16",)
 
@@ -368,7 +370,9 @@ def test_scores_that_are_not_numbers_leave_no_metrics(workplace, monkeypatch):
     assert [file.name for file in path.iterdir()] == ["run.json"]
 
 
-def test_a_report_evaluates_what_was_not_yet_and_says_so(workplace, caplog):
+def test_a_report_evaluates_what_was_not_yet_and_says_so(
+    workplace: Workplace, caplog: pytest.LogCaptureFixture
+) -> None:
     path = workplace.run(workplace.store())
     with caplog.at_level(logging.WARNING, logger="c3"):
         text = report((1,), path.parent)
@@ -380,7 +384,7 @@ def test_a_report_evaluates_what_was_not_yet_and_says_so(workplace, caplog):
     assert not caplog.text
 
 
-def test_a_report_does_not_evaluate_runs_that_no_table_asked_for(workplace):
+def test_a_report_does_not_evaluate_runs_that_no_table_asked_for(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
     report((2,), path.parent)
     assert open_run(path).metrics is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,16 +16,19 @@ from c3.evaluate.calibrate import balance, calibrated, choose_offset
 from c3.evaluate.compare import differences
 from c3.evaluate.evidence import collect
 from c3.evaluate.measure import measure
-from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABLE, pools_of
+from c3.evaluate.protocol import NUSWIDE, OPENIMAGES_BIAM, OPENIMAGES_LESA, TABLE, Protocol, pools_of
 from c3.evaluate.record import training_frequency
 from c3.evaluate.truth import Truth, read_truth
+from c3.extract.store.cache import FeatureCache
 from c3.extract.store.tables import SparseLabels
 from reference_metrics import evidence_of, lesa, per_class_ap, truth_of
 from sklearn.metrics import average_precision_score
 
+Toy = tuple[np.ndarray, np.ndarray, np.ndarray]  # labels, scores, which classes are seen
+
 
 @pytest.fixture
-def toy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def toy() -> Toy:
     """Labels, tied scores and seen classes of 43 images and 24 classes."""
     rng = np.random.default_rng(0)
     labels = np.where(rng.random((43, 24)) < 0.25, 1, -1).astype(np.int8)
@@ -33,7 +37,9 @@ def toy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("block", [1, 5, 43, 100])
 @pytest.mark.parametrize("protocol", [NUSWIDE, OPENIMAGES_LESA], ids=lambda protocol: protocol.name)
-def test_blocks_do_not_change_a_number(toy, block, protocol, monkeypatch):
+def test_blocks_do_not_change_a_number(
+    toy: Toy, block: int, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "GATHERED", 4)
     labels, scores, seen = toy
     truth = truth_of(labels, seen, -1 if protocol.unknown == "negative" else 0)
@@ -43,7 +49,7 @@ def test_blocks_do_not_change_a_number(toy, block, protocol, monkeypatch):
     np.testing.assert_array_equal(found.average_precision, whole.average_precision)
 
 
-def test_an_image_scores_the_maximum_over_its_crops_across_blocks(toy, monkeypatch):
+def test_an_image_scores_the_maximum_over_its_crops_across_blocks(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GATHERED", 1)
     labels, scores, seen = toy
     rng = np.random.default_rng(1)
@@ -58,7 +64,7 @@ def test_an_image_scores_the_maximum_over_its_crops_across_blocks(toy, monkeypat
         assert measure(evidence, TABLE).tasks == measure(evidence_of(whole, scores, TABLE), TABLE).tasks
 
 
-def test_listed_scores_alone_give_the_same_as_all_of_them(toy):
+def test_listed_scores_alone_give_the_same_as_all_of_them(toy: Toy) -> None:
     """A store that lists every negative is measured alike, whether unlisted labels are unknown or negative."""
     labels, scores, seen = toy
     everything = replace(TABLE, unknown="masked")
@@ -67,7 +73,7 @@ def test_listed_scores_alone_give_the_same_as_all_of_them(toy):
     assert sparse.tasks == dense.tasks
 
 
-def test_a_score_that_is_not_finite_is_named_by_image_and_class(toy):
+def test_a_score_that_is_not_finite_is_named_by_image_and_class(toy: Toy) -> None:
     labels, scores, seen = toy
     for bad in (np.nan, np.inf, -np.inf):
         scores[30, 5] = bad
@@ -75,13 +81,13 @@ def test_a_score_that_is_not_finite_is_named_by_image_and_class(toy):
             evidence_of(truth_of(labels, seen, -1), scores, TABLE)
 
 
-def test_scores_of_other_rows_are_refused(toy):
+def test_scores_of_other_rows_are_refused(toy: Toy) -> None:
     labels, scores, seen = toy
     with pytest.raises(ValueError, match="expected scores of 43 rows, found 40"):
         evidence_of(truth_of(labels, seen, -1), scores[:40], TABLE)
 
 
-def test_a_full_disk_is_one_clear_error(toy, monkeypatch):
+def test_a_full_disk_is_one_clear_error(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, scores, seen = toy
 
     def full(*arguments: int) -> None:
@@ -93,7 +99,7 @@ def test_a_full_disk_is_one_clear_error(toy, monkeypatch):
         evidence_of(truth_of(labels, seen, -1), scores, TABLE)
 
 
-def test_a_file_of_scores_gives_the_same_numbers(toy, monkeypatch):
+def test_a_file_of_scores_gives_the_same_numbers(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, scores, seen = toy
     truth = truth_of(labels, seen, -1)
     held = measure(evidence_of(truth, scores, NUSWIDE), NUSWIDE)
@@ -105,7 +111,7 @@ def test_a_file_of_scores_gives_the_same_numbers(toy, monkeypatch):
     np.testing.assert_array_equal(filed.average_precision, held.average_precision)
 
 
-def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkeypatch):
+def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkeypatch: pytest.MonkeyPatch) -> None:
     """4,000 images x 3,000 classes, 20 verified labels an image: 48 MB of scores, measured in a fraction of it."""
     monkeypatch.setattr(module, "GATHERED", 100)
     images, classes, each = 4000, 3000, 20
@@ -134,13 +140,13 @@ def test_rows_times_classes_is_never_in_memory_and_the_result_is_sklearns(monkey
         assert found.average_precision[index] == pytest.approx(expected, abs=1e-9)
 
 
-def test_an_empty_split_is_refused_and_says_so():
+def test_an_empty_split_is_refused_and_says_so() -> None:
     store = SimpleNamespace(location="store.zarr", rows=lambda split: 0, status=lambda split: np.empty(0, np.uint8))
     with pytest.raises(C3Error, match=r"store\.zarr: split test is empty; see: c3 inspect store\.zarr"):
         read_truth(store, "test")
 
 
-def test_label_frequency_counts_no_label_that_training_may_not_use(make_cache):
+def test_label_frequency_counts_no_label_that_training_may_not_use(make_cache: Callable[..., FeatureCache]) -> None:
     """40 training rows with classes row % 5 and row % 5 + 1; a and b are unseen."""
     np.testing.assert_array_equal(training_frequency(make_cache()), [0, 0, 16, 16, 16])
 
@@ -148,7 +154,7 @@ def test_label_frequency_counts_no_label_that_training_may_not_use(make_cache):
 # -- intervals -----------------------------------------------------------------------------------------------------
 
 
-def test_resampled_metrics_are_the_metrics_of_the_repeated_images(toy):
+def test_resampled_metrics_are_the_metrics_of_the_repeated_images(toy: Toy) -> None:
     labels, scores, seen = toy
     resampling = Resampling(resamples=4, seed=3)
     drawn = bootstrap(evidence_of(truth_of(labels, seen, -1), scores, NUSWIDE), NUSWIDE, resampling)
@@ -163,7 +169,7 @@ def test_resampled_metrics_are_the_metrics_of_the_repeated_images(toy):
             assert found == pytest.approx(expected), task
 
 
-def test_a_resample_without_a_positive_leaves_the_class_out_where_the_protocol_does(toy):
+def test_a_resample_without_a_positive_leaves_the_class_out_where_the_protocol_does(toy: Toy) -> None:
     labels, scores, seen = toy
     labels[1:, 2] = -1  # one positive: gone from a third of the resamples
     labels[0, 2] = 1
@@ -177,7 +183,7 @@ def test_a_resample_without_a_positive_leaves_the_class_out_where_the_protocol_d
     assert drawn["seen"]["mAP"][without] == pytest.approx(100 * ap[kept].mean())
 
 
-def test_blocks_of_resamples_are_one_stream(monkeypatch):
+def test_blocks_of_resamples_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(Resampling(30, 5).weights(17)), axis=1)
     monkeypatch.setattr("c3.evaluate.bootstrap.BLOCK_CELLS", 17 * 4)
     blocks = list(Resampling(30, 5).weights(17))
@@ -185,7 +191,7 @@ def test_blocks_of_resamples_are_one_stream(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 
 
-def test_the_interval_has_the_width_that_fresh_images_would_show():
+def test_the_interval_has_the_width_that_fresh_images_would_show() -> None:
     """The spread over 60 fresh samples of images, which nobody has in practice, is what the bootstrap estimates."""
     rng = np.random.default_rng(7)
 
@@ -203,11 +209,11 @@ def test_the_interval_has_the_width_that_fresh_images_would_show():
     assert (high - low) == pytest.approx(2 * 1.96 * np.std(values, ddof=1), rel=0.35)
 
 
-def test_an_interval_is_centred_on_the_measured_value():
+def test_an_interval_is_centred_on_the_measured_value() -> None:
     assert interval(10.0, np.array([20.0, 21.0, 22.0]), 1.0) == (9.0, 11.0)
 
 
-def test_differences_of_paired_runs(toy):
+def test_differences_of_paired_runs(toy: Toy) -> None:
     labels, scores, seen = toy
     truth = truth_of(labels, seen, -1)
     better = scores + 3.0 * (labels == 1)
@@ -221,7 +227,7 @@ def test_differences_of_paired_runs(toy):
     assert {(item.low, item.high) for item in same.values()} == {(0.0, 0.0)}
 
 
-def test_runs_on_other_images_are_not_compared(toy):
+def test_runs_on_other_images_are_not_compared(toy: Toy) -> None:
     labels, scores, seen = toy
     first = evidence_of(truth_of(labels, seen, -1), scores, TABLE)
     fewer = evidence_of(truth_of(labels[:40], seen, -1), scores[:40], TABLE)
@@ -234,7 +240,7 @@ def test_runs_on_other_images_are_not_compared(toy):
 # -- calibrated GZSL -----------------------------------------------------------------------------------------------
 
 
-def test_calibration_holds_back_seen_classes_that_always_win(toy):
+def test_calibration_holds_back_seen_classes_that_always_win(toy: Toy) -> None:
     labels, _, seen = toy
     scores = (labels + np.random.default_rng(8).normal(size=labels.shape)).astype(np.float32)
     scores[:, seen] += 50
@@ -253,7 +259,7 @@ def test_calibration_holds_back_seen_classes_that_always_win(toy):
     assert report.shifted.harmonic > report.plain.harmonic == 0.0
 
 
-def test_calibration_needs_a_validation_split_with_both_kinds_of_labels(toy):
+def test_calibration_needs_a_validation_split_with_both_kinds_of_labels(toy: Toy) -> None:
     labels, scores, seen = toy
     evidence = evidence_of(truth_of(labels, seen, -1), scores, TABLE)
     assert calibrated(evidence, None, 3) is None

@@ -51,7 +51,7 @@ def photographs(root: Path, cache_split: int = 10) -> Path:
 
 
 @pytest.mark.parametrize("kind", [C3, C3Released, C3b, C3c, C3d])
-def test_the_shares_of_the_positions_sum_to_the_score(kind):
+def test_the_shares_of_the_positions_sum_to_the_score(kind: type[C3]) -> None:
     torch.manual_seed(0)
     model = kind(Inputs({"p8": 5, "p16": 4, "p32": 3}, 12, 5), C3Options(groups=3)).double().eval()
     levels = {name: torch.rand(4, count, 7, 7, dtype=torch.float64) for name, count in model.inputs.channels.items()}
@@ -64,7 +64,7 @@ def test_the_shares_of_the_positions_sum_to_the_score(kind):
     assert (shares.flatten(2) != 0).sum(dim=2).float().mean() > 5  # spread over positions, not one number
 
 
-def test_the_share_of_a_position_is_what_its_maxima_contribute():
+def test_the_share_of_a_position_is_what_its_maxima_contribute() -> None:
     """A slow loop over groups and dimensions, from eq. 6-8."""
     torch.manual_seed(1)
     model = C3(Inputs({"p8": 3}, 4, 5), C3Options(groups=2)).double().eval()
@@ -84,14 +84,14 @@ def test_the_share_of_a_position_is_what_its_maxima_contribute():
         torch.testing.assert_close(model.responses(levels, vectors)[0].flatten(1), expected)
 
 
-def test_a_method_without_positions_or_encoder_says_so():
+def test_a_method_without_positions_or_encoder_says_so() -> None:
     model = Fast0Tag(Inputs({"p8": 3}, 4, 5), Fast0TagOptions(hidden1=8, hidden2=8)).eval()
     levels = {"p8": torch.rand(1, 3, 7, 7)}
     assert model.responses(levels, torch.randn(2, 4)) is None
     assert model.stages(levels) == {}
 
 
-def test_examples_show_true_and_predicted_labels_of_either_kind(trained, tmp_path):
+def test_examples_show_true_and_predicted_labels_of_either_kind(trained: Callable[..., Run], tmp_path: Path) -> None:
     run = trained()
     found = explain.examples(run, 3, "cpu", photographs(tmp_path / "photographs"))
     assert len(found) == 3
@@ -113,7 +113,9 @@ def test_examples_show_true_and_predicted_labels_of_either_kind(trained, tmp_pat
     assert explain.examples(run, 3, "cpu")[0].pixels is None
 
 
-def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(trained, monkeypatch):
+def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(
+    trained: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
     monkeypatch.setattr(explain, "SHOWN_CLASSES", 2)
     run = trained()
@@ -129,7 +131,7 @@ def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(trained
     assert all(-1 <= value <= 1 for value in shown.silhouette.values())
 
 
-def test_curves_keep_the_setting_with_most_points(trained):
+def test_curves_keep_the_setting_with_most_points(trained: Callable[..., Run]) -> None:
     runs = [trained(groups=g, lambda_reg=0.4, seed=seed) for g in (1, 2, 3) for seed in (0, 1)]
     runs += [trained(groups=2, lambda_reg=0.0), trained(groups=1, lambda_reg=0.1, epochs=1)]
     over_g, over_lambda = series.curves(runs)
@@ -142,7 +144,7 @@ def test_curves_keep_the_setting_with_most_points(trained):
         series.curves(runs[:1])
 
 
-def test_costs_have_a_row_for_every_method(trained):
+def test_costs_have_a_row_for_every_method(trained: Callable[..., Run]) -> None:
     shown = series.costs([trained(), trained("fast0tag"), trained("c3", seed=1)])
     assert {cost.title for cost in shown} == {"Our Approach (C3-MLZSL)", "Fast0Tag"}
     assert all(cost.ms > 0 and cost.gflops > 0 for cost in shown)
@@ -151,7 +153,7 @@ def test_costs_have_a_row_for_every_method(trained):
     assert fast.gflops == pytest.approx(2 * (24 * 8 + 8 * 8 + 8 * 6 + 6 * 5) / 1e9)
 
 
-def test_a_method_stands_by_seeds_and_epochs_and_never_by_its_test_score(trained):
+def test_a_method_stands_by_seeds_and_epochs_and_never_by_its_test_score(trained: Callable[..., Run]) -> None:
     short = trained(groups=1, epochs=1)
     first, second, more = trained(groups=1), trained(groups=2), trained(groups=3, seed=4)
     assert series.leading([short, first, second])["c3"].runs == (first,)
@@ -160,14 +162,16 @@ def test_a_method_stands_by_seeds_and_epochs_and_never_by_its_test_score(trained
     assert series.leading([short, first, second, again])["c3"].runs == (second, again)
 
 
-def test_heat_is_clear_where_nothing_speaks_for_a_label():
+def test_heat_is_clear_where_nothing_speaks_for_a_label() -> None:
     shown = heat(np.array([[-3.0, 0.0], [1.0, 2.0]]))
     assert shown[0, 0, 3] == shown[0, 1, 3] == 0
     assert 0 < shown[1, 0, 3] < shown[1, 1, 3]
     assert heat(np.full((7, 7), -1.0))[..., 3].max() == 0
 
 
-def test_every_figure_is_written_as_png_and_svg(trained, tmp_path, monkeypatch):
+def test_every_figure_is_written_as_png_and_svg(
+    trained: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
     monkeypatch.setattr(explain, "SHOWN_CLASSES", 3)
     for run in (trained(groups=1), trained(groups=2), trained("fast0tag")):
@@ -185,7 +189,7 @@ def test_every_figure_is_written_as_png_and_svg(trained, tmp_path, monkeypatch):
     assert "<text" in (out / "figure-4-tiny.svg").read_text()
 
 
-def test_figures_without_runs_or_photographs_are_refused(trained, tmp_path):
+def test_figures_without_runs_or_photographs_are_refused(trained: Callable[..., Run], tmp_path: Path) -> None:
     with pytest.raises(C3Error, match=r"no evaluated run below .*none; train one with: c3 train"):
         list(draw((5,), FigureOptions(tmp_path / "none", tmp_path / "out")))
     run = trained()
@@ -195,7 +199,7 @@ def test_figures_without_runs_or_photographs_are_refused(trained, tmp_path):
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_run_whose_store_has_gone_is_named(trained, tmp_path):
+def test_a_run_whose_store_has_gone_is_named(trained: Callable[..., Run], tmp_path: Path) -> None:
     run = trained()
     record = json.loads((run.path / "run.json").read_text())
     record["cache"]["path"] = str(tmp_path / "gone.zarr")

@@ -25,7 +25,7 @@ SEED = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 @settings(max_examples=60, deadline=None)
 @given(RANKING)
-def test_average_precision_is_sklearns_with_ties(ranking):
+def test_average_precision_is_sklearns_with_ties(ranking: list[tuple[bool, int]]) -> None:
     positive = np.array([label for label, _ in ranking])
     scores = np.array([score for _, score in ranking], np.float32)
     if positive.any():
@@ -46,14 +46,14 @@ def test_average_precision_is_sklearns_with_ties(ranking):
         pytest.param([False, False, True], [3e38, -3e38, 0.0], id="a range beyond float32"),
     ],
 )
-def test_average_precision_is_sklearns_in_special_cases(positive, scores):
+def test_average_precision_is_sklearns_in_special_cases(positive: list[bool], scores: list[float]) -> None:
     positive, scores = np.array(positive), np.array(scores, np.float32)
     assert average_precision(positive, scores) == pytest.approx(average_precision_score(positive, scores))
 
 
 @settings(max_examples=20, deadline=None)
 @given(SEED, st.sampled_from(["uniform", "normal", "tied", "outlier", "constant"]))
-def test_large_rankings_use_buckets_and_stay_exact(rng, kind):
+def test_large_rankings_use_buckets_and_stay_exact(rng: np.random.Generator, kind: str) -> None:
     count = 3 * SORTED_DIRECTLY
     scores = rng.normal(size=count).astype(np.float32)
     if kind == "uniform":
@@ -73,7 +73,7 @@ def test_large_rankings_use_buckets_and_stay_exact(rng, kind):
 
 
 @pytest.mark.parametrize(("positive", "stable"), [([True, False], 1.0), ([False, True], 0.5)])
-def test_stable_ties_follow_the_rows_and_grouped_ties_do_not(positive, stable):
+def test_stable_ties_follow_the_rows_and_grouped_ties_do_not(positive: list[bool], stable: float) -> None:
     labels, scores = np.array(positive), np.zeros(2)
     assert average_precision(labels, scores, ties="stable") == stable
     assert average_precision(labels, scores, ties="grouped") == 0.5
@@ -81,14 +81,14 @@ def test_stable_ties_follow_the_rows_and_grouped_ties_do_not(positive, stable):
 
 @settings(max_examples=20, deadline=None)
 @given(SEED)
-def test_the_two_rules_agree_without_ties(rng):
+def test_the_two_rules_agree_without_ties(rng: np.random.Generator) -> None:
     positive, scores = np.append(rng.random(20) < 0.3, True), rng.permutation(21).astype(np.float32)
     assert average_precision(positive, scores, "stable") == pytest.approx(average_precision(positive, scores))
 
 
 @settings(max_examples=40, deadline=None)
 @given(SEED, st.integers(1, 7))
-def test_top_k_is_what_a_stable_sort_gives(rng, k):
+def test_top_k_is_what_a_stable_sort_gives(rng: np.random.Generator, k: int) -> None:
     scores = rng.integers(0, 4, (8, 7)).astype(np.float32)
     before = scores.copy()
     np.testing.assert_array_equal(top_k(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
@@ -97,7 +97,7 @@ def test_top_k_is_what_a_stable_sort_gives(rng, k):
 
 @settings(max_examples=20, deadline=None)
 @given(SEED)
-def test_weighted_average_precision_is_that_of_the_repeated_rows(rng):
+def test_weighted_average_precision_is_that_of_the_repeated_rows(rng: np.random.Generator) -> None:
     count = 25
     image = rng.permutation(40)[:count]  # rows of the weights that this ranking knows
     positive, scores = rng.random(count) < 0.4, rng.integers(0, 8, count).astype(np.float32)
@@ -113,7 +113,7 @@ def test_weighted_average_precision_is_that_of_the_repeated_rows(rng):
             assert np.isnan(found[draw])
 
 
-def test_random_average_precision_is_the_mean_over_all_orders():
+def test_random_average_precision_is_the_mean_over_all_orders() -> None:
     positive = np.array([[1, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
     known = np.array([5, 5, 3, 5])
     found = random_average_precision(positive.sum(axis=1), known)
@@ -132,7 +132,7 @@ def test_random_average_precision_is_the_mean_over_all_orders():
         pytest.param("C3 at 3", 29.75, 37.00, 32.98, id="C3 F1@3"),
     ],
 )
-def test_f1_follows_from_published_precision_and_recall(what, precision, recall, f1):
+def test_f1_follows_from_published_precision_and_recall(what: str, precision: float, recall: float, f1: float) -> None:
     predicted, positives = 100_000, round(100_000 * precision / recall)
     top = micro_top_k(predicted * precision / 100, predicted, positives)
     assert (100 * top.precision, 100 * top.recall) == (pytest.approx(precision), pytest.approx(recall, abs=0.005))
@@ -140,22 +140,22 @@ def test_f1_follows_from_published_precision_and_recall(what, precision, recall,
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_refused(bad):
+def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(C3Error, match="score 1 of a ranking is not a finite number"):
         average_precision(np.array([True, False]), np.array([0.0, bad]))
 
 
 @pytest.mark.parametrize("k", [0, 4])
-def test_a_k_that_no_image_can_have_is_refused(k):
+def test_a_k_that_no_image_can_have_is_refused(k: int) -> None:
     with pytest.raises(C3Error, match=f"from 1 to 3, the number of classes; found K = {k}"):
         top_k(np.zeros((2, 3)), k)
 
 
-def test_an_unknown_rule_of_ties_is_refused():
+def test_an_unknown_rule_of_ties_is_refused() -> None:
     with pytest.raises(C3Error, match="expected grouped or stable, found 'random'"):
         average_precision(np.array([True]), np.array([1.0]), ties="random")
 
 
-def test_arrays_that_do_not_belong_together_are_refused():
+def test_arrays_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="one length"):
         average_precision(np.ones(2, bool), np.zeros(3))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from c3.common.errors import C3Error
-from c3.evaluate.measure import frequency_floor, measure, random_floor
+from c3.evaluate.measure import Measured, frequency_floor, measure, random_floor
 from c3.evaluate.protocol import (
     COCO,
     NUSWIDE,
@@ -16,6 +17,7 @@ from c3.evaluate.protocol import (
     OPENIMAGES_LESA,
     PROTOCOLS,
     TABLE,
+    Protocol,
     protocols_for,
 )
 from reference_metrics import biam, evidence_of, lesa, per_class_ap, truth_of
@@ -23,12 +25,14 @@ from reference_metrics import biam, evidence_of, lesa, per_class_ap, truth_of
 ALL = tuple(PROTOCOLS.values())
 
 
-def measured(protocol, labels, scores, seen, leaky=()):
+def measured(
+    protocol: Protocol, labels: np.ndarray, scores: np.ndarray, seen: np.ndarray, leaky: Sequence[int] = ()
+) -> Measured:
     truth = truth_of(labels, seen, protocol_absent(protocol), leaky)
     return measure(evidence_of(truth, scores, protocol), protocol)
 
 
-def protocol_absent(protocol) -> int:
+def protocol_absent(protocol: Protocol) -> int:
     return -1 if protocol.unknown == "negative" else 0
 
 
@@ -49,7 +53,7 @@ def random_labels(rows: int, classes: int, unknown: bool) -> np.ndarray:
     return labels
 
 
-def test_data_sets_choose_their_protocols():
+def test_data_sets_choose_their_protocols() -> None:
     assert [protocol.name for protocol in protocols_for("nuswide")] == ["nuswide"]
     assert [protocol.name for protocol in protocols_for("openimages")] == ["openimages-lesa", "openimages-biam"]
     assert [protocol.name for protocol in protocols_for("corel5k")] == ["table"]
@@ -64,7 +68,9 @@ def test_data_sets_choose_their_protocols():
     ids=lambda value: getattr(value, "name", None) or value.__name__,
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_a_protocol_is_what_its_authors_script_computes(protocol, reference, seed):
+def test_a_protocol_is_what_its_authors_script_computes(
+    protocol: Protocol, reference: Callable[..., tuple[float, float]], seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     labels = random_labels(60, 44, unknown=protocol.unknown == "masked")
     labels[:, 3] = np.minimum(labels[:, 3], 0)  # a class without a positive
@@ -91,14 +97,16 @@ def test_a_protocol_is_what_its_authors_script_computes(protocol, reference, see
     ("protocol", "perfect", "classes", "images"),
     [(OPENIMAGES_LESA, 40.0, 10, 6), (OPENIMAGES_BIAM, 80.0, 5, 4), (TABLE, 100.0, 4, 6), (NUSWIDE, 40.0, 10, 6)],
 )
-def test_perfect_scores_reach_the_cap_of_the_protocol(verified, protocol, perfect, classes, images):
+def test_perfect_scores_reach_the_cap_of_the_protocol(
+    verified: tuple[np.ndarray, np.ndarray], protocol: Protocol, perfect: float, classes: int, images: int
+) -> None:
     labels, seen = verified
     gzsl = measured(protocol, labels, labels, seen).tasks["gzsl"]
     assert gzsl["mAP"] == pytest.approx(perfect)
     assert (gzsl["classes"], gzsl["images"]) == (classes, images)
 
 
-def test_unknown_is_negative_only_where_the_protocol_says_so(verified):
+def test_unknown_is_negative_only_where_the_protocol_says_so(verified: tuple[np.ndarray, np.ndarray]) -> None:
     labels, seen = verified
     truth = truth_of(labels, seen, absent=0)
     scores = np.zeros(labels.shape, np.float32)
@@ -108,7 +116,7 @@ def test_unknown_is_negative_only_where_the_protocol_says_so(verified):
     assert measure(evidence, NUSWIDE).average_precision[0] == pytest.approx(1 / 6)
 
 
-def test_biam_filters_images_for_each_task_and_keeps_all_candidates(verified):
+def test_biam_filters_images_for_each_task_and_keeps_all_candidates(verified: tuple[np.ndarray, np.ndarray]) -> None:
     labels, seen = verified
     tasks = measured(OPENIMAGES_BIAM, labels, labels, seen).tasks
     assert [tasks[task]["images"] for task in ("zsl", "gzsl", "seen")] == [2, 4, 2]
@@ -117,7 +125,9 @@ def test_biam_filters_images_for_each_task_and_keeps_all_candidates(verified):
     assert tasks["zsl"]["classes"] == 2
 
 
-def test_biam_leaves_unannotated_classes_out_of_f1_on_seen_classes_but_not_in_gzsl(verified):
+def test_biam_leaves_unannotated_classes_out_of_f1_on_seen_classes_but_not_in_gzsl(
+    verified: tuple[np.ndarray, np.ndarray],
+) -> None:
     labels, seen = verified
     scores = np.zeros(labels.shape, np.float32)
     scores[:, 3:6] = 1  # nobody ever labelled classes 3, 4, 5
@@ -127,7 +137,7 @@ def test_biam_leaves_unannotated_classes_out_of_f1_on_seen_classes_but_not_in_gz
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.name)
-def test_gzsl_is_the_weighted_mean_of_seen_and_unseen_and_h_their_harmonic_mean(protocol):
+def test_gzsl_is_the_weighted_mean_of_seen_and_unseen_and_h_their_harmonic_mean(protocol: Protocol) -> None:
     labels, seen = random_labels(40, 33, unknown=False), np.arange(33) % 3 > 0
     scores = np.random.default_rng(2).random(labels.shape)
     tasks = measured(replace(protocol, images="all"), labels, scores, seen).tasks
@@ -138,7 +148,7 @@ def test_gzsl_is_the_weighted_mean_of_seen_and_unseen_and_h_their_harmonic_mean(
     assert tasks["seen"]["mAP"] != pytest.approx(tasks["zsl"]["mAP"])
 
 
-def test_weighted_map_weighs_classes_by_their_positives():
+def test_weighted_map_weighs_classes_by_their_positives() -> None:
     labels, seen = random_labels(50, 6, unknown=False), np.arange(6) < 3
     labels[10:, 0] = -1
     scores = np.random.default_rng(4).random(labels.shape)
@@ -150,7 +160,7 @@ def test_weighted_map_weighs_classes_by_their_positives():
     )
 
 
-def test_the_leak_free_task_leaves_out_the_classes_that_leak():
+def test_the_leak_free_task_leaves_out_the_classes_that_leak() -> None:
     labels, seen = random_labels(40, 12, unknown=False), np.arange(12) < 4
     scores = np.random.default_rng(5).random(labels.shape)
     tasks = measured(TABLE, labels, scores, seen, leaky=(5, 6)).tasks
@@ -165,7 +175,7 @@ def test_the_leak_free_task_leaves_out_the_classes_that_leak():
     assert "zsl-leak-free" not in measured(TABLE, labels, scores, seen).tasks
 
 
-def test_zsl_ranks_the_unseen_classes_only():
+def test_zsl_ranks_the_unseen_classes_only() -> None:
     labels = np.array([[1, -1, 1, 1, -1, -1]], np.int8)
     seen = np.array([True, True, True, False, False, False])
     tasks = measured(TABLE, labels, np.array([[9, 8, 7, 3, 2, 1]]), seen).tasks
@@ -174,14 +184,14 @@ def test_zsl_ranks_the_unseen_classes_only():
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_a_task_without_classes_is_none(seen):
+def test_a_task_without_classes_is_none(seen: bool) -> None:
     labels = random_labels(9, 6, unknown=False)
     tasks = measured(TABLE, labels, labels, np.full(6, seen)).tasks
     assert tasks["gzsl"] is None
     assert (tasks["zsl"] is None, tasks["seen"] is None) == (seen, not seen)
 
 
-def test_a_task_without_a_positive_label_is_none_and_its_classes_have_no_precision():
+def test_a_task_without_a_positive_label_is_none_and_its_classes_have_no_precision() -> None:
     labels = random_labels(9, 6, unknown=False)
     labels[:, :2], labels[0, 2:] = -1, 1
     seen = np.arange(6) >= 2
@@ -191,7 +201,7 @@ def test_a_task_without_a_positive_label_is_none_and_its_classes_have_no_precisi
     np.testing.assert_array_equal(np.isnan(result.average_precision), ~seen)
 
 
-def test_f1_is_none_where_a_task_has_fewer_classes_than_k():
+def test_f1_is_none_where_a_task_has_fewer_classes_than_k() -> None:
     labels = random_labels(9, 8, unknown=False)
     zsl = measured(TABLE, labels, labels, np.arange(8) >= 4).tasks["zsl"]
     assert zsl["F1@3"] is not None
@@ -199,7 +209,7 @@ def test_f1_is_none_where_a_task_has_fewer_classes_than_k():
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.name)
-def test_the_floor_is_the_mean_of_random_scores(protocol):
+def test_the_floor_is_the_mean_of_random_scores(protocol: Protocol) -> None:
     labels, seen = random_labels(60, 44, unknown=protocol.unknown == "masked"), np.arange(44) % 2 == 0
     rng = np.random.default_rng(3)
     draws = [measured(protocol, labels, rng.random(labels.shape), seen).tasks for _ in range(30)]
@@ -213,7 +223,7 @@ def test_the_floor_is_the_mean_of_random_scores(protocol):
             assert error < 1, (task, name)
 
 
-def test_label_frequency_is_the_same_ranking_for_every_image_with_ties_in_random_order():
+def test_label_frequency_is_the_same_ranking_for_every_image_with_ties_in_random_order() -> None:
     labels, seen = random_labels(50, 14, unknown=False), np.arange(14) < 8
     frequency = np.where(seen, [9, 3, 3, 3, 7, 1, 0, 5, 0, 0, 0, 0, 0, 0], 0)
     floor = frequency_floor(TABLE, truth_of(labels, seen, -1), frequency)
@@ -231,7 +241,7 @@ def test_label_frequency_is_the_same_ranking_for_every_image_with_ties_in_random
     assert floor["gzsl"]["mAP"] == pytest.approx(100 * share[(labels == 1).any(axis=0)].mean())
 
 
-def test_the_floor_of_average_precision_is_near_the_share_of_positives():
+def test_the_floor_of_average_precision_is_near_the_share_of_positives() -> None:
     labels, seen = random_labels(2000, 12, unknown=True), np.arange(12) < 6
     share = 100 * np.mean((labels == 1).sum(axis=0) / (labels != 0).sum(axis=0))
     floor = random_floor(OPENIMAGES_LESA, truth_of(labels, seen, 0))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def browser() -> Iterator[object]:
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(page: Path, browser) -> None:
+def test_the_page_in_a_browser(page: Path, browser: Any) -> None:
     for width, scheme in ((1280, "light"), (390, "dark")):
         view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
         said: list[str] = []

@@ -27,7 +27,7 @@ def grid(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> list[object
             "--epochs", 1, "--set", "batch_size=8", "--device", "cpu"]  # fmt: skip
 
 
-def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
+def test_every_combination_is_a_measured_run_and_is_done_once(grid: list[object], tmp_path: Path) -> None:
     done = c3(*grid)
     assert done.exit_code == 0, done.output
     runs = list_runs(tmp_path / "runs")
@@ -45,7 +45,9 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid, tmp_path):
     assert len(list_runs(tmp_path / "runs")) == 8
 
 
-def test_a_combination_that_fails_is_named_and_the_rest_goes_on(make_cache, tmp_path):
+def test_a_combination_that_fails_is_named_and_the_rest_goes_on(
+    make_cache: Callable[..., FeatureCache], tmp_path: Path
+) -> None:
     base = TrainOptions(make_cache().path, "c3", tmp_path / "runs", {"epochs": 1, "batch_size": 8}, device="cpu")
     done = sweep(base, combinations({"groups": (1, 0, 2)}), lambda run: run)
     assert [run.record.settings["groups"] for run in done.runs] == [1, 2]
@@ -53,7 +55,7 @@ def test_a_combination_that_fails_is_named_and_the_rest_goes_on(make_cache, tmp_
     assert done.first_failure() == "groups 0: setting groups: expected at least 1, found 0"
 
 
-def test_a_mistake_in_the_request_stops_the_sweep(make_cache, tmp_path):
+def test_a_mistake_in_the_request_stops_the_sweep(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> None:
     base = TrainOptions(make_cache().path, "c3", tmp_path / "runs", {}, device="cpu")
 
     def never(run: Run) -> Run:
@@ -63,7 +65,9 @@ def test_a_mistake_in_the_request_stops_the_sweep(make_cache, tmp_path):
         sweep(base, combinations({"group": (1, 2)}), never)
 
 
-def test_a_list_goes_with_every_combination_of_the_rest(make_cache, tmp_path):
+def test_a_list_goes_with_every_combination_of_the_rest(
+    make_cache: Callable[..., FeatureCache], tmp_path: Path
+) -> None:
     listed = tmp_path / "settings.yaml"
     listed.write_text("- {groups: 2, lambda_reg: 0}\n- {groups: 1, lr: 1e-4}\n- {lr: 0.0001, groups: 1}\n")
     done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--list", listed, "--seeds", 0, 1,
@@ -91,7 +95,7 @@ def test_a_list_goes_with_every_combination_of_the_rest(make_cache, tmp_path):
         ("- {groups: 5, seed: 1}", "entry 1: seed is given on the command line too; give it in one place"),
     ],
 )
-def test_a_bad_list_is_one_line_with_the_entry(text, said, tmp_path):
+def test_a_bad_list_is_one_line_with_the_entry(text: str, said: str, tmp_path: Path) -> None:
     listed = tmp_path / "settings.yaml"
     listed.write_text(text)
     done = c3("sweep", "--cache", "absent.zarr", "--list", listed, "--seeds", 0)
@@ -101,14 +105,14 @@ def test_a_bad_list_is_one_line_with_the_entry(text, said, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_failures_end_with_exit_code_2_after_the_table(grid):
+def test_failures_end_with_exit_code_2_after_the_table(grid: list[object]) -> None:
     done = c3(*grid[:6], 1, 0, *grid[8:])
     assert done.exit_code == 2
     assert "2 of 4 failed" in done.stderr
     assert done.stdout.count("c3-tiny-s0") == 2
 
 
-def test_many_values_follow_an_option_and_other_options_end_them(tmp_path):
+def test_many_values_follow_an_option_and_other_options_end_them(tmp_path: Path) -> None:
     shown = c3("report", "--runs", tmp_path / "none", "--tables", 3, 5, "--format", "json")
     titles = [table["title"] for table in json.loads(shown.stdout)]
     assert [title.split(":")[0] for title in titles] == ["Table 3", "Table 5"]

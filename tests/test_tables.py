@@ -17,7 +17,7 @@ from c3.evaluate.report.groups import group_runs
 from c3.evaluate.report.published import TABLES
 from c3.evaluate.report.render import FORMATS, WIDTH
 from c3.evaluate.report.run import report
-from c3.evaluate.report.tables import build
+from c3.evaluate.report.tables import Table, build
 from c3.train.run_folder import list_runs, write_json
 from run_files import metrics_json, run_json
 
@@ -91,7 +91,7 @@ class RunFolders:
             write_json(self.root / name / "metrics.json", metrics_json(protocols))
         return name
 
-    def table(self, number: int = 1, position: int = 0):
+    def table(self, number: int = 1, position: int = 0) -> Table:
         return build(number, list_runs(self.root), {})[position]
 
 
@@ -107,7 +107,7 @@ def lines_after(text: str, start: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_every_number_of_the_comparisons_is_the_papers(paper, number):
+def test_every_number_of_the_comparisons_is_the_papers(paper: str, number: int) -> None:
     table = TABLES[number]
     captions = {1: "Table 1. State-of-the-art", 2: "Table 2. State-of-the-art", 4: "Table 4. Our"}
     lines = lines_after(paper, captions[number])
@@ -121,7 +121,7 @@ def test_every_number_of_the_comparisons_is_the_papers(paper, number):
     assert [(row.backbone if table.by_backbone else row.method, row.values) for row in table.rows] == found
 
 
-def test_every_number_of_the_ablation_is_the_papers(paper):
+def test_every_number_of_the_ablation_is_the_papers(paper: str) -> None:
     lines = lines_after(paper, "Table 3. **Ablation")
     assert [line[1:6] for line in lines[1:4]] == [
         ["", "✓", "✓", "✓", "✓"], ["", "", "✓", "", "✓"], ["", "", "", "✓", "✓"],
@@ -134,7 +134,7 @@ def test_every_number_of_the_ablation_is_the_papers(paper):
     assert [row.values for row in TABLES[3].rows] == [((float(a),), (float(b),)) for a, b in columns]
 
 
-def test_every_number_of_multi_label_learning_is_the_papers(paper):
+def test_every_number_of_multi_label_learning_is_the_papers(paper: str) -> None:
     header, *lines = lines_after(paper, "Table 5. Performance")
     assert [heading.split("( $")[0].split("($")[0] for heading in header[1:]] == ["F1(K=3)", "F1(K=5)", "mAP"]
     assert [(row.method, row.values) for row in TABLES[5].rows] == [
@@ -142,7 +142,7 @@ def test_every_number_of_multi_label_learning_is_the_papers(paper):
     ]
 
 
-def test_without_runs_the_tables_have_the_published_numbers_and_dashes(tmp_path):
+def test_without_runs_the_tables_have_the_published_numbers_and_dashes(tmp_path: Path) -> None:
     text = report((1, 2), tmp_path / "none")
     assert text.count("Table 1:") == 1
     assert text.count("Table 2:") == 2
@@ -151,7 +151,7 @@ def test_without_runs_the_tables_have_the_published_numbers_and_dashes(tmp_path)
     assert re.search(r"Logistic +MLL +- +51\.1 +- +46\.1 +- +21\.6\n", report((5,), tmp_path / "none"))
 
 
-def test_seeds_make_one_row_with_mean_spread_and_count(runs):
+def test_seeds_make_one_row_with_mean_spread_and_count(runs: RunFolders) -> None:
     for seed, level in enumerate((20.0, 22.0, 27.0)):
         runs.add(level=level, seed=seed)
     frame = runs.table().frame
@@ -165,7 +165,7 @@ def test_seeds_make_one_row_with_mean_spread_and_count(runs):
     assert "23.0 ± 3.6 (3)" in report((1,), runs.root)
 
 
-def test_rows_keep_the_papers_order_and_further_methods_follow(runs):
+def test_rows_keep_the_papers_order_and_further_methods_follow(runs: RunFolders) -> None:
     runs.add("c3-released")
     runs.add("fast0tag")
     runs.add("my-head")
@@ -174,7 +174,7 @@ def test_rows_keep_the_papers_order_and_further_methods_follow(runs):
     assert labels[-3:] == ["Our Approach (C3-MLZSL)", "C3-MLZSL, released code", "my-head"]
 
 
-def test_other_settings_make_another_row_that_names_what_differs(runs):
+def test_other_settings_make_another_row_that_names_what_differs(runs: RunFolders) -> None:
     runs.add(level=10.0, epochs=20, groups=7)
     runs.add(level=12.0, epochs=40, groups=7)
     runs.add(level=14.0, epochs=40, groups=7, backbone="resnet50", digest="f" * 16)
@@ -187,7 +187,7 @@ def test_other_settings_make_another_row_that_names_what_differs(runs):
         assert frame.loc[(f"Our Approach (C3-MLZSL) ({label})", "ZSL"), ("mAP", "mean")] == level
 
 
-def test_two_stores_that_nothing_else_tells_apart_are_named_by_digest(runs):
+def test_two_stores_that_nothing_else_tells_apart_are_named_by_digest(runs: RunFolders) -> None:
     runs.add(digest="a" * 16, floor=1.0)
     runs.add(digest="b" * 16, floor=2.0)
     labels = runs.table().frame.index.get_level_values("Method").unique()
@@ -198,7 +198,7 @@ def test_two_stores_that_nothing_else_tells_apart_are_named_by_digest(runs):
     }  # fmt: skip
 
 
-def test_a_repeated_seed_is_not_a_second_one(runs):
+def test_a_repeated_seed_is_not_a_second_one(runs: RunFolders) -> None:
     old, new = runs.add(level=10.0), runs.add(level=30.0)
     groups, replaced = group_runs(list_runs(runs.root))
     assert [[run.id for run in group.runs] for group in groups] == [[new]]
@@ -206,7 +206,7 @@ def test_a_repeated_seed_is_not_a_second_one(runs):
     assert f"Not counted: {old}: a later run has the same settings and seed." in runs.table().notes
 
 
-def test_the_table_of_open_images_comes_under_both_protocols_and_marks_foreign_numbers(runs):
+def test_the_table_of_open_images_comes_under_both_protocols_and_marks_foreign_numbers(runs: RunFolders) -> None:
     runs.add(dataset="openimages")
     lesa, biam = build(2, list_runs(runs.root), {})
     assert "openimages-lesa" in lesa.title
@@ -217,7 +217,7 @@ def test_the_table_of_open_images_comes_under_both_protocols_and_marks_foreign_n
     assert build(1, list_runs(runs.root), {})[0].frame.xs("mean", axis=1, level="field").isna().all().all()
 
 
-def test_another_data_set_has_its_own_block_under_a_heading_that_says_so(runs):
+def test_another_data_set_has_its_own_block_under_a_heading_that_says_so(runs: RunFolders) -> None:
     runs.add(dataset="corel5k")
     (away,) = build(1, list_runs(runs.root), {})
     assert away.title == "Table 1 layout: multi-label ZSL and GZSL, measured on corel5k (protocol table)"
@@ -229,7 +229,7 @@ def test_another_data_set_has_its_own_block_under_a_heading_that_says_so(runs):
     assert [table.reference for table in build(1, list_runs(runs.root), {})] == ["paper", "paper, NUS-WIDE"]
 
 
-def test_the_difference_is_shown_only_beside_numbers_of_the_same_data_set_and_protocol(runs):
+def test_the_difference_is_shown_only_beside_numbers_of_the_same_data_set_and_protocol(runs: RunFolders) -> None:
     runs.add("c3", 31.0)
     runs.add("c3", 31.0, dataset="openimages")
     runs.add("lesa", 31.0, dataset="openimages")
@@ -241,13 +241,13 @@ def test_the_difference_is_shown_only_beside_numbers_of_the_same_data_set_and_pr
     assert biam.loc[("LESA †", "ZSL")].xs("difference", level="field").isna().all()
 
 
-def test_open_images_prints_the_conversion_between_its_protocols(runs):
+def test_open_images_prints_the_conversion_between_its_protocols(runs: RunFolders) -> None:
     (note,) = {note for table in build(2, [], {}) for note in table.notes if note.startswith("Conversion")}
     # 45.4 x 7586 / 5128
     assert "LESA 67.2" in note and "CONSE 64.4" in note and "BiAM" not in note
 
 
-def test_the_ablation_shows_variants_of_c3_only(runs):
+def test_the_ablation_shows_variants_of_c3_only(runs: RunFolders) -> None:
     runs.add("c3-b", 12.0)
     runs.add("c3", 20.0)
     runs.add("fast0tag", 15.0)
@@ -258,7 +258,7 @@ def test_the_ablation_shows_variants_of_c3_only(runs):
     assert not any("Pyramid" in label or label == "c3-b" for label in runs.table(1).frame.index.get_level_values(0))
 
 
-def test_backbones_are_rows_of_their_own(runs):
+def test_backbones_are_rows_of_their_own(runs: RunFolders) -> None:
     runs.add("c3", 20.0)
     runs.add("c3", 25.0, backbone="resnet50", digest="f" * 16)
     runs.add("c3", 15.0, backbone="squeezenet1_1", digest="e" * 16)
@@ -271,14 +271,14 @@ def test_backbones_are_rows_of_their_own(runs):
     assert rows["ResNet101"]["mean"] != rows["ResNet101"]["mean"]
 
 
-def test_multi_label_learning_shows_the_classes_that_were_trained_on(runs):
+def test_multi_label_learning_shows_the_classes_that_were_trained_on(runs: RunFolders) -> None:
     runs.add("c3", 20.0, dataset="nuswide-81")
     table = runs.table(5)
     assert table.frame.loc[("Our Approach (C3-MLZSL)", "MLL"), ("mAP", "mean")] == 5.0
     assert table.frame.loc[("WARP", "MLL"), ("F1@3", "published")] == 54.4
 
 
-def test_a_method_that_knows_only_its_own_classes_has_no_row_where_unseen_ones_are_asked_for(runs):
+def test_a_method_that_knows_only_its_own_classes_has_no_row_where_unseen_ones_are_asked_for(runs: RunFolders) -> None:
     runs.add("logistic", 90.0)
     runs.add("c3", 20.0)
     table = runs.table(1)
@@ -286,7 +286,7 @@ def test_a_method_that_knows_only_its_own_classes_has_no_row_where_unseen_ones_a
     assert not any("logistic" in note for note in table.notes)
 
 
-def test_the_leak_free_score_stands_below_zsl(runs):
+def test_the_leak_free_score_stands_below_zsl(runs: RunFolders) -> None:
     runs.add(leak_free=17.5)
     table = runs.table()
     assert table.frame.loc[("Our Approach (C3-MLZSL)", "ZSL, leak-free"), ("mAP", "mean")] == 17.5
@@ -295,7 +295,7 @@ def test_the_leak_free_score_stands_below_zsl(runs):
     assert text.count("Our Approach (C3-MLZSL) ") == 1  # one row of three tasks
 
 
-def test_json_has_everything(runs):
+def test_json_has_everything(runs: RunFolders) -> None:
     runs.add(level=20.0)
     (table,) = json.loads(report((1,), runs.root, "json"))
     row = next(row for row in table["rows"] if (row["method"], row["task"]) == ("Our Approach (C3-MLZSL)", "ZSL"))
@@ -306,7 +306,7 @@ def test_json_has_everything(runs):
     assert table["notes"][0].startswith("Protocol nuswide")
 
 
-def test_notes_name_runs_seeds_store_weights_and_protocol(runs):
+def test_notes_name_runs_seeds_store_weights_and_protocol(runs: RunFolders) -> None:
     name = runs.add(weights="random:0", seed=4)
     notes = "\n".join(runs.table().notes)
     assert f"runs {name}; seeds 4; p8, p16, p32 of features 0123456789abcdef (vgg19, weights random:0)" in notes
@@ -315,19 +315,19 @@ def test_notes_name_runs_seeds_store_weights_and_protocol(runs):
     assert "Protocol nuswide: every test image counts" in notes
 
 
-def test_weights_that_are_not_random_are_not_called_so(runs):
+def test_weights_that_are_not_random_are_not_called_so(runs: RunFolders) -> None:
     runs.add()
     assert not any("random weights" in note for note in runs.table().notes)
 
 
-def test_runs_without_numbers_are_named(runs):
+def test_runs_without_numbers_are_named(runs: RunFolders) -> None:
     running, unmeasured = runs.add(status="training"), runs.add(level=None, seed=1)
     text = report((1,), runs.root, "markdown")
     assert f"Not counted: {running}: not finished (status training)." in text
     assert re.search(rf"Not counted: {unmeasured}: evaluation failed: .*gone\.zarr is missing", text)
 
 
-def test_a_metric_that_a_task_cannot_have_is_a_dash_with_a_note(runs):
+def test_a_metric_that_a_task_cannot_have_is_a_dash_with_a_note(runs: RunFolders) -> None:
     path = runs.root / runs.add(dataset="demo") / "metrics.json"
     metrics = json.loads(path.read_text())
     metrics["protocols"]["table"]["tasks"]["zsl"]["F1@5"] = None
@@ -337,7 +337,7 @@ def test_a_metric_that_a_task_cannot_have_is_a_dash_with_a_note(runs):
     assert "F1@5 is a dash where a task has fewer than 5 classes." in table.notes
 
 
-def test_text_fits_its_width_and_wraps_long_labels(runs):
+def test_text_fits_its_width_and_wraps_long_labels(runs: RunFolders) -> None:
     for epochs in (10, 20):
         for seed in range(12):
             runs.add(level=80.0 + seed, dataset="corel5k", seed=seed, epochs=epochs, schedule=f"cosine{epochs}")
@@ -357,7 +357,7 @@ def test_text_fits_its_width_and_wraps_long_labels(runs):
         ("latex", r"\\textbf", r"& \textbf{25.0 (1)} &", "& 20.0 (1) &"),
     ],
 )
-def test_the_best_measured_value_is_bold(runs, format, mark, best, rest):
+def test_the_best_measured_value_is_bold(runs: RunFolders, format: str, mark: str, best: str, rest: str) -> None:
     runs.add("lesa", 20.0, floor=90.0)
     runs.add("c3", 25.0, floor=90.0)
     text = report((1,), runs.root, format)
@@ -366,7 +366,7 @@ def test_the_best_measured_value_is_bold(runs, format, mark, best, rest):
     assert len(re.findall(mark, text)) == 6  # three metrics, two tasks; neither the floors nor the paper
 
 
-def test_latex_is_escaped_and_uses_booktabs(runs):
+def test_latex_is_escaped_and_uses_booktabs(runs: RunFolders) -> None:
     runs.add("a_b~50%", 25.0, seed=0)
     runs.add("a_b~50%", 35.0, seed=1)
     text = report((1,), runs.root, "latex")
@@ -375,7 +375,7 @@ def test_latex_is_escaped_and_uses_booktabs(runs):
     assert not re.search(r"(?<!\\)[_%#~]|±|†", text)
 
 
-def test_csv_has_a_line_per_method_task_and_metric_with_every_digit(runs):
+def test_csv_has_a_line_per_method_task_and_metric_with_every_digit(runs: RunFolders) -> None:
     runs.add(level=20 / 3)
     lines = list(csv.DictReader(io.StringIO(report((1, 2), runs.root, "csv"))))
     assert len(lines) == 3 * 2 * (10 + 9 + 9)  # ten rows, nine under each protocol of Open Images
@@ -385,19 +385,19 @@ def test_csv_has_a_line_per_method_task_and_metric_with_every_digit(runs):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_format_shows_a_measured_value(runs, format):
+def test_every_format_shows_a_measured_value(runs: RunFolders, format: str) -> None:
     runs.add(level=43.2)
     assert "43.2" in report((1,), runs.root, format)
 
 
-def test_an_unknown_format_or_table_is_refused_with_the_known_ones(tmp_path):
+def test_an_unknown_format_or_table_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(C3Error, match=r"'latx'. Did you mean 'latex'.*markdown"):
         report((1,), tmp_path, "latx")
     with pytest.raises(C3Error, match=r"table '7'.*Known: 1, 2, 3, 4, 5"):
         report((7,), tmp_path)
 
 
-def test_a_report_needs_no_torch(runs):
+def test_a_report_needs_no_torch(runs: RunFolders) -> None:
     runs.add()
     code = f"import sys; from c3.evaluate.report.run import report; report((1, 2, 3, 4, 5), {str(runs.root)!r})"
     code += "; print('torch' in sys.modules)"
