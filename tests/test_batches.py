@@ -17,12 +17,12 @@ Make = Callable[..., FeatureCache]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(("rows", "chunk", "pool"), [(1, 8, 16), (40, 8, 16), (41, 8, 1000), (100, 7, 3)])
-def test_an_epoch_is_a_permutation_in_pools_of_bounded_size(seed: int, rows: int, chunk: int, pool: int) -> None:
+@pytest.mark.parametrize(("rows", "chunk", "size"), [(1, 8, 16), (40, 8, 16), (41, 8, 1000), (100, 7, 3)])
+def test_an_epoch_is_a_permutation_in_buffers_of_bounded_size(seed: int, rows: int, chunk: int, size: int) -> None:
     usable = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.8) if rows > 1 else np.arange(1)
-    pools = epoch_buffers(usable, chunk, pool, seed, epoch=0)
-    assert sorted(np.concatenate(pools).tolist()) == usable.tolist()
-    assert max(map(len, pools)) <= max(pool, chunk)
+    buffers = epoch_buffers(usable, chunk, size, seed, epoch=0)
+    assert sorted(np.concatenate(buffers).tolist()) == usable.tolist()
+    assert max(map(len, buffers)) <= max(size, chunk)
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
@@ -36,8 +36,8 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 
 
 def test_pools_mix_chunks_from_the_whole_store() -> None:
-    pools = epoch_buffers(np.arange(6400), 64, 640, seed=0, epoch=0)
-    spread = [np.ptp(pool // 64) for pool in pools]
+    buffers = epoch_buffers(np.arange(6400), 64, 640, seed=0, epoch=0)
+    spread = [np.ptp(size // 64) for size in buffers]
     assert min(spread) > 50  # ten neighbouring chunks would span nine
 
 

@@ -90,7 +90,7 @@ def compare_methods(world: World, folder: Path) -> None:
         plain.train().apply(_without_dropout)
         arrays = {key: 3 * torch.rand(9, *EVERYTHING.shape(key), dtype=torch.float64) for key in plain.inputs.names}
         labels = torch.randint(-1, 2, (9, SEEN), dtype=torch.int8)
-        labels[:, 0] = 0  # nobody knows the first class, the first rank knows nothing of the second
+        labels[:, 0] = 0  # the first class has no known label, the second none on the first rank
         labels[:4, 1] = 0
         shared = deepcopy(plain)
         replicate(shared, world, seed=0)

@@ -144,7 +144,7 @@ def _stop_with_parent() -> None:
 
 
 def _stop(children: Sequence[_Child[Result]]) -> None:
-    """End processes with SIGTERM and log their outcomes; SIGINT meanwhile kills them."""
+    """End processes with SIGTERM and log their outcomes; another SIGINT kills them."""
     for child in children:
         child.send(signal.SIGTERM)
     try:
