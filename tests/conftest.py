@@ -29,13 +29,13 @@ def table_dataset(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def draw_table() -> Callable[[Path, int], Path]:
-    """draw_table(root, count) -> root: the same data set with as many pictures as a test needs."""
+    """draw_table(root, count) -> root: the same data set with `count` pictures."""
     return _draw_table
 
 
 @pytest.fixture(scope="session")
 def small_extraction(draw_table: Callable[[Path, int], Path]) -> Callable[..., ExtractOptions]:
-    """small_extraction(folder, count, ...) -> options that extract so many drawn pictures, in shards of two."""
+    """small_extraction(folder, count, ...) -> options that extract `count` drawn pictures, in shards of two."""
 
     def make(folder: Path, count: int, **settings: Any) -> ExtractOptions:
         root = draw_table(folder / "tiny", count)
@@ -61,7 +61,7 @@ def finished(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Five megabytes. Skips where mounting is not allowed."""
+    """A file system of five megabytes. The test is skipped where mounting is not allowed."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], capture_output=True, check=False)
@@ -72,7 +72,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def _draw_table(root: Path, count: int) -> Path:
-    """Write a table data set of so many pictures: half train, a quarter val, a quarter test."""
+    """Write a table data set of `count` pictures: half train, a quarter val, a quarter test."""
     (root / "images").mkdir(parents=True)
     lines = ["image_path,labels,split"]
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Something that happens in the middle of a training."""
+"""Run an action in the middle of a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from c3.train.training_state import Checkpointer
 
 
 def after(steps: int, action: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
-    """Run an action after so many steps of the trainings that follow, before the last of them is saved."""
+    """Run `action` after `steps` steps of the trainings that follow, before the last of these steps is saved."""
     real, done = Checkpointer.step, []
 
     def step(self: Checkpointer) -> None:
