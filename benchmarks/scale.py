@@ -67,7 +67,7 @@ def make_store(rows: int, path: Path) -> None:
     shard = cache.shard_rows("train", 0)
     maps = {level.name: np.zeros((len(shard), level.channels, 7, 7), np.float16) for level in LEVELS}
     cache.write_shard("train", 0, maps, np.ones(len(shard), np.uint8))
-    keys = [*cache.shard_keys("train", 0), "train/done/c/0"]
+    keys = [*cache.shape.shard_keys("train", 0), "train/done/c/0"]
     files = {key: b"" if "/pyramid/" in key else bytes(cache.storage.read(key)) for key in keys}
     for number in range(2, cache.shards("train") - 1, 2):  # the last shard is short
         for key, data in files.items():

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from ..common.errors import C3Error
-from .datasets.manifest import Manifest
+from .align import aligned
 from .merge import joined_digest, require_kin
 from .request import Request
 from .store.cache import FeatureCache
 from .store.create import replace_store, scratch_of
 from .store.storage import LocalStorage
-from .store.tables import Rows
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +25,7 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
     cache = FeatureCache.open(request.options.out, mode="r+")
     manifest = request.manifest
     require_kin(cache, request.origin, manifest.classes, "this request")
-    splits = {name: _aligned(cache, name, manifest) for name in cache.splits}
+    splits = {name: aligned(cache, name, manifest) for name in cache.splits}
     splits |= {name: split for name, split in manifest.splits.items() if name not in splits}
     request = replace(request, manifest=replace(manifest, splits=splits))
     if all(name in cache.splits and len(split) == cache.rows(name) for name, split in splits.items()):
@@ -62,31 +58,3 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
     added = {name: len(split) - (cache.rows(name) if name in cache.splits else 0) for name, split in splits.items()}
     LOG.info("%s grows by %s", cache.location, ", ".join(f"{n} rows of {name}" for name, n in added.items() if n))
     return request, FeatureCache.open(request.options.out, mode="r+")
-
-
-def _aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Rows:
-    """The rows of a split of a store, then those of the data set that it lacks. Old rows must be as they were."""
-    old = cache.table(name)
-    if name not in manifest.splits:
-        return old
-    new = manifest.splits[name]
-    place = {key: row for row, key in enumerate(_keys(new))}
-    found = np.array([place.get(key, -1) for key in _keys(old)], dtype=np.int64)
-    missing = np.flatnonzero(found < 0)
-    if len(missing):
-        raise C3Error(
-            f"{cache.location}: {len(missing)} rows of {name} are not in the data set any more, first image "
-            f"{old.image_id[missing[0]]}; --append only adds"
-        )
-    kept = new.labels.take(found)
-    if not all(
-        np.array_equal(getattr(kept, part), getattr(old.labels, part)) for part in ("indptr", "indices", "value")
-    ):
-        raise C3Error(f"{cache.location}: labels of {name} have changed since it was made; --append only adds")
-    added = np.setdiff1d(np.arange(len(new)), found)
-    return new.take(np.concatenate([found, added]))
-
-
-def _keys(rows: Rows) -> Iterator[tuple[str, bytes]]:
-    crops = np.ascontiguousarray(rows.crop, np.float32)
-    return ((image, crop.tobytes()) for image, crop in zip(rows.image_id.tolist(), crops, strict=True))

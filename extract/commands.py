@@ -14,6 +14,10 @@ from .backbone.names import BACKBONES, PRECISIONS
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES
 
+images_option = click.option(
+    "--images", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the images are now, if they have moved."
+)
+
 
 class PartType(click.ParamType[tuple[int, int]]):
     """`3/8` -> (3, 8)."""
@@ -115,7 +119,8 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
 @click.option(
     "--check-images", type=click.IntRange(min=1), metavar="N", help="Extract N random rows again and compare."
 )
-def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None) -> None:
+@images_option
+def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None, images: Path | None) -> None:
     """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
     from .store.inspect import inspect_store
 
@@ -123,17 +128,28 @@ def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None)
     if check_images:
         from .spot_check import check_images as check
 
-        click.echo(check(cache, check_images), err=as_json)
+        click.echo(check(cache, check_images, images), err=as_json)
 
 
 @click.command()
 @click.argument("cache")
 @click.option("--repair", is_flag=True, help="Extract broken shards again and rewrite broken tables.")
-def verify(cache: str, repair: bool) -> None:
+@images_option
+def verify(cache: str, repair: bool, images: Path | None) -> None:
     """Read every byte of a store and name what is broken: checksums, counts, labels, statuses."""
     from .verify import verify as run
 
-    click.echo(run(cache, repair))
+    click.echo(run(cache, repair, images))
+
+
+@click.command()
+@click.argument("cache")
+@click.pass_obj
+def migrate(catalog: Path | None, cache: str) -> None:
+    """Bring a store of an older version to the present one, in place; the same command continues a stopped one."""
+    from .migrate import migrate as run
+
+    click.echo(run(cache, catalog))
 
 
 @click.command()
@@ -236,4 +252,4 @@ def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, verify, merge, catalog, fetch, import_biam)
+COMMANDS = (extract, inspect, verify, migrate, merge, catalog, fetch, import_biam)

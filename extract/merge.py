@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from ..common.errors import C3Error
 from ..common.progress import progress
 from .store.cache import FeatureCache
 from .store.origin import FeatureOrigin, differing_settings
-from .store.tables import Classes, Rows
+from .store.tables import UNKNOWN_PATH, Classes, Rows
 
 LOG = logging.getLogger(__name__)
 
@@ -37,14 +38,15 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
     if not parts:
         _require_disjoint(sources)
         _require_aligned(sources)
+    root = _common_root(stores)
     merged = FeatureCache.create(
         out,
         origin=first.origin if parts else _joined_origin(stores),
-        provenance=replace(first.provenance, merged=tuple(store.provenance for store in stores)),
+        provenance=replace(first.provenance, image_root=root, merged=tuple(store.provenance for store in stores)),
         notes=first.notes,
         levels=first.arrays,
         classes=first.classes,
-        splits={name: Rows.join([store.table(name) for store in members]) for name, members in sources.items()},
+        splits={name: Rows.join([_table(store, name, root) for store in members]) for name, members in sources.items()},
         layout=first.layout,
     )
     total = sum(merged.shards(name) for name in merged.splits)
@@ -86,6 +88,22 @@ def _take_shard(merged: FeatureCache, name: str, shard: int, stores: Sequence[Fe
     }
     status = np.concatenate([store.status(name, part) for store, part in pieces])
     merged.write_shard(name, shard, maps, status)
+
+
+def _common_root(stores: Sequence[FeatureCache]) -> str | None:
+    """Return the deepest folder that holds the images of all stores; None when no store knows where they are."""
+    roots = {store.provenance.image_root for store in stores if store.provenance.image_root}
+    return os.path.commonpath(roots) if roots else None
+
+
+def _table(store: FeatureCache, name: str, root: str | None) -> Rows:
+    """Return the rows of a split with paths relative to the common root."""
+    table, own = store.table(name), store.provenance.image_root
+    if root is None or own is None or own == root:
+        return table
+    inside = Path(own).relative_to(root).as_posix()
+    paths = np.where(table.path == UNKNOWN_PATH, table.path, np.strings.add(f"{inside}/", table.path))
+    return replace(table, path=paths)
 
 
 def _done(store: FeatureCache, name: str, rows: range) -> bool:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error
@@ -20,8 +19,8 @@ from .catalog.catalog import Catalog, weights_of
 from .datasets.manifest import Manifest
 from .datasets.read import read_manifest
 from .options import ExtractOptions
-from .store.cache import FeatureCache, content_digest
-from .store.create import arrays_of
+from .store.attributes import content_digest
+from .store.cache import FeatureCache
 from .store.layout import Layout, row_bytes
 from .store.origin import FeatureOrigin, Provenance
 from .store.storage import open_storage
@@ -51,25 +50,16 @@ class Request:
         chunk_rows = options.chunk_rows or min(64, shard_rows)
         return Layout(chunk_rows, shard_rows, options.dtype, options.codec or "auto")
 
-    def skeleton(self, layout: Layout) -> dict[str, dict[str, Any]]:
-        """The arrays of its store, as skeleton.py writes them."""
-        return arrays_of(self.backbone.arrays, layout, self.manifest.classes, self.manifest.splits)
-
     @property
     def origin(self) -> FeatureOrigin:
         """What decides the values of its store; a store of another origin is refused on resume."""
-        backbone = self.backbone
-        return FeatureOrigin(
-            dataset=self.manifest.dataset,
-            manifest_sha256=self.manifest.digest(),
-            labelling=self.manifest.labelling,
-            backbone=backbone.spec.name,
-            weights_sha256=backbone.weights_sha256,
-            taps=[asdict(tap) for tap in backbone.spec.taps],
-            transform=backbone.transform,
-            crops=self.manifest.crops,
-            extras={name: asdict(tap) for name, tap in backbone.extras.items()},
-            precision=backbone.precision,
+        manifest = self.manifest
+        return feature_origin(
+            self.backbone,
+            dataset=manifest.dataset,
+            manifest_sha256=manifest.digest(),
+            labelling=manifest.labelling,
+            crops=manifest.crops,
             dtype=self.options.dtype,
         )
 
@@ -78,6 +68,25 @@ class Request:
         """The digest of its store, known before there is one."""
         rows = {name: len(rows) for name, rows in self.manifest.splits.items()}
         return content_digest(self.origin, self.backbone.arrays, rows)
+
+
+def feature_origin(
+    backbone: Backbone, *, dataset: str, manifest_sha256: str, labelling: str, crops: str, dtype: str
+) -> FeatureOrigin:
+    """Return the origin of the features that a backbone computes of the rows of a manifest."""
+    return FeatureOrigin(
+        dataset=dataset,
+        manifest_sha256=manifest_sha256,
+        labelling=labelling,
+        backbone=backbone.spec.name,
+        weights_sha256=backbone.weights_sha256,
+        taps=[asdict(tap) for tap in backbone.spec.taps],
+        transform=backbone.transform,
+        crops=crops,
+        extras={name: asdict(tap) for name, tap in backbone.extras.items()},
+        precision=backbone.precision,
+        dtype=dtype,
+    )
 
 
 def prepare(options: ExtractOptions) -> Request:

@@ -1,7 +1,8 @@
-"""Reads every byte of a store and says what is broken; mends what can be mended.
+"""Read every byte of a store, say what is broken, and mend what can be mended.
 
 What never changes (metadata, classes, row tables) is compared with its seal; every finished shard is decoded, checksums
-included. Lost or damaged shards are extracted again, tables and metadata are written again from the data set.
+included. Lost or damaged shards are computed again from their images, tables and metadata are written again from the
+data set.
 """
 
 from __future__ import annotations
@@ -16,24 +17,30 @@ import numpy as np
 
 from ..common.errors import C3Error, StoreDamaged
 from ..common.progress import progress
-from .options import ExtractOptions
+from .remake import Remake, options_of, prepare_remake
 from .request import prepare
-from .run import extract
+from .store.attributes import COPY_KEY, ROOT_KEY, group_metadata, second_copy, write_attributes
 from .store.cache import FeatureCache, Status
-from .store.create import COPY_KEY, ROOT_KEY, broken_seals, group_metadata, second_copy, write_again, write_attributes
-from .store.storage import LOCK_FILE, Storage, open_storage, remedy
+from .store.create import store_arrays, write_again
+from .store.migrate import require_no_migration
+from .store.storage import LOCK_FILE, OLD_LOCK_FILE, Storage, open_storage, remedy
+from .store.tables import UNKNOWN_PATH
+from .worker import Report, ShardTask, ShardWorker
 
 LOG = logging.getLogger(__name__)
-SHOWN = 20  # findings told one by one
+SHOWN = 20  # findings that are listed; the others are counted
 
 
-def verify(path: str | Path, repair: bool = False) -> str:
+def verify(path: str | Path, repair: bool = False, images: Path | None = None) -> str:
     """Check a store and return a summary; with `repair` mend what is broken.
 
-    The checks stand on each other: attributes, then sealed files, then shards. Raises C3Error that names what is broken
-    when something is and `repair` was not asked for, or could not help.
+    The checks stand on each other: attributes, then sealed files, then shards. `images` is the folder of the images
+    when it has moved. Raises StoreDamaged when something is broken and `repair` was not asked for, and C3Error when it
+    cannot be mended.
     """
-    mended = _mend_attributes(open_storage(path), repair)
+    storage = open_storage(path)
+    require_no_migration(storage)
+    mended = _mend_attributes(storage, repair)
     cache = FeatureCache.open(path, mode="r+" if repair else "r")
     mended += _mend_sealed(cache, repair)
     cache = FeatureCache.open(path, mode="r+" if repair else "r")
@@ -46,10 +53,9 @@ def verify(path: str | Path, repair: bool = False) -> str:
     broken = shard_faults(cache)
     _tell(cache, [f"{split} shard {shard}: {fault}" for (split, shard), fault in broken.items()], repair)
     if broken:
-        options = _as_it_was_made(cache)
-        for split, shard in broken:
-            cache.forget_shard(split, shard)
-        return f"{path}: {mended + len(broken)} findings mended, {len(broken)} shards made again. {extract(options)}"
+        report = _make_again(cache, list(broken), prepare_remake(cache, images))
+        rows = ", ".join(f"{count:,} {status.name.lower()}" for status, count in report.rows.items())
+        return f"{path}: {mended + len(broken)} findings mended, {len(broken)} shards made again ({rows} rows)"
     state = f"is mended ({mended} findings)" if mended else "is sound"
     shards = ", ".join(
         f"{split} {len(cache.finished(split))} of {cache.shards(split)} shards" for split in cache.splits
@@ -57,21 +63,39 @@ def verify(path: str | Path, repair: bool = False) -> str:
     return f"{path} {state}: {shards}; digest {cache.digest}"
 
 
+def _make_again(cache: FeatureCache, broken: Sequence[tuple[str, int]], remake: Remake) -> Report:
+    """Compute shards again. An image that was read before must be read now: no shard gets worse."""
+    tasks = [_task(cache, remake, split, shard) for split, shard in broken]
+    report = Report()
+    with progress("repair", sum(len(task.paths) for task in tasks), "images") as bar:
+        for done in ShardWorker(remake.backbone, cache, remake.batch_size).run(tasks, bar.advance):
+            report.add(done)
+    return report
+
+
+def _task(cache: FeatureCache, remake: Remake, split: str, shard: int) -> ShardTask:
+    rows = cache.shard_rows(split, shard)
+    where = slice(rows.start, rows.stop)
+    paths = remake.paths[split][where]
+    if (paths == UNKNOWN_PATH).any():
+        raise C3Error(
+            f"{cache.location}: shard {shard} of {split} cannot be made again: nothing says where its images are"
+        )
+    try:
+        was_ok = cache.status(split, rows) == Status.OK
+    except StoreDamaged:
+        was_ok = np.zeros(len(rows), bool)
+    return ShardTask(split, shard, remake.root, paths, cache.crops(split)[where], was_ok)
+
+
 def _tell(cache: FeatureCache, findings: Sequence[str], repair: bool) -> int:
-    """Show findings and refuse to go on unless they are to be mended; returns their number."""
+    """Show findings and return their number; refuse to go on unless they are to be mended."""
     for line in findings[:SHOWN]:
         LOG.warning("broken: %s", line)
     if findings and not repair:
         more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise StoreDamaged(cache.location, f"{findings[0]}{more}", remedy(cache.storage))
     return len(findings)
-
-
-def _as_it_was_made(cache: FeatureCache) -> ExtractOptions:
-    record = cache.provenance.request
-    if record is None:
-        raise C3Error(f"{cache.location} does not say how it was made, so that nothing of it can be made again")
-    return ExtractOptions.from_record(record, cache.location)
 
 
 def _mend_attributes(storage: Storage, repair: bool) -> int:
@@ -84,7 +108,7 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
     if copy is not None and root != group_metadata(copy):
         fault = f"{ROOT_KEY} differs from the copy of its attributes in {COPY_KEY}"
     elif copy is None and storage.exists():
-        copy = FeatureCache.open(storage.location)._attributes  # raises when these are no store, or broken too
+        copy = FeatureCache.open(storage.location).attributes.record()  # raises for no store, and for two broken copies
         fault = f"{COPY_KEY} is damaged: the second copy of the attributes"
     else:
         return 0
@@ -97,12 +121,13 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
 
 def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
     """Find sealed files that changed; with `repair` write them again from the data set."""
-    broken = broken_seals(cache.storage, cache._attributes["sealed"])
+    broken = cache.attributes.broken_seals(cache.storage)
     _tell(cache, list(broken.values()), repair)
     if broken:
-        request = prepare(_as_it_was_made(cache))
+        request = prepare(options_of(cache))
         cache.require_origin(request.origin)
-        write_again(cache.storage, cache._attributes, request.skeleton(cache.layout), broken)
+        arrays = store_arrays(cache.attributes, request.manifest.classes, request.manifest.splits)
+        write_again(cache.storage, cache.attributes, arrays, broken)
     return len(broken)
 
 
@@ -122,11 +147,11 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
 
 def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
     """Find files that no store of this shape has, as a killed process leaves them; with `repair` delete them."""
-    known = {ROOT_KEY, COPY_KEY, LOCK_FILE, *cache._attributes["sealed"]}
+    known = {ROOT_KEY, COPY_KEY, LOCK_FILE, OLD_LOCK_FILE, *cache.attributes.sealed}
     for split in cache.splits:
         known |= {f"{split}/wide/c/{number}" for number in range(len(cache.arrays))}
         for shard in range(cache.shards(split)):
-            known |= {f"{split}/done/c/{shard}", *cache.shard_keys(split, shard)}
+            known |= {cache.shape.done_key(split, shard), *cache.shape.shard_keys(split, shard)}
     strange = sorted(set(cache.storage.sizes()) - known)
     _tell(cache, [f"{key} does not belong to a store" for key in strange], repair)
     for key in strange:
@@ -135,7 +160,7 @@ def _mend_leftovers(cache: FeatureCache, repair: bool) -> int:
 
 
 def shard_faults(cache: FeatureCache) -> dict[tuple[str, int], str]:
-    """(split, shard) -> what is wrong, for every finished shard that is not whole. Decodes everything."""
+    """Return (split, shard) -> what is wrong, for every finished shard that is not whole. Decodes everything."""
     tasks = [(split, shard) for split in cache.splits for shard in cache.finished(split)]
     total = sum(len(cache.shard_rows(*task)) for task in tasks)
     broken = {}
@@ -148,12 +173,13 @@ def shard_faults(cache: FeatureCache) -> dict[tuple[str, int], str]:
 
 
 def _table_faults(cache: FeatureCache) -> Iterator[str]:
-    """Row counts and label bounds; the seal says that bytes are as written, this says that they make sense."""
+    """Check row counts and label bounds: the seals say that bytes are as written, this says that they make sense."""
     for split in cache.splits:
         rows = cache.rows(split)
         table = cache.table(split)
         labels = table.labels
-        counts = {"image_id": len(table.image_id), "crop": len(table.crop), "labels": len(labels)}
+        counts = {"image_id": len(table.image_id), "image_path": len(table.path), "crop": len(table.crop)}
+        counts |= {"labels": len(labels)}
         for name, count in counts.items():
             if count != rows:
                 yield f"{split}/{name} has {count} rows, the split has {rows}"
@@ -166,7 +192,7 @@ def _table_faults(cache: FeatureCache) -> Iterator[str]:
 
 
 def _shard_fault(cache: FeatureCache, split: str, shard: int) -> str | None:
-    """What is wrong with a finished shard; None when nothing is."""
+    """Return what is wrong with a finished shard, or None."""
     rows = cache.shard_rows(split, shard)
     try:
         if cache.done_flag(split, shard) != 1:

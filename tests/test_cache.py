@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.common.errors import C3Error
+from c3.extract.store.attributes import write_attributes
 from c3.extract.store.cache import FeatureCache, Status
-from c3.extract.store.create import write_attributes
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from origins import PROVENANCE, origin_of
@@ -141,7 +141,7 @@ def test_what_is_not_a_store_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_other_schema_versions_are_refused(tmp_path: Path, schema: int | None, said: str) -> None:
     empty_store(tmp_path / "s.zarr")
     cache = FeatureCache.open(tmp_path / "s.zarr", mode="r+")
-    write_attributes(cache.storage, cache._attributes | {"schema": schema})
+    write_attributes(cache.storage, cache.attributes.record() | {"schema": schema})
     with pytest.raises(C3Error, match=said):
         FeatureCache.open(tmp_path / "s.zarr")
 

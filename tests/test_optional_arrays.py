@@ -282,7 +282,7 @@ def test_stores_without_them_are_what_they_were(
         {"name": "p4", "channels": 128}, {"name": "p8", "channels": 256}, {"name": "p16", "channels": 512},
     ]  # fmt: skip
     assert {"regions", "global", "global_vector"}.isdisjoint(
-        {*cache.origin.record(), *cache._attributes, *cache.provenance.request}
+        {*cache.origin.record(), *cache.attributes.record(), *cache.provenance.request}
     )
     assert not list(Path(options.out).glob("*/regions")) and not list(Path(options.out).glob("*/global"))
 

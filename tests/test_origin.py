@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from c3.common.errors import C3Error, StoreDamaged
-from c3.extract.store.cache import FeatureCache, content_digest
-from c3.extract.store.create import attributes_checksum, write_attributes
+from c3.extract.store.attributes import checksum, content_digest, write_attributes
+from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray
 from c3.extract.store.origin import FeatureOrigin, Notes, Provenance
 from origins import PROVENANCE
@@ -74,7 +74,7 @@ def test_unknown_and_wrong_content_is_refused_when_a_store_opens(
     cache = make_cache(rows=3)
     attributes = json.loads((cache.path / "zarr.json").read_text())["attributes"]
     attributes[part] |= change
-    write_attributes(cache.storage, attributes | {"checksum": attributes_checksum(attributes)})
+    write_attributes(cache.storage, attributes | {"checksum": checksum(attributes)})
     with pytest.raises(C3Error) as caught:
         FeatureCache.open(cache.path)
     assert f"{cache.path}: {said}" in str(caught.value)

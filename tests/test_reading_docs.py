@@ -60,7 +60,7 @@ def stored(cache: FeatureCache) -> np.ndarray:
     """The first rows as they lie in the store, worked out from the features."""
     if cache.layout.dtype == "float16":
         return true_maps(cache)[:8]
-    step, offset = cache._group["train/scale"][0, -3:].T[:, :, None, None]
+    step, offset = cache._arrays.read("train/scale", 0)[-3:].T[:, :, None, None]
     return np.rint((true_maps(cache)[:8] - offset) / step)
 
 

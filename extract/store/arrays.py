@@ -8,7 +8,7 @@ The format is Zarr v3's sharding codec: chunks, then (offset, bytes) of each as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -18,7 +18,9 @@ import numpy as np
 from ...common.errors import StoreDamaged
 from .layout import CODECS, FeatureArray, Layout
 from .quantise import decode, is_wide
+from .shape import StoreShape
 from .storage import Storage, remedy
+from .zarr_arrays import ZarrArrays
 
 CRC = 4  # bytes of a crc32c
 NO_CHUNK = np.uint64(2**64 - 1)  # how the index says that a chunk was not written
@@ -113,21 +115,34 @@ def _check(data: np.ndarray, what: str) -> None:
 
 
 class ShardScales:
-    """Step and offset of every shard of one level, (n, 2) float32, read once. `wide`: the array needs float32."""
+    """Step and offset of every shard of one array, (n, 2) float32, read once.
 
-    def __init__(self, files: ArrayFiles, read: Callable[[int], np.ndarray], wide: bool) -> None:
-        self._files, self._read, self.wide = files, read, wide
+    `place` is where they stand among those of all arrays; `wide` says that the array needs float32.
+    """
+
+    def __init__(self, files: ArrayFiles, arrays: ZarrArrays, place: slice, wide: bool) -> None:
+        self._files, self._arrays, self._place, self.wide = files, arrays, place, wide
         self._known: dict[int, np.ndarray] = {}
 
     def __getitem__(self, shard: int) -> np.ndarray:
         if shard not in self._known:
-            scale = self._read(shard)
+            scale = self._arrays.read(f"{self._files.split}/scale", shard)[self._place]
             if not scale[:, 0].all():  # a step of zero is the fill value: the file is not there
                 raise self._files.damaged(shard, "has no scale: it is lost, or not extracted yet")
             if is_wide(scale, self._files.layout.dtype) and not self.wide:
                 raise self._files.damaged(shard, "needs float32 and `wide` does not say so")
             self._known[shard] = scale
         return self._known[shard]
+
+
+def open_array(storage: Storage, arrays: ZarrArrays, shape: StoreShape, split: str, name: str) -> StoredArray:
+    """Open the features of one split and array for reading. Raises NotFound for names that the store lacks."""
+    number, rows = shape.place(name), shape.rows(split)
+    array = shape.arrays[number]
+    codec = shape.layout.codec_of(array, shape.arrays)
+    files = ArrayFiles(storage, split, array, codec, shape.layout, rows)
+    wide = bool(arrays.read(f"{split}/wide")[number])
+    return StoredArray(ChunkReader(files), ShardScales(files, arrays, shape.scale_places[number], wide))
 
 
 class StoredArray:

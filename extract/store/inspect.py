@@ -89,7 +89,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "complete": not any(split["pending_shards"] for split in splits.values()),
         "splits": splits,
         "levels": {array.name: list(array.cell) for array in cache.arrays},
-        "layout": vars(cache.layout),
+        "layout": cache.layout.record(),
         "bytes_raw": raw,
         "bytes_stored": stored,
         "classes": {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numcodecs
 import numcodecs.blosc
@@ -17,9 +17,11 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from ...common.errors import C3Error, unknown_name
+from ...common.records import Json
 from .names import CODEC_NAMES, DTYPES
 
 GRID = 7  # every level is pooled to GRID x GRID
+ROW = "row"  # the name of the first dimension of everything that has a value for each row
 REGIONS, GLOBAL_VECTOR = "regions", "global"  # the arrays that a store may have beside its levels
 # Byte shuffle puts the high bytes of a block before its low ones. Entropy coders see the two kinds apart only when a
 # half block is at least one of their own blocks (128 KiB in zstd); Blosc's own choice of block is far too small.
@@ -30,14 +32,14 @@ Decompress = Callable[[np.ndarray, np.ndarray], object]
 
 @dataclass(frozen=True)
 class Codec:
-    """A compressor as Zarr writes it, and the function that undoes it into memory that is there already."""
+    """A compressor as Zarr writes it, and the function that decompresses into an array of the caller's."""
 
     compressor: Any  # a zarr.codecs codec; None stores plain bytes
     decompress: Decompress
     numcodec: Any = None  # the same compressor as numcodecs has it
 
     def packed_bytes(self, values: np.ndarray) -> int:
-        """How many bytes these values take, checksums aside."""
+        """Return the number of bytes that these values take, checksums aside."""
         return values.nbytes if self.numcodec is None else len(self.numcodec.encode(np.ascontiguousarray(values)))
 
 
@@ -45,7 +47,7 @@ def _plain(source: np.ndarray, out: np.ndarray) -> None:
     out.reshape(-1).view(np.uint8)[:] = source
 
 
-def _blosc(cname: str, clevel: int, shuffle: str) -> Codec:
+def _blosc(cname: Literal["zstd", "lz4"], clevel: int, shuffle: Literal["noshuffle", "shuffle", "bitshuffle"]) -> Codec:
     codec = BloscCodec(cname=cname, clevel=clevel, shuffle=shuffle, blocksize=BLOSC_BLOCK)
     same = numcodecs.Blosc(cname, clevel, getattr(numcodecs.Blosc, shuffle.upper()), BLOSC_BLOCK)
     return Codec(codec, numcodecs.blosc.decompress, same)
@@ -89,11 +91,20 @@ class FeatureArray:
         return f"pyramid/{self.name}" if self.pooled else self.name
 
     def shard_path(self, shard: int) -> str:
-        """The file of a shard, in a split of a store."""
+        """Return the file of a shard, in a split of a store."""
         return "/".join([self.path, "c", str(shard), *["0"] * len(self.cell)])
 
-    def record(self) -> dict[str, Any]:
-        """What a store's attributes say of it. `side` only where it is not 7: the digest of old stores has none."""
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The names of its dimensions: (row, p8_channel, y, x), (row, regions_channel, regions_y, regions_x) ...
+
+        Maps of another size than 7 x 7 stand beside the pyramid and name their own y and x.
+        """
+        own = "" if self.pooled else f"{self.name}_"
+        return (ROW, f"{self.name}_channel", f"{own}y", f"{own}x")[: 1 + len(self.cell)]
+
+    def record(self) -> dict[str, Json]:
+        """Return the JSON of a store's attributes. `side` only where it is not 7: older digests do not have it."""
         return {"name": self.name, "channels": self.channels} | ({} if self.pooled else {"side": self.side})
 
     def __str__(self) -> str:
@@ -101,7 +112,7 @@ class FeatureArray:
 
 
 def row_bytes(arrays: Sequence[FeatureArray]) -> int:
-    """Bytes of one row in float16, all arrays."""
+    """Return the bytes of one row in float16, all arrays."""
     return sum(math.prod(array.cell) for array in arrays) * np.dtype(np.float16).itemsize
 
 
@@ -129,15 +140,19 @@ class Layout:
                 f"--chunk-rows {self.chunk_rows}"
             )
 
+    def record(self) -> dict[str, Json]:
+        """Return the JSON of a store's attributes."""
+        return {"chunk_rows": self.chunk_rows, "shard_rows": self.shard_rows, "dtype": self.dtype, "codec": self.codec}
+
     def codec_of(self, array: FeatureArray, arrays: Sequence[FeatureArray]) -> str:
-        """The name of the codec that packs one of the arrays of a store."""
+        """Return the name of the codec that packs one of the arrays of a store."""
         if self.codec != "auto":
             return self.codec
         shuffled = [level for level in arrays if level.pooled][:-1] if self.dtype == "float16" else []
         return "zstd-shuffle" if array in shuffled else "zstd"
 
     def array(self, array: FeatureArray, arrays: Sequence[FeatureArray], rows: int) -> dict[str, Any]:
-        """What zarr.create_array needs for one of the arrays of a store."""
+        """Return the arguments of zarr.create_array for one of the arrays of a store."""
         cell = array.cell
         compressor = CODECS[self.codec_of(array, arrays)].compressor
         return {

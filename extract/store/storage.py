@@ -22,7 +22,10 @@ from zarr.storage import FsspecStore, LocalStore
 from ...common.errors import C3Error
 from ...common.files import replacing
 
-LOCK_FILE = ".c3-lock"  # empty; processes hold single bytes of it, which the system frees when they end
+# Empty; processes hold single bytes of it, which the system frees when they end. Inside an array, because zarr-python
+# warns of strange files in a group.
+LOCK_FILE = "classes/seen/.c3-lock"
+OLD_LOCK_FILE = ".c3-lock"  # where older versions of c3 had it
 
 
 def open_storage(location: str | Path) -> Storage:

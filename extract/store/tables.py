@@ -30,7 +30,7 @@ class SparseLabels:
     @classmethod
     def from_lists(cls, rows: Iterable[tuple[Sequence[int], Sequence[int]]]) -> SparseLabels:
         """Build from (positive class indices, negative class indices) of each row; entries are sorted by class."""
-        lengths, indices, value = [0], [], []
+        lengths, indices, value = [0], list[int](), list[int]()
         for positive, negative in rows:
             entries = sorted([(c, 1) for c in set(positive)] + [(c, -1) for c in set(negative)])
             lengths.append(len(entries))
@@ -138,4 +138,4 @@ class Classes:
 
     @property
     def d_w(self) -> int:
-        return self.vectors.shape[1]
+        return int(self.vectors.shape[1])

@@ -1,0 +1,98 @@
+"""What it takes to compute rows of a store again: its backbone, and where its images are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..common.devices import resolve_device
+from ..common.errors import C3Error
+from .align import aligned
+from .backbone.network import Backbone
+from .backbone.weights import load_backbone
+from .catalog.catalog import Catalog, weights_of
+from .datasets.manifest import Manifest
+from .datasets.read import read_manifest
+from .options import ExtractOptions
+from .request import feature_origin
+from .store.cache import FeatureCache
+from .store.tables import UNKNOWN_PATH
+
+
+@dataclass(frozen=True)
+class Remake:
+    """The backbone of a store and its images: `paths[split]` (rows,) text relative to `root`, empty where unknown."""
+
+    backbone: Backbone
+    root: Path
+    paths: Mapping[str, np.ndarray]
+    batch_size: int
+
+
+def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
+    """Load the backbone of a store and find its images; `images` is their folder when they have moved.
+
+    A store that knows the paths of its images needs no data set; another one reads its data set again. Raises C3Error
+    when the store does not say how it was made, or when backbone or data set are not what they were.
+    """
+    options = options_of(cache)
+    backbone = load_backbone(
+        options.backbone, _weights(options), resolve_device(options.device), options.precision, options.extras
+    )
+    origin = cache.origin
+    cache.require_origin(
+        feature_origin(
+            backbone,
+            dataset=origin.dataset,
+            manifest_sha256=origin.manifest_sha256,
+            labelling=origin.labelling,
+            crops=origin.crops,
+            dtype=origin.dtype,
+        )
+    )
+    root = images or (Path(cache.provenance.image_root) if cache.provenance.image_root else None)
+    paths = {split: cache.image_paths(split) for split in cache.splits}
+    if not any((table != UNKNOWN_PATH).any() for table in paths.values()):
+        manifest = manifest_of(cache)
+        paths, root = paths_in(cache, manifest), images or manifest.root
+    if root is None:
+        raise C3Error(f"{cache.location} does not say where its images are; name their folder with --images")
+    return Remake(backbone, root, paths, options.batch_size)
+
+
+def options_of(cache: FeatureCache) -> ExtractOptions:
+    """Return the request that made a store. Raises C3Error for one that was not extracted from images."""
+    if cache.provenance.request is None:
+        raise C3Error(f"{cache.location} does not say how it was made, so that nothing of it can be made again")
+    return ExtractOptions.from_record(cache.provenance.request, cache.location)
+
+
+def manifest_of(cache: FeatureCache, catalog: Path | None = None) -> Manifest:
+    """Read the data set of a store again, from its own catalog or from another one."""
+    options = options_of(cache)
+    spec = Catalog(catalog or options.catalog).dataset(options.dataset)
+    return read_manifest(spec, options.reading).select(options.splits, options.limit)
+
+
+def paths_in(cache: FeatureCache, manifest: Manifest) -> dict[str, np.ndarray]:
+    """Return (rows,) paths by split, from the data set of a store; its digest proves that the rows are the same.
+
+    Rows that were appended or merged are found by image and crop, and must have the same labels. Raises C3Error for a
+    data set that is not what it was.
+    """
+    digest = manifest.digest()
+    if digest == cache.origin.manifest_sha256:
+        return {split: manifest.splits[split].path for split in cache.splits}
+    if not (options_of(cache).append or cache.provenance.merged):
+        cache.require_origin(replace(cache.origin, manifest_sha256=digest))
+    return {split: aligned(cache, split, manifest).path[: cache.rows(split)] for split in cache.splits}
+
+
+def _weights(options: ExtractOptions) -> str:
+    """Return the weights of a request; the catalog is read only for one of its names."""
+    if options.weights == "imagenet" or options.weights.startswith("random:") or Path(options.weights).is_file():
+        return options.weights
+    return weights_of(options.backbone, options.weights, Catalog(options.catalog))

@@ -1,0 +1,44 @@
+"""The small arrays of a store (tables, flags, scales), read and written through zarr-python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.array_spec import ArrayConfigParams
+
+from ...common.errors import StoreDamaged
+from .storage import Storage, remedy
+
+# Every chunk of a written shard gets a file, so that "no file" can never mean "all zeros".
+ALWAYS_STORE: ArrayConfigParams = {"write_empty_chunks": True}
+
+
+class ZarrArrays:
+    """Arrays by their path, `train/status`. Each is opened once."""
+
+    def __init__(self, storage: Storage, group: zarr.Group) -> None:
+        self.storage = storage
+        self._group = group
+        self._opened: dict[str, zarr.Array[Any]] = {}
+
+    def read(self, path: str, where: int | slice = slice(None)) -> np.ndarray:
+        """Return a part of an array. Raises StoreDamaged when its checksum does not match or it cannot be decoded."""
+        try:
+            return np.asarray(self._array(path)[where])
+        except (ValueError, RuntimeError) as error:
+            fault = f"{path} is damaged ({error})"
+            raise StoreDamaged(self.storage.location, fault, remedy(self.storage)) from error
+
+    def write(self, path: str, where: int | slice, values: np.ndarray | int) -> None:
+        """Write a part of an array; the chunks that it covers get a file even when they hold zeros."""
+        self._array(path)[where] = values
+
+    def _array(self, path: str) -> zarr.Array[Any]:
+        if path not in self._opened:
+            found = self._group[path]
+            if not isinstance(found, zarr.Array):
+                raise StoreDamaged(self.storage.location, f"{path} is not an array", remedy(self.storage))
+            self._opened[path] = found.with_config(ALWAYS_STORE)
+        return self._opened[path]
