@@ -178,10 +178,5 @@ def _upgraded(content: dict[str, Any], schema: int) -> dict[str, Any]:
         if schema == 1 and isinstance(inputs.get("channels"), dict):  # three methods, all zero-shot, read all levels
             content = {"zero_shot": True, "reads": list(inputs["channels"]), **content}
             inputs = {"classes": 0, **inputs}
-        content["inputs"] = {_RENAMED.get(name, name): value for name, value in inputs.items()}
-    if isinstance(content.get("reads"), list):
-        content["reads"] = [_RENAMED.get(name, name) for name in content["reads"]]
+        content["inputs"] = {("global_vector" if name == "vector" else name): value for name, value in inputs.items()}
     return content
-
-
-_RENAMED = {"vector": "global_vector"}  # the vector of the whole picture, until schema 3
