@@ -18,14 +18,14 @@ BLOCK_CELLS = 1 << 24  # weights held at once: images x resamples of a block, 64
 
 @dataclass(frozen=True)
 class Resampling:
-    """How many times the images are drawn again (with replacement, as many as there are), and the seed of the draws."""
+    """How often the images are drawn again (with replacement, as many as the split has), and the seed of the draws."""
 
     resamples: int = 1000
     seed: int = 0
     level: float = 0.95
 
     def weights(self, images: int) -> Iterator[np.ndarray]:
-        """Blocks (images, block) float32: how often each image is in each resample. A pure function of the seed."""
+        """Yield (images, block) float32: how often each image is in each resample. A pure function of the seed."""
         rng = np.random.default_rng([self.seed, images])
         step = max(1, BLOCK_CELLS // images)
         for start in range(0, self.resamples, step):
@@ -40,7 +40,7 @@ Draws = dict[str, dict[str, np.ndarray]]
 
 
 def bootstrap(evidence: Evidence, protocol: Protocol, resampling: Resampling) -> Draws:
-    """Task -> metric -> (resamples,) values in percent, for mAP, weighted mAP, H and F1@K of every measurable task.
+    """Return task -> metric -> (resamples,) values in percent, for mAP, weighted mAP, H and F1@K.
 
     Ties are grouped. The draws depend on the number of images and the seed alone, so two runs measured on the same
     images are drawn alike and can be compared pair by pair.
@@ -58,17 +58,17 @@ def bootstrap(evidence: Evidence, protocol: Protocol, resampling: Resampling) ->
 
 
 def interval(value: float, draws: np.ndarray, level: float) -> tuple[float, float]:
-    """The interval around a measured value that holds `level` of the resamples, once they are centred on the value.
+    """Return the interval around a measured value that holds `level` of the resamples, centred on that value.
 
     A resample repeats images, and a positive that is repeated shares its rank with its copies: that lifts the AP of
-    rare classes in nearly every resample. Their spread is what the images leave open, their mean is not.
+    rare classes in nearly every resample. The spread of the resamples is informative, their mean is biased.
     """
     ends = np.nanpercentile(draws - np.nanmean(draws), [50 * (1 - level), 50 * (1 + level)])
     return value + float(ends[0]), value + float(ends[1])
 
 
 def intervals(tasks: Mapping[str, Any], draws: Draws, level: float) -> dict[str, dict[str, tuple[float, float]]]:
-    """Task -> metric -> (low, high) around the measured values of `tasks`."""
+    """Return task -> metric -> (low, high) around the measured values of `tasks`."""
     return {
         task: {name: interval(tasks[task][name], values, level) for name, values in metrics.items()}
         for task, metrics in draws.items()
@@ -108,7 +108,7 @@ def _resampled(
 def _class_precision(
     evidence: Evidence, protocol: Protocol, images: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(classes, resamples) average precision and number of positives of every class."""
+    """Return (classes, resamples) average precision and number of positives of every class."""
     truth = evidence.truth
     shape = truth.classes, weights.shape[1]
     ap, positives = np.full(shape, np.nan), np.zeros(shape)

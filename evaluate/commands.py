@@ -17,16 +17,24 @@ PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--run", "run_path", required=True, type=PATH, help="A run folder.")
-@click.option("--split", default="test", show_default=True, help="Choose settings on val, report test.")
-@click.option("--cache", help="Where the store is now, or another store to score the run on.")
+@click.option("--run", "run_path", required=True, type=PATH, help="The folder of a finished run.")
+@click.option(
+    "--split", default="test", show_default=True, help="The split to measure: choose settings on val, report test."
+)
+@click.option("--cache", help="The place of the store now, or another store to score the run on.")
 @click.option(
     "--protocol", "protocols", multiple=True, type=Name("protocol", PROTOCOLS), metavar="NAME",
     help=f"How to average: {', '.join(PROTOCOLS)}; may be repeated. Default: by the name of the data set.",
 )  # fmt: skip
 @click.option("--ties", default="grouped", show_default=True, type=Name("rule of ties", TIES),
               help="How AP takes equal scores: as one rank (grouped, as scikit-learn) or by row (stable).")  # fmt: skip
-@click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=0), help="Bootstrap over images.")
+@click.option(
+    "--resamples",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Bootstrap resamples of the images; 0 leaves out intervals.",
+)
 @device_option
 def evaluate(
     run_path: Path,
@@ -37,7 +45,7 @@ def evaluate(
     resamples: int,
     device: str,
 ) -> None:
-    """Score a run: mAP and F1@K for ZSL and GZSL into metrics.json, AP of every class into per_class.csv."""
+    """Measure a run: write mAP and F1@K for ZSL and GZSL to metrics.json, AP of every class to per_class.csv."""
     from .record import summary
     from .run import EvaluateOptions
     from .run import evaluate as run
@@ -50,13 +58,19 @@ def evaluate(
 @click.command()
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("--split", default="test", show_default=True)
+@click.option("--split", default="test", show_default=True, help="The split to compare on.")
 @click.option("--cache", help="Score both runs on this store.")
-@click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=100))
-@click.option("--seed", default=0, show_default=True, help="Of the resampling.")
+@click.option(
+    "--resamples",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=100),
+    help="Bootstrap resamples of the images.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
 @device_option
 def compare(first: Path, second: Path, split: str, cache: str | None, resamples: int, seed: int, device: str) -> None:
-    """The difference of two runs with a paired bootstrap interval over images: c3 compare RUN RUN."""
+    """Compare two runs metric by metric, with paired bootstrap intervals over images: c3 compare RUN RUN."""
     from .bootstrap import Resampling
     from .run import compare as run
 

@@ -29,11 +29,12 @@ class Difference:
 
     @property
     def difference(self) -> float:
+        """Return the second less the first."""
         return self.second - self.first
 
 
 def differences(first: Evidence, second: Evidence, protocol: Protocol, resampling: Resampling) -> Iterator[Difference]:
-    """Every metric of every task under one protocol; both runs are resampled alike, image by image.
+    """Yield every metric of every task under one protocol; both runs are resampled alike, image by image.
 
     Raises C3Error where the two were not measured on the same images, classes and labels.
     """
@@ -53,7 +54,7 @@ def differences(first: Evidence, second: Evidence, protocol: Protocol, resamplin
 
 
 def table_of(runs: tuple[Run, Run], found: list[Difference], resampling: Resampling) -> str:
-    """The differences as text, a star where the interval leaves out 0."""
+    """Return the differences as text, with a star where the interval excludes 0."""
     lines = [
         f"first:  {runs[0].path}",
         f"second: {runs[1].path}",
@@ -70,7 +71,7 @@ def table_of(runs: tuple[Run, Run], found: list[Difference], resampling: Resampl
         "",
         f"Values are percentages. Intervals are {100 * resampling.level:.0f} % paired bootstrap intervals over images "
         f"({resampling.resamples:,} resamples, seed {resampling.seed});",
-        "*: the interval leaves out 0. They speak of these two trained models; another seed is another model.",
+        "*: the interval excludes 0. It describes these two trained models; another seed gives another model.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Streamed scores -> what exact metrics need of them: scores where a label is known, and the best K of every image.
+"""Streamed scores -> what exact metrics need: scores where a label is known, and the best K of every image.
 
 Where labels are sparse (`absent` 0) only the scores at listed labels are kept. Where every label is known, all scores
 enter an AP: they are kept class by class, in memory up to HELD bytes and in a temporary file beyond.
@@ -46,7 +46,7 @@ class Evidence:
     every: np.ndarray | None
 
     def ranking(self, index: int, images: np.ndarray, absent: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One class over the images (images,) bool whose label is known: positive, scores, image numbers, by image."""
+        """Return positive, scores and image numbers of one class, over the images (images,) bool with a known label."""
         listed = self.truth.of_class(index)
         if absent == 0:
             kept = images[listed.image]
@@ -61,7 +61,7 @@ class Evidence:
         return positive[numbers], scores[numbers], numbers
 
     def average_precision(self, images: np.ndarray, absent: int, ties: Ties) -> np.ndarray:
-        """(classes,) float64, NaN where a class has no positive among the images (images,) bool."""
+        """Return (classes,) float64, NaN where a class has no positive among the images (images,) bool."""
 
         def one(index: int) -> float:
             positive, scores, _ = self.ranking(index, images, absent)
@@ -74,7 +74,7 @@ class Evidence:
 def collect(
     truth: Truth, blocks: Iterable[np.ndarray], pools: Mapping[str, np.ndarray], k: int, every: bool
 ) -> Evidence:
-    """Read scores once, block by block, and keep what `Evidence` has.
+    """Read scores once, block by block, and keep what `Evidence` holds.
 
     blocks are (rows, classes) float32 of consecutive usable rows, together all of `truth.of_row`. `pools` names sets of
     class indices, of which the best `k` (or all, where there are fewer) are kept. `every` is needed where an unlisted
@@ -113,7 +113,7 @@ def collect(
 
 
 def merge(pools: list[Candidates], shift: float = 0.0) -> Candidates:
-    """Several pools as one ranking of every image, best first; `shift` is taken off the scores of the last one.
+    """Merge pools into one ranking of every image, best first; `shift` is subtracted from the scores of the last.
 
     Equal scores go to the lowest class index first.
     """
@@ -128,7 +128,7 @@ def merge(pools: list[Candidates], shift: float = 0.0) -> Candidates:
 
 
 def _gathered(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same rows in blocks of at least GATHERED: the file of scores is then written in whole pages."""
+    """Yield the same rows in blocks of at least GATHERED, so that the file of scores is written in whole pages."""
     held: list[np.ndarray] = []
     for block in blocks:
         held.append(block)
@@ -140,7 +140,7 @@ def _gathered(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _images(truth: Truth, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Row scores -> image scores, the maximum over an image's crops, which may lie across the end of a block."""
+    """Yield image scores: the maximum over the crops of an image, which may lie in two blocks."""
     begun, held = 0, None
     for block in blocks:
         images = truth.of_row[begun : begun + len(block)]
@@ -171,13 +171,13 @@ def _require_finite(truth: Truth, images: np.ndarray, scores: np.ndarray) -> Non
 
 
 def _columns(classes: np.ndarray) -> np.ndarray | slice:
-    """The columns as a slice where they are neighbours, which spares a copy of the scores."""
+    """Return the columns as a slice where they are adjacent, which saves a copy of the scores."""
     first, stop = int(classes[0]), int(classes[-1]) + 1
     return slice(first, stop) if stop - first == len(classes) else classes
 
 
 def _class_major(truth: Truth) -> np.ndarray:
-    """An empty (classes, images) array, of memory or of a file that goes with it."""
+    """Return an empty (classes, images) array, in memory or in a file that is deleted with it."""
     shape = (truth.classes, len(truth))
     size = 4 * truth.classes * len(truth)
     if size <= HELD:

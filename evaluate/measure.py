@@ -1,4 +1,4 @@
-"""Evidence + protocol -> the numbers: measured, and what scores that know nothing about the images would reach."""
+"""Evidence + protocol -> numbers: those measured, and the floors that scores reach without looking at an image."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def measure(evidence: Evidence, protocol: Protocol, ties: Ties = "grouped") -> M
 
 
 def random_floor(protocol: Protocol, truth: Truth) -> dict[str, Values | None]:
-    """What random scores reach in the mean, as `Measured.tasks`: the number that a method has to beat.
+    """Return the expectation of random scores, as `Measured.tasks`: the floor that a method has to beat.
 
-    The expectation is exact and needs no draw; with unknown labels masked it is close to each class's share of
+    The expectation is exact, nothing is drawn; with unknown labels masked it is close to each class's share of
     positives, which on Open Images is high.
     """
 
@@ -63,9 +63,9 @@ def random_floor(protocol: Protocol, truth: Truth) -> dict[str, Values | None]:
 
 
 def frequency_floor(protocol: Protocol, truth: Truth, frequency: np.ndarray) -> dict[str, Values | None]:
-    """What scores reach that are the same for every image: each class's number of positive training labels.
+    """Return what the number of positive training labels of each class reaches as its score for every image.
 
-    frequency (classes,) is 0 for unseen classes, which nobody counted. Equal scores are ordered at random, so the
+    frequency (classes,) is 0 for unseen classes, whose labels are not read. Equal scores rank at random, so the
     numbers are expectations; AP of a constant is the share of positives among the known labels.
     """
 
@@ -80,7 +80,7 @@ def frequency_floor(protocol: Protocol, truth: Truth, frequency: np.ndarray) -> 
 
 
 def mean_over_classes(protocol: Protocol, averaged: np.ndarray, ap: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Macro mean of ap over the averaged classes: ap and positives (classes, ...) -> (...), a fraction.
+    """Return the macro mean of ap over the averaged classes: ap and positives (classes, ...) -> (...), a fraction.
 
     A class without a positive is left out where the protocol averages classes with a positive, and else counts 0.
     """
@@ -93,18 +93,18 @@ def mean_over_classes(protocol: Protocol, averaged: np.ndarray, ap: np.ndarray, 
 
 
 def weighted_mean(averaged: np.ndarray, ap: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Mean of ap weighted by the positives of each class: (classes, ...) -> (...), a fraction."""
+    """Return the mean of ap weighted by the positives of each class: (classes, ...) -> (...), a fraction."""
     weight = positives[averaged]
     return np.asarray((np.nan_to_num(ap[averaged]) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1))
 
 
 def harmonic(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarray | float:
-    """The harmonic mean of two values, 0 where both are 0."""
+    """Return the harmonic mean of two values, 0 where both are 0."""
     return 2 * first * second / np.maximum(first + second, np.finfo(float).tiny)
 
 
 def top_k_found(evidence: Evidence, task: Task, ks: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """K -> (images,) how many of an image's K best classes are positive, for every K that the task allows."""
+    """Return K -> (images,) number of positives among the K best classes, for every K that the task allows."""
     hits = np.cumsum(merge([evidence.pools[name] for name in task.pools]).hits, axis=1)
     return {k: hits[:, k - 1] for k in ks if k <= task.candidates}
 
@@ -151,7 +151,7 @@ def _floor(
 
 
 def _expected_hits(positives: np.ndarray, frequency: np.ndarray, k: int) -> float:
-    """Positives found by the same K most frequent classes for every image, ties among them drawn at random."""
+    """Count the positives that the K most frequent classes find in every image; ties are drawn at random."""
     lowest = np.partition(frequency, -k)[-k]
     above, equal = frequency > lowest, frequency == lowest
     room = k - np.count_nonzero(above)

@@ -35,13 +35,13 @@ class Protocol:
     average: Literal["macro", "weighted"] = "macro"
 
     def absent(self, truth: Truth) -> int:
-        """The value of an unlisted label under this protocol."""
+        """Return the value of an unlisted label under this protocol."""
         return -1 if self.unknown == "negative" else truth.absent
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question of a protocol: which classes are asked for, on which images, and which of them enter the mean.
+    """One task of a protocol: which classes are ranked, on which images, and which of them enter the mean.
 
     classes and averaged are (classes,) bool, images is (images,) bool. `pools` are the sets that F1@K chooses from
     together, and `candidates` is their size.
@@ -57,11 +57,11 @@ class Task:
 
 NUSWIDE = Protocol(
     "nuswide", "all", "all", (3, 5), "negative",
-    "every test image counts, a label that nobody gave is negative, and mAP is the mean over all classes.",
+    "every test image counts, an unlisted label is negative, and mAP is the mean over all classes.",
 )  # fmt: skip
 NUSWIDE_81 = Protocol(
     "nuswide-81", "all", "all", (3, 5), "negative",
-    "the 81 human-labelled concepts are trained on and asked for, every test image counts, a label that nobody gave is "
+    "the 81 human-labelled concepts are trained on and asked for, every test image counts, an unlisted label is "
     "negative, and mAP is the mean over all 81.",
 )  # fmt: skip
 OPENIMAGES_LESA = Protocol(
@@ -76,8 +76,7 @@ OPENIMAGES_BIAM = Protocol(
 )  # fmt: skip
 COCO = Protocol(
     "coco", "all", "all", (3, 5), "negative",
-    "every image counts, also one without a label, a label that nobody gave is negative, and mAP is the mean over all "
-    "classes.",
+    "every image counts, even without a label, an unlisted label is negative, and mAP is the mean over all classes.",
 )  # fmt: skip
 TABLE = Protocol(
     "table", "with_positive", "all", (3, 5), "masked",
@@ -94,7 +93,7 @@ OF_DATASET = {
 
 
 def protocols_for(dataset: str, names: Sequence[str] = ()) -> tuple[Protocol, ...]:
-    """The named protocols; without names those that the data set's published numbers follow, else `table`."""
+    """Return the named protocols; without names those of the published numbers on the data set, else `table`."""
     for name in names:
         if name not in PROTOCOLS:
             raise unknown_name("protocol", name, PROTOCOLS)
@@ -102,10 +101,10 @@ def protocols_for(dataset: str, names: Sequence[str] = ()) -> tuple[Protocol, ..
 
 
 def tasks_of(protocol: Protocol, truth: Truth) -> Iterator[Task]:
-    """The tasks that can be measured: zsl (unseen classes), gzsl (all), seen, and zsl without leaky classes.
+    """Yield the tasks that can be measured: zsl (unseen classes), gzsl (all), seen, and zsl without leaky classes.
 
     A task needs a class and a positive label of its own, gzsl both unseen and seen ones. The leak-free task exists
-    where the store names leaks. Which classes are averaged is a question to the task's images.
+    where the store names leaks. Which classes are averaged depends on the images of the task.
     """
     unseen, every = ~truth.seen, np.ones_like(truth.seen)
     members = {"zsl": (unseen, ("unseen",)), "gzsl": (every, ("unseen", "seen")), "seen": (truth.seen, ("seen",))}
@@ -132,7 +131,7 @@ def tasks_of(protocol: Protocol, truth: Truth) -> Iterator[Task]:
 
 
 def pools_of(protocols: Sequence[Protocol], truth: Truth) -> dict[str, np.ndarray]:
-    """Pool name -> (n,) class indices, for every pool that a task of the protocols chooses from."""
+    """Return pool name -> (n,) class indices, for every pool that a task of the protocols chooses from."""
     pools = {"unseen": ~truth.seen, "seen": truth.seen}
     for protocol in protocols:
         pools |= {task.pools[0]: task.classes for task in tasks_of(protocol, truth) if len(task.pools) == 1}

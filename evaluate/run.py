@@ -74,7 +74,7 @@ def compare(
     device: str = "auto",
     resampling: Resampling = Resampling(),
 ) -> str:
-    """The difference of two finished runs on the same images, with paired bootstrap intervals, as text.
+    """Compare two finished runs on the same images, with paired bootstrap intervals, and return the text.
 
     Both are scored again, each on its own store or both on `cache`. Raises C3Error when their images, labels or classes
     differ, and for what `evaluate` refuses.
@@ -95,7 +95,7 @@ def compare(
 
 
 def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
-    """Another store may call a class unseen that the run was trained on: its score is then no zero-shot score."""
+    """Warn of classes that another store calls unseen and the run was trained on: theirs are no zero-shot scores."""
     own = run.record.features.path
     if store.digest == run.record.features.digest:
         return
@@ -126,7 +126,7 @@ def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
 def _validation(
     run: Run, store: FeatureCache, split: str, protocols: Sequence[Protocol], device: str
 ) -> Evidence | None:
-    """The evidence by which thresholds and the offset of calibrated GZSL are chosen, when test is measured.
+    """Return the evidence that chooses thresholds and the offset of calibrated GZSL, when test is measured.
 
     None where the validation split has no usable image with a label of a seen class.
     """

@@ -33,7 +33,7 @@ class Scored:
 
 
 def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
-    """The store that a run was trained on, or another complete one with features of the same kind.
+    """Open the store that a run was trained on, or another complete one with features of the same kind.
 
     Raises C3Error when the store has gone, was replaced, is not complete, or comes from another backbone.
     """
@@ -64,13 +64,13 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
 
 
 def truth_for(run: Run, cache: FeatureCache, split: str) -> Truth:
-    """The labels that a run can be measured by: those of seen classes only, where its method is not zero-shot."""
+    """Return the labels that a run is measured by: those of seen classes only, where its method is not zero-shot."""
     truth = read_truth(cache, split)
     return truth if run.zero_shot else truth.of_seen()
 
 
 def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protocol], device: str = "auto") -> Scored:
-    """Score the usable rows of a split with the run's model and keep what the protocols need of it.
+    """Score the usable rows of a split with the run's model and keep what the protocols need.
 
     `device` is auto, cpu, cuda or cuda:N. Raises C3Error when no row is usable, no label is positive, a score is not
     finite, a shard is missing or damaged, or the device does not exist.
@@ -97,7 +97,7 @@ class _Stream:
         self.seconds = 0.0
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """(rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read."""
+        """Yield (rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read."""
         usable = self.cache.status(self.split) == Status.OK
         step = self.cache.layout.chunk_rows
         with progress(f"scoring {self.split}", total=len(usable), unit="rows") as bar:

@@ -13,7 +13,7 @@ LOG = logging.getLogger(__name__)
 
 
 def evaluate_sweep(run: Run) -> Run:
-    """Measure a run of a sweep on test and, to choose settings by, on val; what is measured already stays."""
+    """Measure a run of a sweep on test and, for the choice of settings, on val, where it is not measured yet."""
     if run.metrics is None:
         run = evaluate(run.path, device=run.record.device)
     if "val" in run.record.features.splits and read_metrics(run.path, "val") is None:
@@ -25,7 +25,7 @@ def evaluate_sweep(run: Run) -> Run:
 
 
 def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """A line a run: the settings `names` that were varied, and mAP on val, by which settings are chosen."""
+    """Return a line for each run: the settings `names` that were varied, and mAP on val, which chooses settings."""
     lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
     for run in runs:
         metrics = read_metrics(run.path, "val")

@@ -42,7 +42,7 @@ class Truth:
         return len(self.labels)
 
     def of_seen(self) -> Truth:
-        """The same images, asked for seen classes only."""
+        """Return the same images with the seen classes only."""
         kept = np.flatnonzero(self.seen)
         return replace(
             self,
@@ -54,11 +54,12 @@ class Truth:
 
     @property
     def classes(self) -> int:
+        """Return the number of classes."""
         return len(self.names)
 
     @cached_property
     def image(self) -> np.ndarray:
-        """(entries,) the image of every listed label."""
+        """Return (entries,) the image of every listed label."""
         return self.labels.row
 
     @cached_property
@@ -67,28 +68,28 @@ class Truth:
         return order, np.searchsorted(self.labels.indices[order], np.arange(self.classes + 1))
 
     def of_class(self, index: int) -> ClassLabels:
-        """The listed labels of one class."""
+        """Return the listed labels of one class."""
         order, edges = self._by_class
         entry = order[edges[index] : edges[index + 1]]
         return ClassLabels(self.image[entry], self.labels.value[entry] > 0, entry)
 
     def positives(self, images: np.ndarray) -> np.ndarray:
-        """(classes,) how many of the images (images,) bool have each class."""
+        """Return (classes,) how many of the images (images,) bool have each class."""
         return self._count(images, self.labels.value > 0)
 
     def known(self, images: np.ndarray, absent: int) -> np.ndarray:
-        """(classes,) how many of the images have a known label of each class, where unlisted means `absent`."""
+        """Return (classes,) how many of the images have a known label of each class, where unlisted means `absent`."""
         if absent == -1:
             return np.full(self.classes, np.count_nonzero(images))
         return self._count(images, np.ones(len(self.labels.value), bool))
 
     def positives_of_images(self, classes: np.ndarray) -> np.ndarray:
-        """(images,) how many of the classes (classes,) bool each image has."""
+        """Return (images,) how many of the classes (classes,) bool each image has."""
         wanted = (self.labels.value > 0) & classes[self.labels.indices]
         return np.bincount(self.image[wanted], minlength=len(self))
 
     def is_positive(self, start: int, stop: int) -> np.ndarray:
-        """(stop - start, classes) bool: the positive labels of images start..stop."""
+        """Return (stop - start, classes) bool: the positive labels of images start..stop."""
         return self.labels.take(np.arange(start, stop)).dense(self.classes, absent=0) > 0
 
     def _count(self, images: np.ndarray, entries: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ class Truth:
 
 
 def read_truth(cache: FeatureCache, split: str) -> Truth:
-    """The truth of the rows of a split that can be used (status OK); crops of one image are one row of it.
+    """Return the truth of the usable rows of a split (status OK); the crops of one image are one row of it.
 
     Raises C3Error when no row is usable, no image has a positive label, or crops of an image differ in their labels.
     """
@@ -141,6 +142,6 @@ def _require_equal_crops(cache: FeatureCache, ids: np.ndarray, listed: SparseLab
 
 
 def _leaky(cache: FeatureCache) -> np.ndarray:
-    """The unseen classes that the store's notes name as near-duplicates of seen ones."""
+    """Return (classes,) bool: the unseen classes that the store names as near-duplicates of seen ones."""
     leaks = cache.notes.leaks or {}
     return np.asarray([name in leaks for name in cache.classes.names] & ~cache.classes.seen)

@@ -42,6 +42,7 @@ class Exported(nn.Module):
         self.backbone, self.head, self.form = backbone, head, form
 
     def forward(self, pixels: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """Return the scores of pixels for the classes of `vectors`, or for the trained classes."""
         embedding = self.head(self.backbone.features(pixels, lambda taps: [pooled(tap) for tap in taps]))
         if vectors is None:
             vectors = pixels.new_zeros((0, self.head.inputs.d_w), dtype=torch.float32)  # trained classes need none
@@ -49,7 +50,7 @@ class Exported(nn.Module):
 
 
 def pooled(tap: Tensor) -> Tensor:
-    """(batch, C, H, W) -> (batch, C, 7, 7): the maxima of `pool_levels`, whose operator ONNX does not have.
+    """Pool (batch, C, H, W) to (batch, C, 7, 7) as `pool_levels` does, whose operator ONNX does not have.
 
     The windows are gathered; where they differ in length, short ones repeat their last row, which no maximum sees.
     """
@@ -64,7 +65,7 @@ def pooled(tap: Tensor) -> Tensor:
 
 
 def describe(run: Run, model: Method) -> dict[str, Any]:
-    """What it takes to rebuild a head and feed it: method, options, inputs, classes, and how its features are made."""
+    """Return what rebuilds a head and feeds it: method, options, inputs, classes, and how its features are made."""
     classes, made = read_classes(run), run.record.features
     return {
         "run": run.id,
@@ -131,7 +132,7 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
 
 
 def _example(model: Method, batch: int, classes: int) -> dict[str, Tensor]:
-    """Noise of the right shapes; `vectors` only where the method takes them."""
+    """Return noise of the right shapes; `vectors` only where the method takes them."""
     noise = torch.Generator().manual_seed(batch)
     pixels = torch.randint(0, 256, (batch, 3, INPUT_SIZE, INPUT_SIZE), dtype=torch.uint8, generator=noise)
     vectors = torch.randn(classes, model.inputs.d_w, generator=noise)

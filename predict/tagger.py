@@ -1,4 +1,4 @@
-"""FRONT DOOR of tagging: a trained run, anybody's pictures and anybody's words -> labels."""
+"""FRONT DOOR of tagging: a trained run, any pictures and any words -> labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOP = 5  # labels of a picture where no threshold decides
 
 @dataclass(frozen=True)
 class TagOptions:
-    """What to ask of pictures.
+    """Which labels pictures get.
 
     `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, or an
     array (words, d_w) as read. `top` labels (default: 5, or all that reach a threshold); `threshold` a score, or `val`
@@ -64,7 +64,7 @@ class TagOptions:
 
 @dataclass(frozen=True)
 class _Question:
-    """The names that are asked for, their kinds, a scorer of them, thresholds (names,) or None, labels at most."""
+    """The names to score, their kinds, a scorer of them, thresholds (names,) or None, and the most labels to return."""
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -136,7 +136,7 @@ class Tagger:
         catalog: str | os.PathLike[str] | None = None,
         device: str = "auto",
     ) -> Tagger:
-        """Load a finished run folder and its backbone; nothing else is needed, not the store either.
+        """Load a finished run folder and its backbone. The store is not needed.
 
         The backbone's weights are found by the name that the store was made with, in the catalog or as a file;
         `weights` says where they are now. Raises C3Error for a folder that is unfinished or damaged, and for other
@@ -150,7 +150,7 @@ class Tagger:
         return list(self.stream(paths, TagOptions(**asked)))
 
     def stream(self, paths: Sequence[Path], options: TagOptions = TagOptions()) -> Iterator[Tagged]:
-        """The same picture by picture, in order, as batches are done. A bad picture has a status and no labels.
+        """Yield the same picture by picture, in order, as batches are done. A bad picture has a status and no labels.
 
         Raises C3Error at once for words that cannot be asked for, and for responses where the method has none.
         """
@@ -206,7 +206,7 @@ class Tagger:
 
 
 def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
-    """What load_backbone takes: the weights that were asked for, else those that the store was made with."""
+    """Return what load_backbone takes: the weights given, else those that the store was made with."""
     made = run.record.features
     found = weights_of(made.backbone, asked or run.weights_asked, catalog)
     if asked is None and not (found == "imagenet" or found.startswith("random:") or Path(found).is_file()):
@@ -218,7 +218,7 @@ def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
 
 
 def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
-    """The best labels of one picture from its scores (crops, names): a picture scores the maximum over its crops."""
+    """Return the best labels of one picture from its scores (crops, names); the best crop decides each score."""
     best = scores.max(axis=0)
     order = np.argsort(-best, kind="stable")
     if question.thresholds is not None:

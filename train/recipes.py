@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from ..common.catalog_file import read_catalog
 from ..common.errors import C3Error, unknown_name
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 FALLBACK = "default"  # the recipes of a data set that has none of its own
 SWITCH = {"true": True, "false": False}
 
@@ -18,10 +22,10 @@ SWITCH = {"true": True, "false": False}
 class LoopOptions:
     """Settings of the loop that every method shares.
 
-    `schedule` is `step` or `cosine`, `warmup` its first steps (schedule.py). `clip` bounds the norm of the gradient,
-    `ema` is the decay of averaged weights (averaging.py), `patience` the epochs without a better validation score after
-    which training ends (validation.py); 0 turns each off. `compile` is torch.compile. `vectors` is `l2` (normalised) or
-    `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
+    `schedule` is `step` or `cosine`, and `warmup` its first steps (schedule.py). `clip` bounds the norm of the
+    gradient, `ema` is the decay of averaged weights (averaging.py), and training ends after `patience` epochs without a
+    better validation score (validation.py); 0 turns each off. `compile` uses torch.compile. `vectors` is `l2`
+    (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
     """
 
     epochs: int = 20
@@ -70,12 +74,12 @@ class Recipe:
     source: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Flat settings, as run.json holds them."""
+        """Return flat settings, as run.json holds them."""
         return asdict(self.loop) | asdict(self.method)
 
 
 def settings_of(options: type[Any]) -> dict[str, type[Any]]:
-    """Every setting that a method with these options takes -> the class that holds it."""
+    """Return every setting that a method with these options takes, and the class that holds it."""
     return {field.name: kind for kind in (LoopOptions, options) for field in fields(kind)}
 
 
@@ -97,8 +101,12 @@ def resolve_recipe(
     return Recipe(options_from(LoopOptions, settings), options_from(options, settings), source)
 
 
-def options_from(kind: type[Any], settings: Mapping[str, Any]) -> Any:
-    """Options of a class from those of the settings that it has; types are checked."""
+def options_from(kind: type[Options], settings: Mapping[str, Any]) -> Options:
+    """Return options of a class, filled with those settings that it has. Raises C3Error for a value of another type.
+
+    >>> options_from(LoopOptions, {"epochs": "3", "groups": 7}).epochs
+    3
+    """
     types = get_type_hints(kind)
     own = [field.name for field in fields(kind) if field.name in settings]
     return kind(**{name: _typed(name, settings[name], types[name]) for name in own})

@@ -50,11 +50,11 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `c3 train` was asked for. `settings` override the recipe by name.
+    """The request of `c3 train`. `settings` override the recipe by name.
 
-    Only method, settings and store decide the weights. `residency` is where the arrays are meanwhile (residency.py);
-    a checkpoint is written every so many minutes, and every so many steps where that is not 0. `held` has the arrays
-    that trainings share (held.py).
+    Only method, settings and store decide the weights. `residency` says where the arrays are during training
+    (data/placement.py). A checkpoint is written every `checkpoint_minutes`, and also every `checkpoint_steps` unless
+    that is 0. `shared` holds the arrays that several trainings share (data/shared_arrays.py).
     """
 
     cache: Path | str
@@ -74,8 +74,8 @@ class TrainOptions:
 def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
     """Train every method that `options.method` stands for (`table1`, or one name) with every seed, a run each.
 
-    A setting that only some of the methods of a group have goes to those. Raises C3Error for one that none has.
-    Processes that torchrun started train each run together; only the first of them yields it.
+    A setting that only some methods of a group have goes to those. Raises C3Error for one that none has. Processes
+    started by torchrun train each run together; only the first of them yields it.
     """
     methods = methods_named(options.method)
     takes = {method: settings_of(method_class(method).Options) for method in methods}
@@ -94,10 +94,10 @@ def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[R
 def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 
-    The folder's name is a function of method, data set, settings and cache: the same request finds its finished run and
-    does nothing; an unfinished one goes on from its checkpoint. Raises C3Error before anything is written.
+    The name of the folder is a function of method, data set, settings and store: the same request finds its finished
+    run and does nothing; an unfinished one continues from its checkpoint. Raises C3Error before anything is written.
 
-    With a world of several processes all of them call this; the first one writes, and all give the same run.
+    In a world of several processes all of them call this; the first one writes, and all return the same run.
     """
     if world is None:
         require_alone("this training")
@@ -162,7 +162,7 @@ def _train(options: TrainOptions, world: World) -> Run:
 
 
 def _stage(run: Run | None) -> int:
-    """How far a run folder is: nothing, begun, with a checkpoint, finished."""
+    """Return how far a run folder is: 0 nothing, 1 begun, 2 with a checkpoint, 3 finished."""
     if run is None:
         return 0
     return 3 if run.finished else 1 + (run.path / CHECKPOINT).exists()
@@ -173,7 +173,7 @@ def _computed_on(world: World) -> str:
 
 
 def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple[Recipe, dict[str, Any], Path]:
-    """The recipe of a request, what decides its weights, and the run folder that is named after it.
+    """Return the recipe of a request, what decides its weights, and the run folder that is named after it.
 
     Raises C3Error for a method, a setting or a value that does not exist.
     """
@@ -186,7 +186,7 @@ def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple
 
 
 def begun(path: Path, world: World = World()) -> Run | None:
-    """The run in a folder that a request leads to, finished or not; None where there is none."""
+    """Return the run in the folder of a request, finished or not; None where there is none."""
     if not (path / RECORD).exists():
         return None
     found = open_run(path)
@@ -198,7 +198,7 @@ def begun(path: Path, world: World = World()) -> Run | None:
 
 
 def open_folder(path: Path, unfinished: Run | None) -> None:
-    """A folder for the run: as it is where there is a checkpoint to go on from, else new."""
+    """Prepare the folder of a run: keep it where a checkpoint can be continued, else make it new."""
     try:
         if unfinished and (path / CHECKPOINT).exists():
             for scratch in path.glob(".*.new"):  # of a process that was killed while it wrote
@@ -241,7 +241,7 @@ def now() -> str:
 
 
 def short_hash(identity: Mapping[str, Any]) -> str:
-    """Eight hex digits of what decides the weights of a run."""
+    """Return eight hex digits of what decides the weights of a run."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
 
 

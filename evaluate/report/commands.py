@@ -41,7 +41,7 @@ def report(
     numbers: tuple[int, ...],
     device: str,
 ) -> None:
-    """The paper's tables and figures, measured beside published: c3 report --tables 1 2 --figures 3 4 5 6."""
+    """Print the paper's tables and draw its figures, measured beside published: c3 report --tables 1 2 --figures 4."""
     if numbers:
         raise C3Error(f"table numbers follow --tables: c3 report --tables {' '.join(map(str, numbers))}")
     from .pages import FigureOptions, draw, write_page

@@ -33,7 +33,7 @@ HEAT = "inferno"
 
 @matplotlib.rc_context(STYLE)
 def draw_embedding(shown: Embedding, title: str) -> Figure:
-    """Figure 3: one panel a stage, every class in its colour and marker."""
+    """Draw figure 3: a panel for each stage, every class in its colour and marker."""
     figure, axes = _panels(len(shown.points), 3.4)
     for axis, (stage, points) in zip(axes, shown.points.items(), strict=True):
         for number, name in enumerate(shown.names):
@@ -57,7 +57,7 @@ def draw_embedding(shown: Embedding, title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
-    """Figure 4: mAP over g and over lambda, ZSL and GZSL, with the deviation over seeds as a bar."""
+    """Draw figure 4: mAP over g and over lambda, ZSL and GZSL, with the deviation over seeds as a bar."""
     figure, axes = _panels(len(shown), 2.9)
     for axis, curve in zip(axes, shown, strict=True):
         for number, (task, values) in enumerate(curve.values.items()):
@@ -81,7 +81,7 @@ def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
-    """Figure 5: mAP, time and arithmetic of every method, as bars that share the method axis."""
+    """Draw figure 5: mAP, time and arithmetic of every method, as bars that share the method axis."""
     figure, axes = _panels(3, 1.5 + 0.42 * len(shown))
     place = np.arange(len(shown))
     for number, (task, name) in enumerate(TASKS.items()):
@@ -106,7 +106,7 @@ def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def draw_examples(shown: Sequence[Example], title: str) -> Figure:
-    """Figure 6: a row an image: the photograph, then where its best unseen and its best seen labels come from."""
+    """Draw figure 6: for each image the photograph, then where its best unseen and seen labels come from."""
     columns = 1 + max(len(example.unseen) + min(len(example.seen), 2) for example in shown)
     figure = Figure(figsize=(1.5 * columns, 1.85 * len(shown) + 0.4), layout="constrained")
     axes = figure.subplots(len(shown), columns, squeeze=False)
@@ -126,9 +126,9 @@ def draw_examples(shown: Sequence[Example], title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def draw_responses(pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
-    """Where the labels of one picture come from: the picture, then a panel a label.
+    """Draw where the labels of one picture come from: the picture, then a panel for each label.
 
-    pixels (224, 224, 3) uint8 and responses (7, 7), one of each a label: labels may come from different crops.
+    pixels (224, 224, 3) uint8 and responses (7, 7), one of each for every label: labels may come from different crops.
     """
     figure = Figure(figsize=(1.5 * (1 + len(titles)), 2.0), layout="constrained")
     first, *panels = figure.subplots(1, 1 + len(titles), squeeze=False)[0]
@@ -142,7 +142,7 @@ def draw_responses(pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray]
 
 @matplotlib.rc_context(STYLE)
 def draw_training(shown: Sequence[Training], title: str) -> Figure:
-    """The loss of every run over its epochs, a colour a method."""
+    """Draw the loss of every run over its epochs, one colour for each method."""
     figure, (axis,) = _panels(1, 2.6)
     methods = list(dict.fromkeys(log.title for log in shown))
     for log in shown:
@@ -164,9 +164,9 @@ def draw_training(shown: Sequence[Training], title: str) -> Figure:
 
 
 def heat(response: np.ndarray) -> np.ndarray:
-    """A response map (7, 7) -> RGBA (7, 7, 4) uint8: what speaks for a label, from clear to bright.
+    """Colour a response map (7, 7) as RGBA (7, 7, 4) uint8: evidence for a label, from clear to bright.
 
-    What speaks against it stays clear; the brightest position of a map is the same in every map.
+    Evidence against it stays clear; the strongest position has the same brightness in every map.
     """
     strength = np.clip(response, 0, None) / max(float(response.max()), np.finfo(np.float32).tiny)
     colours = matplotlib.colormaps[HEAT](0.25 + 0.75 * strength)
@@ -183,14 +183,14 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def save_as(figure: Figure, path: Path) -> None:
-    """Write a figure as one file, of the kind that its suffix says."""
+    """Write a figure as one file; the suffix decides its format."""
     kind = path.suffix.removeprefix(".")
     with matplotlib.rc_context(STYLE), writing(path) as scratch:
         figure.savefig(scratch, format=kind, facecolor="white", metadata=None if kind == "png" else {"Date": None})
 
 
 def inline_svg(figure: Figure, label: str) -> str:
-    """A figure as an svg element for a page: text in the page's colour, no ground, no ids that could clash."""
+    """Return a figure as an svg element: text in the colour of the page, no background, no ids that could clash."""
     text = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -41,16 +41,16 @@ class Group:
 
     @property
     def backbone(self) -> str | None:
-        """The backbone of the features, or None without a run."""
+        """Return the backbone of the features, or None without a run."""
         return self.runs[0].record.features.backbone if self.runs else None
 
     def label(self, title: str) -> str:
-        """The row's name: the method's title, and in brackets what sets it apart."""
+        """Return the name of the row: the title of the method and, in brackets, what sets it apart."""
         settings = ", ".join(f"{key} {value}" for key, value in self.apart.items())
         return f"{title} ({settings})" if settings else title
 
     def summary(self, protocol: str, task: str, metric: str) -> Summary:
-        """Mean and spread of one metric; runs that could not measure it are left out."""
+        """Return mean and spread of one metric over the runs that could measure it."""
         values: list[float] = []
         ends: list[tuple[float, float]] = []
         for run in self.runs:
@@ -65,7 +65,7 @@ class Group:
         return Summary(mean(values), stdev(values) if len(values) > 1 else float("nan"), len(values), low, high)
 
     def origin(self) -> str:
-        """Where the row comes from: runs, seeds, store, backbone and weights."""
+        """Return where the row comes from: runs, seeds, store, backbone and weights."""
         made = self.runs[0].record.features
         runs, seeds = ", ".join(run.id for run in self.runs), ", ".join(str(run.seed) for run in self.runs)
         reads = ", ".join(self.runs[0].record.reads)
@@ -104,7 +104,7 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def _apart(settings: dict[str, Any], rivals: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The settings that differ among rivals; the store's digest only where nothing else tells two of them apart."""
+    """Return the settings that differ among rivals; the digest of the store only where nothing else differs."""
     keys = dict.fromkeys(key for rival in rivals for key in rival)
     differing = [key for key in keys if any(rival.get(key) != settings.get(key) for rival in rivals)]
     readable = [key for key in differing if key != "features"]

@@ -31,7 +31,7 @@ class Block:
 
     @property
     def at_home(self) -> bool:
-        """Whether this is the data set of the paper's table."""
+        """Return whether this is the data set of the paper's table."""
         return self.dataset == self.layout.dataset
 
     @property
@@ -45,14 +45,14 @@ class Block:
         return [(run, run.metrics.protocols[self.protocol.name]) for run in self.runs if run.metrics]
 
     def title(self, method: str) -> str:
-        """How a row names its method: as this table of the paper does, else as another one, else as the registry."""
+        """Return the title of a method: that of this table of the paper, else of another one, else its name."""
         if self.layout.number == 3:
             return next((row.title for row in self.layout.rows if row.method == method), method)
         return TITLES.get(method, method)
 
 
 def notes_of(block: Block) -> Iterator[str]:
-    """Every note of a table, most general first."""
+    """Yield every note of a table, the most general first."""
     layout, protocol = block.layout, block.protocol
     yield f"Protocol {protocol.name}: {protocol.note}"
     yield (
@@ -78,7 +78,7 @@ def notes_of(block: Block) -> Iterator[str]:
 
 
 def _comparison(block: Block) -> Iterator[str]:
-    """What the published numbers can and cannot be compared with."""
+    """Say what the published numbers can and cannot be compared with."""
     layout, protocol = block.layout, block.protocol
     if not block.at_home:
         yield (
@@ -93,7 +93,7 @@ def _comparison(block: Block) -> Iterator[str]:
 
 
 def _conversion(layout: PublishedTable) -> str:
-    """What the GZSL mAP of the LESA rows would be, were only annotated classes counted."""
+    """Say what the GZSL mAP of the LESA rows would be if only annotated classes counted."""
     lesa, biam = GZSL_CLASSES["openimages-lesa"], GZSL_CLASSES["openimages-biam"]
     gzsl, mean = layout.tasks.index("gzsl"), layout.metrics.index("mAP")
     shown = [
@@ -109,7 +109,7 @@ def _conversion(layout: PublishedTable) -> str:
 
 
 def _interval(block: Block, group: Group) -> str:
-    """The confidence interval over images of mAP, where it was asked for."""
+    """Say the confidence interval of mAP over images, where one was drawn."""
     shown = []
     for task in block.layout.tasks:
         found = group.summary(block.protocol.name, task, "mAP")

@@ -47,7 +47,7 @@ class Content:
 
 
 def page(content: Content) -> str:
-    """The page as text. Figures and examples that cannot be made are explained where they would stand."""
+    """Return the page as text. Where a figure or an example cannot be made, the page says why."""
     runs = [run for group in content.runs.values() for run in group]
     shown_first = [series.chosen_run(group) for group in content.runs.values()]
     per_class = [_per_class(run) for run in sorted(runs, key=lambda run: run not in shown_first)]
@@ -67,7 +67,7 @@ def page(content: Content) -> str:
 
 
 def _table(table: Table) -> dict[str, Any]:
-    """Cells with the number that they are sorted by."""
+    """Return the cells with the numbers that they are sorted by."""
     rows = []
     for (method, task, entry), shown in zip(rows_of(table.frame), body_of(table, strong="\0{}".format), strict=True):
         values = [

@@ -1,4 +1,4 @@
-"""FRONT DOOR of what is looked at: figures 3 to 6 as files, and the whole report as one page."""
+"""FRONT DOOR of pictures: figures 3 to 6 as files, and the whole report as one page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERY_TABLE = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """Where runs are, the folder for figures, where photographs have moved to, the device for figures 3 and 6."""
+    """The folder of runs, the folder for figures, the new place of moved photographs, and the device."""
 
     runs: Path = Path("runs")
     out: Path = Path("figures")
@@ -30,7 +30,7 @@ class FigureOptions:
 
 
 def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
-    """Write the asked figures of every data set with runs, as png and svg; yields a line for each.
+    """Write figures of every data set with runs, as png and svg, and yield a line for each.
 
     Raises C3Error where there are no runs, or none that a figure can be drawn from; nothing is written of that figure.
     """
@@ -50,7 +50,7 @@ def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
 
 
 def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions) -> Figure:
-    """One figure of the paper from the runs of one data set, as a matplotlib Figure."""
+    """Draw one figure of the paper from the runs of one data set."""
     from . import explain, figures, series
 
     if number == 3:
@@ -73,7 +73,7 @@ def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureO
 
 
 def runs_by_dataset(root: Path) -> dict[str, list[Run]]:
-    """The finished and measured runs below a folder, by data set; refuses a folder without any."""
+    """Return the finished and measured runs below a folder, by data set. Raises C3Error where there is none."""
     from .series import measured
 
     runs, problems = measured_runs(root, EVERY_TABLE)

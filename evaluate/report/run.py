@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 
 def report(tables: Sequence[int] = (1, 2, 3, 4, 5), runs_root: str | Path = "runs", format: str = "text") -> str:
-    """The asked tables of the paper, from every run below `runs_root`, as one text.
+    """Return tables of the paper, from every run below `runs_root`, as one text.
 
     `format` is text, markdown, csv, latex or json. Needs no torch, unless a finished run that belongs in a table was
     never evaluated: that is done first, and a run that cannot be evaluated is named in the notes. Raises C3Error for an
@@ -27,13 +27,13 @@ def report(tables: Sequence[int] = (1, 2, 3, 4, 5), runs_root: str | Path = "run
 
 
 def report_tables(tables: Sequence[int], runs_root: str | Path) -> list[Table]:
-    """The asked tables before they are rendered: one for every data set with runs and every protocol of it."""
+    """Return the tables before they are rendered: one for every data set with runs and every protocol of it."""
     runs, problems = measured_runs(runs_root, tables)
     return [table for number in tables for table in build(number, runs, problems)]
 
 
 def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:
-    """Every run below a folder, oldest first, evaluated where a table asks for it; and why some could not be, by id."""
+    """Return every run below a folder, oldest first, evaluated where a table needs it, and why some could not be."""
     runs, problems = [], {}
     for run in list_runs(runs_root):
         wanted = any(protocols_in(number, run.dataset) for number in tables)

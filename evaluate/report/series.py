@@ -48,12 +48,12 @@ class Training:
 
 
 def measured(runs: Sequence[Run]) -> list[Run]:
-    """The finished runs that were evaluated."""
+    """Return the finished runs that were evaluated."""
     return [run for run in runs if run.finished and run.metrics is not None]
 
 
 def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
-    """Figure 4: mAP over g and over lambda of the largest family of C3 runs that differ in nothing else but the seed.
+    """Return figure 4: mAP over g and over lambda of the largest family of C3 runs alike but for the seed.
 
     The other setting is kept where the curve has most points (the paper's value among equals). Raises C3Error when no
     setting takes two values.
@@ -75,9 +75,9 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
 
 
 def leading(runs: Sequence[Run]) -> dict[str, Group]:
-    """Method -> the configuration that stands for it: most seeds, then most epochs, then the first one made.
+    """Return the configuration that stands for each method: most seeds, then most epochs, then the oldest.
 
-    Never the best one: that would be a choice by test scores.
+    Never the best one, which would be a choice by test scores.
     """
     groups, _ = group_runs(measured(runs))
     chosen: dict[str, Group] = {}
@@ -88,7 +88,7 @@ def leading(runs: Sequence[Run]) -> dict[str, Group]:
 
 
 def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
-    """Figure 5: every method by its `leading` configuration, cheapest first."""
+    """Return figure 5: every method by its `leading` configuration, cheapest first."""
     found = []
     for group in leading(runs).values():
         metrics = [run.metrics for run in group.runs if run.metrics]
@@ -102,7 +102,7 @@ def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
 
 
 def chosen_run(runs: Sequence[Run]) -> Run:
-    """The run that figures 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
+    """Return the run that figures 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
     order = {"c3": 0, "c3-released": 1}
     groups = leading(runs)
     return groups[min(groups, key=lambda method: order.get(method, len(order)))].runs[0]

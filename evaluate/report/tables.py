@@ -32,7 +32,7 @@ class _Line:
 
 
 def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
-    """The protocols under which a table of the paper shows runs on a data set; none where it does not show them.
+    """Return the protocols under which a table of the paper shows runs on a data set; none where it does not.
 
     Raises C3Error for a table that the paper does not have.
     """
@@ -41,7 +41,7 @@ def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
 
 
 def build(number: int, runs: Sequence[Run], problems: Mapping[str, str]) -> list[Table]:
-    """One table of the paper, as one Table for each data set with runs and each protocol of it.
+    """Build one table of the paper, as one Table for each data set with runs and each protocol of it.
 
     The paper's own data set comes first, and stands alone where there is nothing to show. `runs` are oldest first;
     `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers are named in the notes.
@@ -65,9 +65,10 @@ def _layout(number: int) -> PublishedTable:
 
 
 def _belongs(layout: PublishedTable, run: Run) -> bool:
-    """Tables 3 and 4 are about one method, so other methods stay out; a table of methods takes any but ablations.
+    """Return whether a run belongs in a table.
 
-    A method that knows only its own classes has no place where unseen ones are asked for.
+    Tables 3 and 4 are about one method; a table of methods takes any but ablations. A method that can only score its
+    own classes stays out of tables with unseen ones.
     """
     methods = {row.method for row in layout.rows}
     if "zsl" in layout.tasks and not run.zero_shot:
@@ -93,7 +94,7 @@ def _table(
 
 
 def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) -> str | None:
-    """Why a run has no numbers to show, or None where it has."""
+    """Return why a run has no numbers to show, or None where it has."""
     if not run.finished:
         return f"not finished (status {run.record.status})"
     if run.metrics is None:
@@ -122,7 +123,7 @@ def _frame(block: Block) -> pd.DataFrame:
 
 
 def _floor_lines(block: Block) -> Iterator[_Line]:
-    """Scores that know nothing: one row a floor, or one for each value of it where stores differ in rows or labels."""
+    """Yield the floors: a row for each, or one for each value where stores differ in rows or labels."""
     for name, title in FLOORS.items():
         stores: dict[str, dict[str, None]] = {}
         for run, results in block.results:
@@ -138,7 +139,7 @@ def _floor_lines(block: Block) -> Iterator[_Line]:
 
 
 def _paper_lines(block: Block) -> Iterator[_Line]:
-    """The paper's rows in its order, with dashes for a method that nobody has trained."""
+    """Yield the paper's rows in its order, with dashes for a method without a run."""
     for row in block.layout.rows:
         foreign = block.at_home and row.protocol != block.protocol.name
         own = [group for group in block.groups if _is(row, group, block.layout)]
@@ -152,7 +153,7 @@ def _paper_lines(block: Block) -> Iterator[_Line]:
 
 
 def _further_lines(block: Block) -> Iterator[_Line]:
-    """The methods (or backbones) that the paper's table does not have, in order of their first run."""
+    """Yield the methods (or backbones) that the paper's table does not have, in order of their first run."""
     listed = [group for row in block.layout.rows for group in block.groups if _is(row, group, block.layout)]
     for group in block.groups:
         if group in listed:
@@ -169,7 +170,7 @@ def _is(row: Row, group: Group, layout: PublishedTable) -> bool:
 
 
 def _leak_free(block: Block, group: Group, label: str) -> _Line | None:
-    """ZSL without the unseen classes that have a near-duplicate among the seen ones, where the store names them."""
+    """Return ZSL without the unseen classes that are near-duplicates of seen ones, where a store names them."""
     measured = _measured(block, group, LEAK_FREE)
     return (
         None if all(found == NOTHING for found in measured) else _Line(label, LEAK_FREE, measured, _unpublished(block))
