@@ -71,7 +71,7 @@ def read_catalog(user_file: str | Path | None = None) -> CatalogFile:
     catalog = _read(BUILT_IN, data_root())
     if user_file is None:
         return catalog
-    path = Path(user_file).expanduser()
+    path = Path(user_file)
     return catalog.extended(_read(path, path.parent))
 
 
