@@ -15,6 +15,7 @@ FOLDERS = ("common", "extract", "train", "evaluate", "predict")
 FILES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
 # the source modules of the contract "Models, metrics, pooling and layout do no input or output"
 PURE = [
+    ROOT / "common/average_precision.py",
     ROOT / "extract/backbone/pooling.py",
     ROOT / "extract/store/layout.py",
     ROOT / "extract/store/quantise.py",
@@ -27,14 +28,14 @@ TORCH_FREE = sorted(
     {
         *(ROOT / "extract/store").glob("*.py"),
         *(ROOT / "extract/catalog").glob("*.py"),
-        *(ROOT / "train").glob("run_folder*"),
+        *(ROOT / "train/run_folder").glob("*.py"),
         *(ROOT / "evaluate/report").glob("*.py"),
-        *(path for path in FILES if path.name in ("cli.py", "commands.py", "options.py", "errors.py")),
+        *(ROOT / "common").glob("*.py"),
+        *(path for path in FILES if path.name in ("cli.py", "commands.py", "names.py", "options.py")),
         *(ROOT / "evaluate" / f"{name}.py" for name in ("metrics", "protocol", "run", "thresholds")),
-        ROOT / "common/text_files.py",
         ROOT / "predict/results.py",
     }
-    - {ROOT / "evaluate/report/explain.py"}  # runs the trained head for figures 1 and 6
+    - {ROOT / "evaluate/report/explain.py", ROOT / "common/devices.py"}  # run the trained head; choose its device
 )
 # Who may look into the JSON of the two contracts; all others use the dataclasses.
 CONTRACT_OWNERS = (
