@@ -13,7 +13,8 @@ from .backbone.crop_loader import CropBatch, CropLoader, CropSource
 from .options import ExtractOptions
 from .request import Request, prepare
 from .store import quantise
-from .store.layout import CODECS, DTYPES, Layout, row_bytes
+from .store.layout import CODECS, Layout, row_bytes
+from .store.names import DTYPES
 from .store.storage import open_storage
 
 BATCHES = 3  # measured, after one that warms up

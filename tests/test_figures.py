@@ -113,6 +113,22 @@ def test_examples_show_true_and_predicted_labels_of_either_kind(trained: Callabl
     assert explain.examples(run, 3, "cpu")[0].pixels is None
 
 
+def test_photographs_are_found_by_the_path_in_the_store_whatever_the_ids_are(
+    trained: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = trained(), tmp_path / "photographs"
+    (folder / "deep").mkdir(parents=True)
+    for row in range(10):
+        Image.new("RGB", (32, 32), (20 * row,) * 3).save(folder / "deep" / f"{row}.png")
+        Image.new("RGB", (32, 32), "white").save(folder / f"test{row}.jpg")  # what the id alone would find
+    paths = np.array([f"deep/{row}.png" for row in range(10)], np.dtypes.StringDType())
+    monkeypatch.setattr(FeatureCache, "image_paths", lambda self, split: paths)
+    for example in explain.examples(run, 3, "cpu", folder):
+        assert example.pixels.mean() == pytest.approx(20 * int(example.image_id[4:]), abs=2)
+    (folder / "deep").rename(folder / "gone")
+    assert explain.examples(run, 3, "cpu", folder)[0].pixels is None  # never another picture in its place
+
+
 def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(
     trained: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,8 @@
-"""Loss functions, one equation each. Pure.
+"""Loss functions, one equation each.
 
 Labels are +1 positive, -1 negative, 0 unknown and without influence. Every function of scores and labels, both (batch,
-classes), gives the loss of every image, (batch,), and 0 for an image that has no pair (or no known label). Pairs are
-indexed from their positive: the largest tensor is (positives in the batch, classes), never (batch, classes, classes).
+classes), returns the loss of every image, (batch,), and 0 for an image without a pair (or without a known label). Pairs
+are indexed by their positive: the largest tensor is (positives in the batch, classes), not (batch, classes, classes).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ ASL_GAMMA, ASL_CLIP = 4.0, 0.05  # gamma- and the probability margin of Ridnik e
 
 
 def ranknet(scores: Tensor, labels: Tensor) -> Tensor:
-    """L_rank (eq. 8-9): the mean over (positive, negative) pairs of log(1 + exp(s_n - s_p))."""
+    """Return L_rank (eq. 8-9), the mean over (positive, negative) pairs of log(1 + exp(s_n - s_p))."""
     return sdl(scores, labels) / _count(labels < 0)
 
 
 def sdl(scores: Tensor, labels: Tensor) -> Tensor:
-    """L_rank with 1 / |P| instead of 1 / (|P| |N|), as the authors' earlier SDL code has it."""
+    """Return L_rank with 1 / |P| instead of 1 / (|P| |N|), as in the authors' earlier SDL code."""
     image, difference, negative = _pairs(scores, labels)
     return _per_image(labels, image, (softplus(difference) * negative).sum(dim=1)) / _count(labels > 0)
 
 
 def across(scores: Tensor, labels: Tensor) -> Tensor:
-    """RankNet between the images of a batch: how well a class ranks them, which is what AP measures. (classes,).
+    """Return RankNet between the images of a batch, (classes,): how well a class ranks them, as AP measures.
 
     For every class the mean over (image with it, image without it) pairs of log(1 + exp(s_without - s_with)).
     """
@@ -35,7 +35,7 @@ def across(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:
-    """L_rank of LESA and BiAM: the mean of max(0, 1 + s_n - s_p) over the pairs that violate the margin."""
+    """Return L_rank of LESA and BiAM, the mean of max(0, 1 + s_n - s_p) over the pairs that violate the margin."""
     image, difference, negative = _pairs(scores, labels)
     violation = relu(MARGIN + difference) * negative
     violated = _per_image(labels, image, (violation > 0).sum(dim=1).to(scores.dtype))
@@ -43,7 +43,7 @@ def hinge(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def warp(scores: Tensor, labels: Tensor) -> Tensor:
-    """Weighted approximate rank, by exact ranks (Weston et al. 2011; ALE): no negative is sampled.
+    """Return the weighted approximate rank (Weston et al. 2011; ALE) by exact ranks: no negative is sampled.
 
     rank_p is the number of negatives within the margin of positive p and L(k) = 1 + 1/2 + ... + 1/k; the loss is the
     mean over positives of L(rank_p) / rank_p times the sum of the violations. No gradient passes through the rank.
@@ -57,14 +57,14 @@ def warp(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the known labels, over the number of positives."""
+    """Return the binary cross-entropy summed over the known labels, divided by the number of positives."""
     target = (labels > 0).to(logits.dtype)
     terms = binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (terms * (labels != 0)).sum(dim=1) / _count(labels > 0)
 
 
 def asl(logits: Tensor, labels: Tensor) -> Tensor:
-    """Asymmetric loss (Ridnik et al., ICCV 2021) with gamma+ 0, summed over known labels, over the positives.
+    """Return the asymmetric loss (Ridnik et al., ICCV 2021) with gamma+ 0, summed and divided as in `bce`.
 
     A negative of probability p is weighted by p_m^gamma-, p_m = max(p - clip, 0): easy negatives fade out.
     """
@@ -75,17 +75,17 @@ def asl(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def has_pair(labels: Tensor) -> Tensor:
-    """(batch,) bool: the images that have a positive and a negative label."""
+    """Return the images with a positive and a negative label, (batch,) bool."""
     return (labels > 0).any(dim=1) & (labels < 0).any(dim=1)
 
 
 def mean_over(losses: Tensor, usable: Tensor) -> Tensor:
-    """The mean of losses (batch,) over the images `usable` (batch,) bool; 0 without any."""
+    """Return the mean of losses (batch,) over the images `usable` (batch,) bool, or 0 without any."""
     return (losses * usable).sum() / usable.sum().clamp(min=1)
 
 
 def image_weight(labels: Tensor, vectors: Tensor) -> Tensor:
-    """omega of every image (eq. 10): 1 + the sum over dimensions of the variance of the positives' word vectors.
+    """Return omega of every image (eq. 10): 1 + the sum over dimensions of the variance of its positives' vectors.
 
     labels (batch, classes), vectors (classes, d_w) -> (batch,). Unbiased variance; fewer than two positives add 0.
     """
@@ -98,7 +98,10 @@ def image_weight(labels: Tensor, vectors: Tensor) -> Tensor:
 
 
 def group_spread(s: Tensor) -> Tensor:
-    """L_reg of every image (eq. 11): L1 norm of the variance over the g rows of S. s (batch, g, d_w) -> (batch,)."""
+    """Return L_reg of every image (eq. 11), (batch,): the L1 norm of the variance over the g rows of S.
+
+    s is S, (batch, g, d_w).
+    """
     if s.shape[1] == 1:
         return s.new_zeros(len(s))  # one group cannot differ from itself
     return s.var(dim=1).sum(dim=1)
@@ -107,7 +110,7 @@ def group_spread(s: Tensor) -> Tensor:
 def c3_loss(
     s: Tensor, rank: Tensor, labels: Tensor, vectors: Tensor, lambda_reg: float, usable: Tensor
 ) -> dict[str, Tensor]:
-    """The loss of C3-MLZSL (eq. 12) and its parts, each a scalar: `loss`, `rank` (omega-weighted) and `reg`.
+    """Return the loss of C3-MLZSL (eq. 12) and its parts, each a scalar: `loss`, `rank` (omega-weighted) and `reg`.
 
     rank (batch,) is L_rank of every image, by `ranknet` in the paper; the mean runs over the images `usable`.
     """
@@ -117,7 +120,7 @@ def c3_loss(
 
 
 def _pairs(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For every positive of the batch: its image (n,), s_n - s_p of all classes (n, classes), which are negatives."""
+    """Return for every positive of the batch: its image (n,), s_n - s_p of all classes (n, classes), the negatives."""
     image, positive = (labels > 0).nonzero(as_tuple=True)
     return image, scores[image] - scores[image, positive].unsqueeze(1), (labels < 0)[image]
 

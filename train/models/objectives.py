@@ -21,16 +21,16 @@ PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
 
 
 def require_objective(name: str) -> None:
-    """Refuse a name that no objective has."""
+    """Raise C3Error for the name of no objective."""
     if name not in OBJECTIVES:
         raise C3Error(f"setting objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
 
 
 class Objective(nn.Module):
-    """scores (batch, classes) and labels (batch, classes) int8 -> the loss of every image, (batch,).
+    """The loss of every image, (batch,), from scores (batch, classes) and labels (batch, classes) int8.
 
-    Losses of log-odds get a scale and an offset that are learnt and the same for all classes: an inner product with a
-    word vector is no log-odds, and rankings stay what they are.
+    Losses of log-odds learn a scale and an offset, the same for all classes, because an inner product with a word
+    vector is not a log-odds. That leaves the ranking of classes and images as it is.
     """
 
     def __init__(self, name: str) -> None:
@@ -41,12 +41,15 @@ class Objective(nn.Module):
             self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(PRIOR))
 
     def log_odds(self, scores: Tensor) -> Tensor:
-        """The scores as the loss reads them: scaled and shifted for losses of log-odds, unchanged for rankings."""
+        """Return the scores as the loss reads them: scaled and shifted for losses of log-odds, else unchanged."""
         return self.scale * scores + self.offset if self.name in LOGITS else scores
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         return OBJECTIVES[self.name](self.log_odds(scores), labels)
 
     def usable(self, labels: Tensor) -> Tensor:
-        """(batch,) bool: the images that the mean runs over. A ranking needs both signs, log-odds any known label."""
+        """Return the images that the mean runs over, (batch,) bool.
+
+        A ranking needs a positive and a negative label, log-odds any known label.
+        """
         return (labels != 0).any(dim=1) if self.name in LOGITS else losses.has_pair(labels)
