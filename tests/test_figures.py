@@ -15,6 +15,7 @@ from c3.evaluate.report.figures import heat
 from c3.evaluate.report.pages import FigureOptions, draw
 from c3.evaluate.run import evaluate
 from c3.extract.store.cache import FeatureCache
+from c3.extract.store.tables import unknown_paths
 from c3.train.models.base import Inputs
 from c3.train.models.c3 import C3, C3Options
 from c3.train.models.c3_ablations import C3b, C3c, C3d
@@ -46,7 +47,7 @@ def photographs(root: Path, cache_split: int = 10) -> Path:
     root.mkdir()
     for number in range(cache_split):
         pixels = np.full((30, 40, 3), 20 * number, np.uint8)
-        Image.fromarray(pixels).save(root / f"test{number}.jpg")
+        Image.fromarray(pixels).save(root / f"test{number}.png")  # the path in the store
     return root
 
 
@@ -113,20 +114,31 @@ def test_examples_show_true_and_predicted_labels_of_either_kind(trained: Callabl
     assert explain.examples(run, 3, "cpu")[0].pixels is None
 
 
-def test_photographs_are_found_by_the_path_in_the_store_whatever_the_ids_are(
+def test_photographs_are_found_by_the_path_in_the_store_and_no_other_is_shown_in_their_place(
+    trained: Callable[..., Run], tmp_path: Path
+) -> None:
+    run, folder = trained(), photographs(tmp_path / "photographs")
+    for row in range(10):
+        Image.new("RGB", (32, 32), "white").save(folder / f"test{row}.jpg")  # what an id suggests
+    for example in explain.examples(run, 3, "cpu", folder):
+        assert example.pixels is not None
+        assert example.pixels.mean() == pytest.approx(20 * int(example.image_id[4:]), abs=2)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    assert all(example.pixels is None for example in explain.examples(run, 3, "cpu", folder))
+
+
+def test_photographs_of_a_store_without_paths_are_found_by_their_ids(
     trained: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, folder = trained(), tmp_path / "photographs"
-    (folder / "deep").mkdir(parents=True)
-    for row in range(10):
-        Image.new("RGB", (32, 32), (20 * row,) * 3).save(folder / "deep" / f"{row}.png")
-        Image.new("RGB", (32, 32), "white").save(folder / f"test{row}.jpg")  # what the id alone would find
-    paths = np.array([f"deep/{row}.png" for row in range(10)], np.dtypes.StringDType())
-    monkeypatch.setattr(FeatureCache, "image_paths", lambda self, split: paths)
+    run, folder = trained(), photographs(tmp_path / "photographs")
+    for path in folder.iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    monkeypatch.setattr(FeatureCache, "image_paths", lambda cache, split: unknown_paths(cache.rows(split)))
     for example in explain.examples(run, 3, "cpu", folder):
+        assert example.pixels is not None
         assert example.pixels.mean() == pytest.approx(20 * int(example.image_id[4:]), abs=2)
-    (folder / "deep").rename(folder / "gone")
-    assert explain.examples(run, 3, "cpu", folder)[0].pixels is None  # never another picture in its place
 
 
 def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(
