@@ -128,7 +128,7 @@ def test_a_shard_in_other_hands_is_left_alone(finished: ExtractOptions, tmp_path
     assert holder.stdout.readline() == "True\n"
     said = extract(options)
     assert "shards pending: 1 of 12 in train" in said
-    assert "1 were in the hands of another process" in said
+    assert "1 were left to another process" in said
     holder.communicate("")
     assert "is complete" in extract(options)
     assert_equal(options.out, finished.out)
