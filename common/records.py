@@ -78,6 +78,18 @@ def integer(value: Json) -> int:
     return value
 
 
+def optional_integer(value: Json) -> int | None:
+    """Return a whole number or null."""
+    return None if value is None else integer(value)
+
+
+def boolean(value: Json) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise TypeError("true or false")
+    return value
+
+
 def array(value: Json) -> Sequence[Json]:
     """Return a list."""
     if isinstance(value, str) or not isinstance(value, Sequence):

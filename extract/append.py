@@ -1,4 +1,4 @@
-"""Rows added to a store that exists (`--append`): finished shards are taken over as files."""
+"""Add rows to an existing store (`--append`): finished shards are taken over as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 
 def append(request: Request) -> tuple[Request, FeatureCache]:
-    """Add the rows and splits of a request that a store does not have yet, behind those that it has.
+    """Add the rows and splits of a request that a store lacks, behind those that it has.
 
     Returns the request with its rows in the order of the grown store, and that store. Finished shards stay; the last
     shard of a split that grows is pending when it was not full. Nothing changes when there is nothing to add.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class BiamOptions:
 
 
 def import_biam(options: BiamOptions) -> str:
-    """Fill a store of one level from BiAM's files and return a summary; a stopped import goes on where it was.
+    """Fill a store of one level from BiAM's files and return a summary; a stopped import continues where it was.
 
     Rows are sorted by image name. Raises C3Error for a file that is truncated or of another layout, naming the image;
     nothing is written before all names and labels have been read.
@@ -91,7 +91,7 @@ def _open(path: Path) -> h5py.File:
 
 
 def _rows(path: Path, file: h5py.File, classes: Classes) -> Rows:
-    """Names and labels of every image of a file. The features are read later, shard by shard."""
+    """Return names and labels of every image of a file. The features are read later, shard by shard."""
     names = sorted(key.removesuffix(FEATURES) for key in file if key.endswith(FEATURES))
     if not names:
         raise C3Error(f"{path} has no data set that ends in {FEATURES!r}; is it one of BiAM's feature files?")
@@ -100,15 +100,15 @@ def _rows(path: Path, file: h5py.File, classes: Classes) -> Rows:
         for name in names:
             positives.append((_positives(path, file, name, classes), ()))
             bar.advance(1)
-    crops = np.tile(np.float32(WHOLE_IMAGE), (len(names), 1))
+    crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(names), 1))
     return Rows(texts(names), crops, SparseLabels.from_lists(positives), path=texts(names))
 
 
 def _positives(path: Path, file: h5py.File, name: str, classes: Classes) -> list[int]:
-    """The positive classes of one image."""
+    """Return the positive classes of one image."""
     seen = int(classes.seen.sum())
-    labels = np.asarray(_read(path, file, name + LABELS))
-    unseen = np.asarray(_read(path, file, name + UNSEEN_LABELS)) if name + UNSEEN_LABELS in file else labels[seen:]
+    labels = _read(path, file, name + LABELS)
+    unseen = _read(path, file, name + UNSEEN_LABELS) if name + UNSEEN_LABELS in file else labels[seen:]
     expected = len(classes) - seen
     if labels.shape not in ((seen,), (len(classes),)) or unseen.shape not in ((expected,), (0,)):
         raise C3Error(
@@ -121,23 +121,24 @@ def _positives(path: Path, file: h5py.File, name: str, classes: Classes) -> list
     return np.flatnonzero(every == 1).tolist()
 
 
-def _read(path: Path, file: h5py.File, key: str) -> Any:
+def _read(path: Path, file: h5py.File, key: str) -> np.ndarray:
     try:
-        return file[key][()]
+        return np.asarray(file[key][()])
     except (KeyError, OSError, RuntimeError) as error:  # absent, or damaged chunks
         raise C3Error(f"{path}: {key} is missing or damaged ({error})") from error
 
 
 def _map(path: Path, file: h5py.File, name: str) -> np.ndarray:
-    """(512, 7, 7) float16 of one image, from (512, 196), (512, 14, 14), (512, 49) or (512, 7, 7)."""
-    values = np.asarray(_read(path, file, name + FEATURES), np.float32)
+    """Return (512, 7, 7) float16 of one image, from (512, 196), (512, 14, 14), (512, 49) or (512, 7, 7)."""
+    values = _read(path, file, name + FEATURES).astype(np.float32)
     side = {CHANNELS * (2 * GRID) ** 2: 2 * GRID, CHANNELS * GRID**2: GRID}.get(values.size)
     if side is None or values.shape[0] != CHANNELS:
         raise C3Error(f"{path}: {name}{FEATURES} has shape {values.shape}, expected (512, 196) or (512, 49)")
     if not np.isfinite(values).all() or np.abs(values).max() > FLOAT16_MAX:
         raise C3Error(f"{path}: {name}{FEATURES} has a value that is not finite or beyond float16")
     step = side // GRID
-    return values.reshape(CHANNELS, GRID, step, GRID, step).max(axis=(2, 4)).astype(np.float16)
+    pooled: np.ndarray = values.reshape(CHANNELS, GRID, step, GRID, step).max(axis=(2, 4))
+    return pooled.astype(np.float16)
 
 
 def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: dict[str, Rows]) -> FeatureCache:

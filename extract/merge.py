@@ -1,4 +1,4 @@
-"""Several stores joined into one (`c3 merge`). Shards that fit are taken over as files, never computed again."""
+"""Join stores into one (`c3 merge`). Shards that fit are taken over as files, never computed again."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _require_disjoint(sources: Mapping[str, list[FeatureCache]]) -> None:
 
 
 def _require_aligned(sources: Mapping[str, list[FeatureCache]]) -> None:
-    """int8 shards have steps of their own: their rows cannot be dealt into other shards without a second rounding."""
+    """Refuse int8 rows that would fall into other shards, whose steps would round them a second time."""
     for name, members in sources.items():
         for before, after in pairwise(members):
             if before.layout.dtype == "int8" and before.rows(name) % before.layout.shard_rows:

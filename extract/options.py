@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..common.errors import C3Error
-from ..common.records import Json
+from ..common.records import Json, Record, boolean, integer, optional_integer, optional_text, text, texts
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.storage import open_storage
@@ -52,41 +51,74 @@ class ExtractOptions:
 
     @property
     def reading(self) -> ReadOptions:
-        """What of this concerns the reader of the data set."""
+        """The options that concern the reader of the data set."""
         return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
     def record(self) -> dict[str, Json]:
-        """What `c3 verify --repair` needs to ask for the same values again, for the store's provenance."""
-        kept = ("dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype",
-                "crops", "label_source", "drop_unknown_classes")  # fmt: skip
-        values = {name: getattr(self, name) for name in kept}
-        values |= {name: True for name in ("regions", "global_vector") if getattr(self, name)}
-        catalog = str(self.catalog.resolve()) if self.catalog else None
-        return values | {"catalog": catalog, "weights": from_anywhere(self.weights), "splits": list(self.splits)}
+        """Return what asks for the same values again, for the provenance of a store; see `from_record`."""
+        record: dict[str, Json] = {
+            "dataset": self.dataset,
+            "backbone": self.backbone,
+            "weights": from_anywhere(self.weights),
+            "catalog": str(self.catalog.resolve()) if self.catalog else None,
+            "splits": list(self.splits),
+            "limit": self.limit,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "dtype": self.dtype,
+            "crops": self.crops,
+            "label_source": self.label_source,
+            "drop_unknown_classes": self.drop_unknown_classes,
+        }
+        return record | {name: True for name in ("regions", "global_vector") if getattr(self, name)}
 
     def command(self) -> str:
-        """The command line that makes the same store, wherever it is given."""
-        record, plain = self.record(), ExtractOptions("").record()
-        words = ["c3", *(["--catalog", record.pop("catalog")] if record["catalog"] else []), "extract"]
-        for name, value in record.items():
-            if name == "batch_size" or value == plain.get(name):  # a batch decides no value
-                continue
-            option = "--global" if name == "global_vector" else f"--{name.replace('_', '-')}"
-            for one in value if isinstance(value, list) else [value]:
-                words += [option] if one is True else [option, str(one)]
+        """Return the command line that makes the same store, wherever it is given."""
+        plain = ExtractOptions("")
+        words = ["c3", *(["--catalog", str(self.catalog.resolve())] if self.catalog else []), "extract"]
+        for name in ("dataset", "backbone", "weights", "limit", "precision", "dtype", "crops", "label_source"):
+            value = getattr(self, name)
+            if value != getattr(plain, name):
+                words += [_option(name), from_anywhere(value) if name == "weights" else str(value)]
+        words += [word for split in self.splits for word in ("--splits", split)]
+        words += [_option(name) for name in ("drop_unknown_classes", "regions", "global_vector") if getattr(self, name)]
         return shlex.join([*words, "--out", open_storage(self.out).address])
 
     @classmethod
-    def from_record(cls, record: dict[str, Any], out: Path | str) -> ExtractOptions:
-        """The options that `record` described; unknown settings of another version are refused."""
-        record = {("global_vector" if name == "vector" else name): value for name, value in record.items()}  # until 0.1
-        unknown = set(record) - {field.name for field in fields(cls)}
-        if unknown:
-            raise C3Error(f"{out} was made by another version of c3 (setting {sorted(unknown)[0]!r}); extract by hand")
-        catalog = Path(record["catalog"]) if record.get("catalog") else None
-        return cls(**record | {"catalog": catalog, "splits": tuple(record["splits"]), "out": out})
+    def from_record(cls, record: Mapping[str, Json], out: Path | str) -> ExtractOptions:
+        """Return the options of a record, for the store at `out`. Raises C3Error for settings that are unknown."""
+        renamed = {
+            ("global_vector" if name == "vector" else name): value for name, value in record.items()
+        }  # until 0.1
+        fields = Record(renamed, f"{out}: request")
+        plain = cls("")  # a setting that is not recorded has its default
+        catalog = fields.take_or("catalog", optional_text, None)
+        options = cls(
+            dataset=fields.take("dataset", text),
+            backbone=fields.take("backbone", text),
+            weights=fields.take("weights", text),
+            out=out,
+            catalog=Path(catalog) if catalog else None,
+            splits=tuple(fields.take_or("splits", texts, [])),
+            limit=fields.take_or("limit", optional_integer, None),
+            batch_size=fields.take_or("batch_size", integer, plain.batch_size),
+            precision=fields.take_or("precision", text, plain.precision),
+            dtype=fields.take_or("dtype", text, plain.dtype),
+            append=fields.take_or("append", boolean, False),
+            crops=fields.take_or("crops", text, plain.crops),
+            label_source=fields.take_or("label_source", text, plain.label_source),
+            drop_unknown_classes=fields.take_or("drop_unknown_classes", boolean, False),
+            regions=fields.take_or("regions", boolean, False),
+            global_vector=fields.take_or("global_vector", boolean, False),
+        )
+        fields.require_empty()
+        return options
+
+
+def _option(name: str) -> str:
+    return "--global" if name == "global_vector" else f"--{name.replace('_', '-')}"
 
 
 def from_anywhere(weights: str) -> str:
-    """The whole path of a weights file, so that it means the same in every folder; other forms stay as they are."""
+    """Return the absolute path of a weights file, which means the same in every folder; other forms as they are."""
     return str(Path(weights).resolve()) if Path(weights).is_file() else weights

@@ -1,4 +1,4 @@
-"""What `c3 extract` was asked for -> data set, backbone and store, every check made before any work."""
+"""Options of `c3 extract` -> data set, backbone and store; every check comes before any work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXTRAS_RATIO = {"float16": 0.06, "int8": 0.04}  # of conv5_4, nearly all zeros
 
 @dataclass(frozen=True)
 class Request:
-    """The options, with what they name."""
+    """The options of an extraction, with the data set and the backbone that they name."""
 
     options: ExtractOptions
     manifest: Manifest
@@ -41,10 +41,11 @@ class Request:
 
     @property
     def rows(self) -> int:
+        """The number of rows of all splits."""
         return sum(len(split) for split in self.manifest.splits.values())
 
     def layout(self, rows: int | None = None) -> Layout:
-        """The layout of a new store of so many rows (default: those of the data set)."""
+        """Return the layout of a new store of `rows` rows (default: those of the data set)."""
         options = self.options
         shard_rows = options.shard_rows or (256 if (rows or self.rows) <= BIG else 1024)
         chunk_rows = options.chunk_rows or min(64, shard_rows)
@@ -109,7 +110,7 @@ def prepare(options: ExtractOptions) -> Request:
 
 
 def open_or_create(request: Request) -> FeatureCache:
-    """The store of a request: the one that is there when it was made by the same request, else a new one."""
+    """Return the store of a request: the existing one, when the same request made it, else a new one."""
     options = request.options
     fresh = options.overwrite or not open_storage(options.out).exists()
     if fresh and not options.retry_failed:
@@ -152,12 +153,12 @@ def _create(request: Request) -> FeatureCache:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """The versions of what decides the values in a store."""
+    """Return the versions of the packages that decide the values in a store."""
     return {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow")}
 
 
 def require_space(request: Request) -> None:
-    """Refuse to begin what cannot be finished on this disk."""
+    """Refuse to begin when this disk has no room for the whole store."""
     free = open_storage(request.options.out).free_bytes()
     dtype, arrays = request.options.dtype, request.backbone.arrays
     raw = row_bytes(arrays) * request.rows
@@ -172,7 +173,7 @@ def require_space(request: Request) -> None:
 
 
 def _git_commit() -> str | None:
-    """The commit of a source checkout; None for an installed package."""
+    """Return the commit of a source checkout; None for an installed package."""
     package = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:

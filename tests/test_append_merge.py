@@ -12,6 +12,7 @@ from c3.common.errors import C3Error
 from c3.extract.merge import merge
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
+from c3.extract.store.attributes import write_attributes
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import Layout
 from c3.extract.verify import verify
@@ -128,6 +129,22 @@ def test_different_rows_follow_each_other(make_cache: Make, tmp_path: Path, rows
         assert merged.image_ids(split).tolist() == [i for store in stores for i in store.image_ids(split).tolist()]
         expected = np.concatenate([store.labels(split).dense(5, 0) for store in stores])
         np.testing.assert_array_equal(merged.labels(split).dense(5, 0), expected)
+
+
+def test_paths_are_relative_to_the_folder_that_holds_all_images(make_cache: Make, tmp_path: Path) -> None:
+    stores = []
+    for prefix in "ab":
+        cache = make_cache(rows=16, name=f"{prefix}.zarr", prefix=prefix)
+        made = replace(cache.provenance, image_root=f"/data/{prefix}/images")
+        write_attributes(cache.storage, replace(cache.attributes, provenance=made).record())
+        stores.append(cache.path)
+    merge(stores, tmp_path / "m.zarr")
+    merged = FeatureCache.open(tmp_path / "m.zarr")
+    assert merged.provenance.image_root == "/data"
+    paths = merged.image_paths("train").tolist()
+    assert (paths[0], paths[16]) == ("a/images/atrain0.png", "b/images/btrain0.png")
+    merge(stores[:1], tmp_path / "one.zarr")
+    assert FeatureCache.open(tmp_path / "one.zarr").image_paths("train")[0] == "atrain0.png"
 
 
 def test_stores_that_do_not_fit_are_refused(make_cache: Make, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.common.errors import C3Error
+from c3.common.errors import C3Error, StoreDamaged
 from c3.extract.store.attributes import write_attributes
 from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.layout import FeatureArray, Layout
@@ -72,6 +72,15 @@ def test_a_zero_map_is_stored_and_a_lost_one_is_an_error(tmp_path: Path) -> None
     next((tmp_path / "s.zarr/train/pyramid/p8/c").rglob("0/0/0/0")).unlink()
     with pytest.raises(C3Error, match="shard 0 of train/pyramid/p8 is missing, lost"):
         cache.read("train", "p8", 0, 2)
+
+
+@pytest.mark.parametrize("key", ["train/labels/value", "train/image_path", "train/crop", "classes/seen"])
+def test_a_lost_table_is_an_error_and_never_zeros(make_cache: Make, key: str) -> None:
+    path = make_cache(rows=3).path
+    next(file for file in (path / key / "c").rglob("*") if file.is_file() and file.name.isdigit()).unlink()
+    cache = FeatureCache.open(path)
+    with pytest.raises(StoreDamaged, match=f"{key}/c/0.* is missing; mend it with: c3 verify"):
+        (cache.classes, cache.table("train"))
 
 
 def test_every_flipped_byte_of_the_maps_is_detected(make_cache: Make) -> None:

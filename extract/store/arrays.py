@@ -1,8 +1,8 @@
-"""The maps of one array: chunks read straight from their shards, decoded when they are indexed.
+"""The features of one array: chunks are read straight from their shards and decoded when the array is indexed.
 
-Zarr's own reader costs several times what decoding costs (docs/benchmarks.md). This one reads the index of a shard
-once, fetches the bytes of a chunk in one piece, checks their crc32c and decompresses them where the caller wants them.
-The format is Zarr v3's sharding codec: chunks, then (offset, bytes) of each as uint64, then the index's own crc32c.
+Zarr's own reader takes several times as long as decoding does (docs/benchmarks.md). This one reads the index of a shard
+once, fetches a chunk in one piece, checks its crc32c and decompresses it into the caller's array. The format is the
+sharding codec of Zarr v3: chunks, then (offset, bytes) of each as uint64, then the crc32c of that index.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from .storage import Storage, remedy
 from .zarr_arrays import ZarrArrays
 
 CRC = 4  # bytes of a crc32c
-NO_CHUNK = np.uint64(2**64 - 1)  # how the index says that a chunk was not written
+NO_CHUNK = np.uint64(2**64 - 1)  # the offset of a chunk that was not written
+
+Index = int | slice | np.ndarray | list[int]
 
 
 @dataclass(frozen=True)
 class ArrayFiles:
-    """Which array is read and how it is packed."""
+    """The files of one array and how they are packed."""
 
     storage: Storage
     split: str
@@ -39,11 +41,11 @@ class ArrayFiles:
 
     @property
     def name(self) -> str:
-        """Its path in the store, `train/pyramid/p8`."""
+        """The path of the array in the store, `train/pyramid/p8`."""
         return f"{self.split}/{self.level.path}"
 
     def key(self, shard: int) -> str:
-        """The file of a shard."""
+        """Return the file of a shard."""
         return f"{self.split}/{self.level.shard_path(shard)}"
 
     def damaged(self, shard: int, fault: str) -> StoreDamaged:
@@ -52,7 +54,7 @@ class ArrayFiles:
 
 
 class ChunkReader:
-    """Chunks of one array, by number. Safe to use from several threads, which then decode at the same time."""
+    """Chunks of one array, by number. Several threads may read, and decode, at the same time."""
 
     def __init__(self, files: ArrayFiles) -> None:
         self.files = files
@@ -61,7 +63,7 @@ class ChunkReader:
         self._scratch = threading.local()
 
     def rows_of(self, chunk: int) -> range:
-        """The rows that a chunk holds; the last may be short."""
+        """Return the row numbers of a chunk; the last chunk of a split may be short."""
         size = self.files.layout.chunk_rows
         return range(chunk * size, min((chunk + 1) * size, self.files.rows))
 
@@ -106,7 +108,8 @@ class ChunkReader:
         if not hasattr(self._scratch, "chunk"):
             layout = self.files.layout
             self._scratch.chunk = np.empty((layout.chunk_rows, *self.files.level.cell), layout.dtype)
-        return self._scratch.chunk
+        chunk: np.ndarray = self._scratch.chunk
+        return chunk
 
 
 def _check(data: np.ndarray, what: str) -> None:
@@ -146,11 +149,12 @@ def open_array(storage: Storage, arrays: ZarrArrays, shape: StoreShape, split: s
 
 
 class StoredArray:
-    """`maps[rows]` is (rows, *cell), read and decoded now; `rows` is a number, a slice or row numbers.
+    """Features that are read when they are indexed: `maps[rows]` is (rows, *cell).
 
-    The cell is (channels, 7, 7) of a level, (channels, 14, 14) of `regions`, (width,) of `global`. dtype is float16, or
-    float32 where a value of this array is beyond float16. It has what dask.array.from_array and
-    numpy.asarray ask of an array. Reading a lost or damaged shard raises C3Error: zeros are never made up.
+    `rows` is a number, a slice or row numbers. The cell is (channels, 7, 7) of a level, (channels, 14, 14) of
+    `regions`, (width,) of `global`. dtype is float16, or float32 where a value of this array is beyond float16.
+    dask.array.from_array and numpy.asarray take it as an array. Reading a lost or damaged shard raises StoreDamaged:
+    zeros are never made up.
     """
 
     def __init__(self, reader: ChunkReader, scales: ShardScales) -> None:
@@ -181,32 +185,33 @@ class StoredArray:
         return self.stored_dtype == np.float16 and not self.scales.wide
 
     def scale_of(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, n, 2) float32 step and offset of row numbers; n is 1, or the channels of int8 (quantise.py)."""
+        """Return (rows, n, 2) float32 step and offset of row numbers; n is 1, or the channels of int8 (quantise.py)."""
         return np.stack([self.scales[shard] for shard in (rows // (self._size * self._chunks_per_shard)).tolist()])
 
     def read_stored(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
-        """Read chunks one after the other into `out`, (sum of their rows, *cell) of `stored_dtype`, in the pool's
-        threads: values as the store holds them.
+        """Read chunks into `out`, (sum of their rows, *cell) of `stored_dtype`: values as the store holds them.
 
-        A short chunk (the last of a split) is followed directly by the next one.
+        The threads of `pool` decode at the same time. A short chunk (the last of a split) is followed directly by the
+        next one.
         """
         ends = np.cumsum([len(self._reader.rows_of(chunk)) for chunk in chunks])
         places = [out[end - len(self._reader.rows_of(chunk)) : end] for chunk, end in zip(chunks, ends, strict=True)]
         list((pool.map if pool else map)(self._read_stored, chunks, places))
 
     def _read_stored(self, chunk: int, out: np.ndarray) -> None:
-        self.scales[chunk // self._chunks_per_shard]  # a lost one is found before its values are used
+        self.scales[chunk // self._chunks_per_shard]  # finds a lost one before its values are used
         self._reader.read(chunk, out)
 
-    def __getitem__(self, index: int | slice | np.ndarray | list[int] | tuple[object, ...]) -> np.ndarray:
+    def __getitem__(self, index: Index | tuple[Index, ...]) -> np.ndarray:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
-        numbers = np.arange(self._rows)[first]
+        numbers = np.asarray(np.arange(self._rows)[first])
         rows = np.atleast_1d(numbers)
-        found = self._gather(rows)[:, *rest] if rest else self._gather(rows)
-        return found[0] if numbers.ndim == 0 else found
+        gathered = self._gather(rows)
+        found: np.ndarray = gathered[(slice(None), *rest)] if rest else gathered
+        return np.asarray(found[0]) if numbers.ndim == 0 else found
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """The values of row numbers in any order; every chunk is decoded once."""
+        """Return the values of row numbers in any order; every chunk is decoded once."""
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for chunk in np.unique(rows // self._size).tolist():
             inside = self._reader.rows_of(chunk)

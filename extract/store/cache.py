@@ -172,7 +172,7 @@ class FeatureCache:
     @cached_property
     def classes(self) -> Classes:
         """Names, seen or unseen, and word vectors as read."""
-        name, seen, vector = (self._arrays.read(f"classes/{part}") for part in ("name", "seen", "vector"))
+        name, seen, vector = (self._arrays.table(f"classes/{part}") for part in ("name", "seen", "vector"))
         return Classes(tuple(name.tolist()), seen, vector)
 
     @property
@@ -214,7 +214,8 @@ class FeatureCache:
 
     def status(self, split: str, rows: range | None = None) -> np.ndarray:
         """Return (rows,) uint8, values of `Status`: of all rows of a split, or of neighbouring ones."""
-        return self._table(split, "status", slice(None) if rows is None else slice(rows.start, rows.stop))
+        rows = range(self.rows(split)) if rows is None else rows
+        return self._arrays.read(f"{split}/status", slice(rows.start, rows.stop))
 
     def require_complete(self) -> None:
         """Refuse a store whose extraction has not finished, or that has lost what became of its rows."""
@@ -229,9 +230,9 @@ class FeatureCache:
             fault = f"{lost[0]}/status has lost the status of finished rows"
             raise StoreDamaged(self.location, fault, remedy(self.storage))
 
-    def _table(self, split: str, name: str, where: slice = slice(None)) -> np.ndarray:
+    def _table(self, split: str, name: str) -> np.ndarray:
         self.rows(split)  # refuses an unknown split
-        return self._arrays.read(f"{split}/{name}", where)
+        return self._arrays.table(f"{split}/{name}")
 
     # -- maps ----------------------------------------------------------------------------------------------------------
 

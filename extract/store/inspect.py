@@ -1,4 +1,4 @@
-"""What a store holds, for a reader at a terminal or a script. numpy and zarr only."""
+"""Describe a store for a reader at a terminal or for a script. No torch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ def inspect_store(path: Path | str, as_json: bool = False, channels: bool = Fals
 
 
 def channel_statistics(cache: FeatureCache) -> dict[str, dict[str, list[float]]]:
-    """Array -> mean, max and zero share of every channel over the readable rows, and the int8 error bound.
+    """Return array -> mean, max and zero share of every channel over the readable rows, and the int8 error bound.
 
     `bound` is half the largest step of the channel: no stored value is further than that from what was extracted.
     """
-    import dask
-    import dask.array as da
+    import dask.array
+    import dask.base
+    import dask.config
 
     usable = {split: cache.status(split) == Status.OK for split in cache.splits}
     found = {}
@@ -40,11 +41,12 @@ def channel_statistics(cache: FeatureCache) -> dict[str, dict[str, list[float]]]
             maps = cache.maps(split, array.name)
             others = (0, *range(2, maps.ndim))
             chunks = (cache.layout.shard_rows, *[-1] * (maps.ndim - 1))
-            maps = da.from_array(maps, chunks=chunks, name=False)
-            # rows that failed are zero maps: they add nothing to a sum and are taken out of the zeros
-            parts.append((maps.sum(others, "float64"), maps.max(others), (maps == 0).sum(others)))
+            lazy = dask.array.from_array(maps, chunks=chunks, name=False)  # type: ignore[no-untyped-call]  # no types
+            # rows that failed are zero maps: they add nothing to a sum and are subtracted from the zeros
+            parts.append((lazy.sum(others, "float64"), lazy.max(others), (lazy == 0).sum(others)))
         with dask.config.set(scheduler="threads"):
-            sums, highs, zeros = (np.stack(values) for values in zip(*dask.compute(*parts), strict=True))
+            computed = dask.base.compute(*parts)  # type: ignore[no-untyped-call]  # dask has no types
+            sums, highs, zeros = (np.stack(values) for values in zip(*computed, strict=True))
         failed = sum(int((~rows).sum()) for rows in usable.values()) * positions
         found[array.name] = {
             "mean": (sums.sum(0) / max(count, 1)).tolist(),
@@ -61,12 +63,13 @@ def _bounds(cache: FeatureCache, array: str) -> list[float]:
     steps = [
         cache.maps(split, array).scales[shard][:, 0] for split in cache.splits for shard in range(cache.shards(split))
     ]
-    return (np.max(steps, axis=0) / 2).astype(float).tolist()
+    bounds: list[float] = (np.max(steps, axis=0) / 2).astype(float).tolist()
+    return bounds
 
 
 def describe(cache: FeatureCache) -> dict[str, Any]:
-    """Splits with their shards, statuses and labels; arrays and bytes; classes; config and provenance."""
-    splits = {}
+    """Return what `c3 inspect --json` prints: splits with their statuses and labels, arrays, bytes, classes, origin."""
+    splits: dict[str, dict[str, Any]] = {}
     for split in cache.splits:
         labels = cache.labels(split)
         statuses = np.bincount(cache.status(split), minlength=len(Status))

@@ -1,6 +1,6 @@
 """How the arrays of a store lie on disk: chunks, shards, number type and codec. Pure.
 
-docs/benchmarks.md holds the measurements behind the defaults.
+docs/benchmarks.md has the measurements behind the defaults.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Decompress = Callable[[np.ndarray, np.ndarray], object]
 
 @dataclass(frozen=True)
 class Codec:
-    """A compressor as Zarr writes it, and the function that decompresses into an array of the caller's."""
+    """A compressor as Zarr writes it, and the function that decompresses into the caller's array."""
 
     compressor: Any  # a zarr.codecs codec; None stores plain bytes
     decompress: Decompress
@@ -105,7 +105,8 @@ class FeatureArray:
 
     def record(self) -> dict[str, Json]:
         """Return the JSON of a store's attributes. `side` only where it is not 7: older digests do not have it."""
-        return {"name": self.name, "channels": self.channels} | ({} if self.pooled else {"side": self.side})
+        record: dict[str, Json] = {"name": self.name, "channels": self.channels}
+        return record if self.pooled else record | {"side": self.side}
 
     def __str__(self) -> str:
         return f"{self.name} {'x'.join(map(str, self.cell))}"

@@ -1,7 +1,7 @@
-"""Maps of any float range -> the numbers a store holds, and back. Pure numpy.
+"""Features of any float range -> the numbers that a store holds, and back. Pure numpy.
 
 A stored value q stands for q * step + offset. float16 keeps values as they are (step 1, offset 0) unless one is beyond
-float16: then the array of that shard is divided by a power of two. int8 has a step and an offset for every channel.
+65,504: then the array of that shard is divided by a power of two. int8 has a step and an offset for every channel.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def along_channels(values: np.ndarray, ndim: int) -> np.ndarray:
-    """(n,) values of channels, shaped to stand beside rows of `ndim` dimensions: (channels, y, x), or (channels,)."""
+    """Return (n,) values of channels, shaped to broadcast over cells of `ndim` dimensions, channels first."""
     return values.reshape(-1, *(1,) * (ndim - 1))
 
 
 def encode(maps: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, channels, ...) float16 or float32 -> stored values of `dtype` and their (n, 2) float32 step and offset.
+    """Return stored values of `dtype` for (rows, channels, ...) float16 or float32, and their (n, 2) step and offset.
 
-    n is 1 for float16 and the number of channels for int8. float16 is exact but for the rounding of float32 input;
-    int8 errs by at most half a step, 1/510 of a channel's range in the shard. Raises C3Error for NaN and infinity.
+    Step and offset are float32; n is 1 for float16 and the number of channels for int8. float16 is exact except for
+    the rounding of float32 input; int8 errs by at most half a step, 1/510 of a channel's range in the shard. Raises
+    C3Error for NaN and infinity.
     """
     low, high = float(maps.min(initial=0)), float(maps.max(initial=0))
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -51,7 +52,7 @@ def _to_int8(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_wide(scale: np.ndarray, dtype: str) -> bool:
-    """Whether decoded values can be beyond float16, so that they need float32."""
+    """Return whether decoded values can be beyond float16, so that they need float32."""
     if dtype == "float16":
         return bool((scale[:, 0] != 1).any())
     ends = np.abs(scale[:, :1] * np.array([-128, 127], np.float32) + scale[:, 1:])
@@ -59,7 +60,7 @@ def is_wide(scale: np.ndarray, dtype: str) -> bool:
 
 
 def decode(stored: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
-    """Stored values (rows, channels, ...) -> real values in `out`, float16 or float32 of the same shape."""
+    """Decode stored values (rows, channels, ...) into `out`, float16 or float32 of the same shape."""
     if stored.dtype == np.float16 and scale[0, 0] == 1:
         out[...] = stored
         return

@@ -1,7 +1,7 @@
 """Where the files of a store are: a folder, or any fsspec URL (s3://, gs://, memory:// ...).
 
-Zarr reads and writes arrays through `zarr_store`; what needs exact bytes (the chunk reader, flags, verification)
-comes here. Credentials and endpoints are taken from the environment by fsspec's own drivers.
+Zarr reads and writes arrays through `zarr_store`; what needs exact bytes (the chunk reader, flags, verification) uses
+the other methods. The drivers of fsspec take credentials and endpoints from the environment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OLD_LOCK_FILE = ".c3-lock"  # where older versions of c3 had it
 
 
 def open_storage(location: str | Path) -> Storage:
-    """The storage behind a path or URL; `file://` is a local path."""
+    """Return the storage behind a path or URL; `file://` is a local path."""
     text = os.fspath(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
@@ -37,51 +37,51 @@ def open_storage(location: str | Path) -> Storage:
 
 
 def remedy(storage: Storage) -> str:
-    """The command that mends a store; it ends every message about damage."""
+    """Return the command that mends a store; it ends every message about damage."""
     return f"mend it with: c3 verify {storage.location} --repair"
 
 
 class Storage(ABC):
     """The files of one store by their keys, `train/pyramid/p8/c/0/0/0/0`."""
 
-    location: str  # what a user typed; stands in messages
-    address: str  # the same from every folder and machine: an absolute path or a URL
-    parallel_reads: int  # how many reads are worth having under way at once
+    location: str  # as the user gave it; stands in messages
+    address: str  # means the same in every folder: an absolute path or a URL
+    parallel_reads: int  # how many reads should be in flight at once
 
     @abstractmethod
     def zarr_store(self, read_only: bool = False) -> Store:
-        """The same files as a Zarr store."""
+        """Return the same files as a Zarr store."""
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether anything is there at all."""
+        """Return whether there is anything at the location."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
-        """Bytes start..stop of a file (start may be negative: from its end). Raises FileNotFoundError."""
+        """Return bytes start..stop of a file; a negative start counts from its end. Raises FileNotFoundError."""
 
     @abstractmethod
     def names(self, prefix: str) -> list[str]:
-        """The names directly below a prefix, in no order; empty when there is no such folder."""
+        """Return the names directly below a prefix, in no order; none when there is no such folder."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Key -> bytes of every file."""
+        """Return key -> bytes, for every file."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Delete one file; no error when it is not there."""
+        """Delete one file, if it exists."""
 
     @abstractmethod
     def delete_folder(self, prefix: str) -> None:
-        """Delete everything below a prefix, what killed processes left there too; no error when there is nothing."""
+        """Delete everything below a prefix, scratch files of killed processes included."""
 
     @abstractmethod
     def write(self, key: str, data: bytes) -> None:
-        """Write one file whole."""
+        """Replace one file whole."""
 
     def adopt(self, source: Storage, theirs: str, key: str) -> None:
-        """Take over a finished file of another store as `key`: linked where possible, else copied."""
+        """Take over a finished file of another store as `key`: link it where possible, else copy it."""
         self.write(key, bytes(source.read(theirs)))
 
     def flush(self, keys: Sequence[str]) -> None:  # noqa: B027 - an object store answers only when an object is safe
@@ -93,12 +93,12 @@ class Storage(ABC):
         yield True  # an object store replaces whole objects: two writers of a shard would write the same bytes
 
     def free_bytes(self) -> int | None:
-        """The space left, where that is known."""
+        """Return the free space in bytes, or None where it is unknown."""
         return None
 
 
 class LocalStorage(Storage):
-    """A folder."""
+    """A folder of this machine."""
 
     parallel_reads = os.cpu_count() or 1
 
@@ -188,8 +188,11 @@ class LocalStorage(Storage):
 
 
 class _Lock:
-    """Bytes of a lock file that this process holds. One for each file: POSIX drops all locks of a process on a file
-    when any descriptor of it is closed, and never makes a process exclude itself."""
+    """The bytes of a lock file that this process holds.
+
+    There is one for each file: POSIX drops all locks of a process on a file when any descriptor of it is closed, and
+    never makes a process exclude itself.
+    """
 
     _open: ClassVar[dict[Path, _Lock]] = {}
     _guard = threading.Lock()
@@ -200,7 +203,7 @@ class _Lock:
 
     @classmethod
     def of(cls, path: Path) -> _Lock:
-        """The lock of a file; a store that was replaced since has a new file."""
+        """Return the lock of a file; a store that was replaced since has a new file."""
         path = path.absolute()
         with cls._guard:
             known = cls._open.get(path)
@@ -209,7 +212,7 @@ class _Lock:
             return known
 
     def take(self, number: int) -> bool:
-        """Hold byte `number`; False while anyone else does, in this process or another."""
+        """Hold byte `number`; return False while another thread or process holds it."""
         with self._guard:
             if number in self._held:
                 return False
@@ -221,16 +224,16 @@ class _Lock:
             return True
 
     def give(self, number: int) -> None:
-        """Let go of byte `number`."""
+        """Release byte `number`."""
         with self._guard:
             self._held.discard(number)
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 class RemoteStorage(Storage):
-    """An fsspec URL."""
+    """The files behind an fsspec URL."""
 
-    parallel_reads = 16  # a request waits for the network, not for a core
+    parallel_reads = 16  # a read waits for the network, not for a core
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -248,7 +251,8 @@ class RemoteStorage(Storage):
         return self._files.exists(f"{self._root}/zarr.json") or bool(self.names(""))
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | bytearray:
-        return self._files.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
+        data: bytes = self._files.cat_file(f"{self._root}/{key}", start=start or None, end=stop)
+        return data
 
     def names(self, prefix: str) -> list[str]:
         self._files.invalidate_cache()  # another process may have written since

@@ -1,4 +1,4 @@
-"""The plain data that a manifest and a feature store share: row tables, sparse labels and classes. numpy only."""
+"""What a manifest and a feature store share: row tables, sparse labels and classes. numpy only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNKNOWN_PATH = ""
 
 
 def absent_label(labelling: str) -> int:
-    """The value of a label that is not listed: -1 where labels are `complete`, 0 (unknown) where `verified`."""
+    """Return the value of a label that is not listed: -1 where labels are `complete`, 0 (unknown) where `verified`."""
     return -1 if labelling == "complete" else 0
 
 
@@ -47,7 +47,7 @@ class SparseLabels:
 
     @classmethod
     def join(cls, parts: Sequence[SparseLabels]) -> SparseLabels:
-        """The rows of several tables, one after the other."""
+        """Return the rows of several tables, one after the other."""
         lengths = [np.zeros(1, np.int64), *(np.diff(part.indptr) for part in parts)]
         indices = [np.zeros(0, np.int32), *(part.indices for part in parts)]
         value = [np.zeros(0, np.int8), *(part.value for part in parts)]
@@ -62,7 +62,7 @@ class SparseLabels:
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     def keep_classes(self, keep: np.ndarray) -> SparseLabels:
-        """Only the classes of a mask (classes,) bool, which are then numbered without gaps."""
+        """Return the labels of the classes of a mask (classes,) bool, numbered without gaps."""
         entry = keep[self.indices]
         kept = np.concatenate([[0], np.cumsum(entry)])
         number = np.cumsum(keep) - 1
@@ -71,7 +71,7 @@ class SparseLabels:
         )
 
     def take(self, rows: np.ndarray) -> SparseLabels:
-        """The labels of the given rows (any order, repeats allowed)."""
+        """Return the labels of the given rows (any order, repeats allowed)."""
         lengths = (self.indptr[1:] - self.indptr[:-1])[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         # position inside the result -> position inside self: start of its row plus offset within the row
@@ -79,7 +79,7 @@ class SparseLabels:
         return SparseLabels(indptr, self.indices[source], self.value[source])
 
     def dense(self, classes: int, absent: int) -> np.ndarray:
-        """(rows, classes) int8 with `absent` (-1 complete, 0 unknown) where nothing is listed."""
+        """Return (rows, classes) int8 with `absent` (-1 complete, 0 unknown) where nothing is listed."""
         labels = np.full((len(self), classes), absent, dtype=np.int8)
         labels[self.row, self.indices] = self.value
         return labels
@@ -121,13 +121,13 @@ class Rows:
 
 
 def unknown_paths(count: int) -> np.ndarray:
-    """Return (count,) empty texts: the paths of rows whose images nobody can find."""
+    """Return (count,) empty texts, the paths of rows whose images cannot be found."""
     return np.full(count, UNKNOWN_PATH, np.dtypes.StringDType())
 
 
 @dataclass(frozen=True)
 class Classes:
-    """names (classes,), seen (classes,) bool, vectors (classes, d_w) float32 as read, not normalised."""
+    """Classes: names (classes,), seen (classes,) bool, vectors (classes, d_w) float32 as read, not normalised."""
 
     names: tuple[str, ...]
     seen: np.ndarray
@@ -138,4 +138,5 @@ class Classes:
 
     @property
     def d_w(self) -> int:
+        """The width of a word vector."""
         return int(self.vectors.shape[1])

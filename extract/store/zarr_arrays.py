@@ -31,6 +31,15 @@ class ZarrArrays:
             fault = f"{path} is damaged ({error})"
             raise StoreDamaged(self.storage.location, fault, remedy(self.storage)) from error
 
+    def table(self, path: str) -> np.ndarray:
+        """Return a whole table. Raises StoreDamaged when a file of it is lost, which Zarr would read as zeros."""
+        array = self._array(path)
+        for chunk in range(-(-array.shape[0] // array.chunks[0])):
+            folder, _, name = "/".join([path, "c", str(chunk), *["0"] * (array.ndim - 1)]).rpartition("/")
+            if name not in self.storage.names(folder):
+                raise StoreDamaged(self.storage.location, f"{folder}/{name} is missing", remedy(self.storage))
+        return self.read(path)
+
     def write(self, path: str, where: int | slice, values: np.ndarray | int) -> None:
         """Write a part of an array; the chunks that it covers get a file even when they hold zeros."""
         self._array(path)[where] = values
