@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import C3Error
+from .unicode_forms import on_disk
 
 
 def require_file(path: Path, what: str, command: str = "") -> Path:
-    """Return `path`; raise C3Error with what it is, where it was expected and the command that says more."""
-    if not path.is_file():
+    """Return `path` as the file system spells it (see `on_disk`).
+
+    Raises C3Error with what it is, where it was expected and the command that says more.
+    """
+    found = on_disk(path)
+    if not os.path.isfile(found):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise C3Error(f"{what} not found: expected {path}" + (f"; see: {command}" if command else ""))
-    return path
+    return found
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ...common.unicode_forms import on_disk
 from ..store.cache import Status
 from .specs import INPUT_SIZE
 
@@ -27,12 +28,14 @@ def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE) -> Crop:
     """Decode a picture, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
     A box with x0 > x1 is the mirrored crop. Grey, 16-bit, palette, CMYK and transparent pictures become RGB
-    (transparency over white). A bad picture raises nothing: its failure is the returned status.
+    (transparency over white). A bad picture raises nothing: its failure is the returned status. Its name may be stored
+    in another Unicode form.
     """
+    path = on_disk(path)
     try:
         if path.stat().st_size == 0:
             return Crop(None, Status.EMPTY, "the file is empty")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return Crop(None, Status.MISSING, "no such file")
     try:
         with Image.open(path) as image:
