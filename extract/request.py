@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..common.devices import resolve_device
-from ..common.errors import C3Error
+from ..common.errors import C3Error, SettingError
 from .backbone.network import Backbone
 from .backbone.specs import backbone_spec
 from .backbone.weights import load_backbone
@@ -121,7 +121,7 @@ def open_or_create(request: Request) -> FeatureCache:
     for name in ("codec", "chunk_rows", "shard_rows"):
         asked, found = getattr(options, name), getattr(store.layout, name)
         if asked is not None and asked != found:
-            raise C3Error(
+            raise SettingError(
                 f"{options.out} has --{name.replace('_', '-')} {found}, the request says {asked}; "
                 "leave the option out, give another --out, or --overwrite"
             )

@@ -67,7 +67,11 @@ def stored(cache: FeatureCache) -> np.ndarray:
 def check_c3(names: Mapping[str, Any], cache: FeatureCache) -> bool:
     rows = [row for row in range(9) if row != FAILED]
     labels = cache.labels("train").dense(5, absent=-1)[rows]
-    return np.array_equal(names["batch"], true_maps(cache)[rows]) and np.array_equal(names["labels"], labels)
+    return (
+        np.array_equal(names["batch"], true_maps(cache)[rows])
+        and np.array_equal(names["labels"], labels)
+        and names["paths"].tolist() == [f"train{row}.png" for row in range(9) if row != FAILED]
+    )
 
 
 def check_zarr(names: Mapping[str, Any], cache: FeatureCache) -> bool:
@@ -78,6 +82,11 @@ def check_zarr(names: Mapping[str, Any], cache: FeatureCache) -> bool:
 
 
 def check_xarray(names: Mapping[str, Any], cache: FeatureCache) -> bool:
+    if "tree" in names:
+        usable = names["usable"][:8].values.tolist() == [row != FAILED for row in range(8)]
+        found = names["rows"].values.copy()
+        names["tree"].close()
+        return usable and np.array_equal(found, stored(cache))
     expected = np.delete(true_maps(cache), FAILED, axis=0).mean(axis=(2, 3))
     return names["means"].row[FAILED] == "train4" and np.allclose(names["means"], expected, rtol=2e-3)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from ...common.errors import C3Error, StoreDamaged
+from ...common.errors import C3Error, SettingError, StoreDamaged
 from .arrays import StoredArray, open_array
 from .attributes import Attributes
 from .create import create_store, store_arrays
@@ -162,7 +162,7 @@ class FeatureCache:
         differing = differing_settings(self.origin.record(), origin.record())
         if differing:
             hint = ". New images or splits are added with --append" if list(differing) == ["manifest_sha256"] else ""
-            raise C3Error(
+            raise SettingError(
                 f"{self.location} was made by another request ({'; '.join(differing.values())}){hint}. "
                 "Give another --out, or --overwrite"
             )

@@ -16,7 +16,7 @@ import numcodecs.zstd
 import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from ...common.errors import C3Error, unknown_name
+from ...common.errors import SettingError, unknown_name
 from ...common.records import Json
 from .names import CODEC_NAMES, DTYPES
 
@@ -136,7 +136,7 @@ class Layout:
         if self.codec not in CODEC_NAMES:
             raise unknown_name("codec", self.codec, CODEC_NAMES)
         if self.chunk_rows < 1 or self.shard_rows < 1 or self.shard_rows % self.chunk_rows:
-            raise C3Error(
+            raise SettingError(
                 f"a shard must hold whole chunks of at least one row; found --shard-rows {self.shard_rows}, "
                 f"--chunk-rows {self.chunk_rows}"
             )
