@@ -1,8 +1,10 @@
-"""Read pickles without running code from them: only plain containers, numbers, texts and numpy arrays are allowed."""
+"""Read pickles without running code from them: only plain containers, numbers, texts and numpy values are allowed."""
 
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,13 @@ def _frombuffer(
     return values.reshape(shape, order=order)
 
 
+def _scalar(dtype: object, data: object) -> np.generic:
+    if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(data, bytes) or len(data) != dtype.itemsize:
+        raise pickle.UnpicklingError("a number of an unusual kind")
+    value: np.generic = np.frombuffer(data, dtype)[0]
+    return value
+
+
 def _encode(text: object, encoding: object) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError("a text in an unusual encoding")
@@ -37,13 +46,16 @@ def _encode(text: object, encoding: object) -> bytes:
 
 
 # What numpy 1 and 2 write. A name is only looked up in this table, so nothing is ever imported.
-ALLOWED = {
+ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
+    ("collections", "OrderedDict"): OrderedDict,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
     ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
     ("_codecs", "encode"): _encode,
 }
 
