@@ -15,10 +15,10 @@ demo-table1: $(VENV)/ready
 	$(BIN)/c3 demo --method table1 --seeds 1
 
 # what CI runs
-test: lint $(VENV)/ready
+test: lint types $(VENV)/ready
 	$(PYTEST)
 
-# style and the rules of imports; seconds
+# style and the rules of imports: seconds
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

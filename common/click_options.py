@@ -108,6 +108,7 @@ class ManyValues(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the name of a repeatable option before each of its values, then parse as click does."""
         repeatable = {
             name
             for option in self.params

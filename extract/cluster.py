@@ -93,7 +93,7 @@ def work(task: ShardTask, setup: WorkerSetup) -> Report:
         if wrong:
             raise C3Error(wrong)
         total = Report()
-        for report in _worker(setup).run([task], lambda rows, failed: None):
+        for report in _worker(setup).run([task], lambda _rows, _failed: None):
             total.add(report)
         return total
 

@@ -1,4 +1,4 @@
-"""Compute a few rows of a store again: does it hold what its images and backbone give today?"""
+"""Compute a few rows of a store again, and compare them with what its images and backbone give today."""
 
 from __future__ import annotations
 

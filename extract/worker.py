@@ -60,6 +60,7 @@ class Report:
 
     @property
     def failed(self) -> int:
+        """The number of rows without features."""
         return sum(count for status, count in self.rows.items() if status != Status.OK)
 
     def add(self, other: Report) -> None:

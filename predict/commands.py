@@ -35,6 +35,7 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.pass_context
 def predict(
     ctx: click.Context,
+    /,
     images: tuple[str, ...],
     run_path: Path,
     vocabulary: Path | None,

@@ -185,7 +185,7 @@ def _load(base: TrainOptions, cache: FeatureCache, shared: SharedArrays) -> str:
     return "ram"
 
 
-def _train_one(request: TrainOptions, slot: int, measure: Callable[[Run], Run]) -> Path:
+def _train_one(request: TrainOptions, _slot: int, measure: Callable[[Run], Run]) -> Path:
     return measure(train(request)).path
 
 

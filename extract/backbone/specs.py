@@ -24,6 +24,7 @@ class Tap:
 
     @property
     def level(self) -> str:
+        """The name of the pyramid level that leaves the network here."""
         return f"p{self.stride}"
 
     def array(self, name: str) -> FeatureArray:

@@ -30,7 +30,7 @@ class ShuffleBuffer:
     rows: np.ndarray
     places: Tensor
     arrays: dict[str, Tensor]
-    scales: Callable[[np.ndarray], dict[str, Tensor]] = lambda rows: {}
+    scales: Callable[[np.ndarray], dict[str, Tensor]] = lambda _rows: {}
 
 
 class BufferSource(Protocol):

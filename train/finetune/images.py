@@ -124,7 +124,7 @@ class ImageStream(ShuffledBatches):
     """Batches of the images that can be trained on, in an order that depends on seed and epoch alone."""
 
     def __init__(self, table: ImageTable, split: str, batch_size: int, seed: int, device: torch.device) -> None:
-        def decoded(rows: np.ndarray) -> DecodedBuffers:
+        def decoded(_rows: np.ndarray) -> DecodedBuffers:
             return DecodedBuffers(table.maps(split, PIXELS))
 
         super().__init__(table, split, batch_size, seed, decoded, batch_size, device)

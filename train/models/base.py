@@ -131,7 +131,7 @@ def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
 
 
 def require_at_least(options: MethodOptions, **least: float) -> None:
-    """Raise C3Error for a setting below its smallest value: require_at_least(options, heads=1)."""
+    """Raise C3Error for a setting below its smallest value, as in `require_at_least(options, heads=1)`."""
     for name, smallest in least.items():
         if not getattr(options, name) >= smallest:
             raise C3Error(f"setting {name}: expected at least {smallest}, found {getattr(options, name)}")
