@@ -6,11 +6,22 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from .errors import C3Error
+
+
+class PickleRefused(C3Error):
+    """A pickle needs something that is not plain data; `asks_for` is its full name, empty where it has none."""
+
+    def __init__(self, path: Path, reason: str, asks_for: str = "") -> None:
+        super().__init__(f"{path} is refused: {reason}. Only pickles of plain data and numpy arrays are read")
+        self.path, self.reason, self.asks_for = path, reason, asks_for
+
+    def __reduce__(self) -> tuple[type[PickleRefused], tuple[Path, str, str]]:
+        return type(self), (self.path, self.reason, self.asks_for)  # workers send errors by pickle
 
 
 def _reconstruct(kind: object, shape: object, _typecode: object) -> np.ndarray:
@@ -61,22 +72,47 @@ ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
 
 
 class _Unpickler(pickle.Unpickler):
+    refused = ""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            self.refused = f"{module}.{name}"
+            raise pickle.UnpicklingError(f"it asks for {self.refused}")
         return ALLOWED[module, name]
 
 
-def load_pickle(path: Path) -> Any:
+def load_pickle(path: Path, stream: IO[bytes] | None = None) -> Any:
     """Read a pickle of numpy arrays, lists, dicts, texts and numbers; refuse anything else before it runs.
 
-    Raises C3Error when the file is damaged or holds something that is not plain data.
+    `stream` holds the content where it is not the file `path` as it is. Texts of Python 2 beyond ASCII arrive as bytes.
+    Raises C3Error when the file is damaged, and PickleRefused when it holds something that is not plain data.
     """
-    try:
+    if stream is None:
         with path.open("rb") as file:
-            return _Unpickler(file).load()
+            return load_pickle(path, file)
+    start = stream.tell()
+    try:
+        return _load(path, stream, "ASCII")
+    except UnicodeDecodeError:  # texts of Python 2
+        stream.seek(start)
+    try:
+        return _load(path, stream, "bytes")
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, error) from error
+
+
+def _load(path: Path, stream: IO[bytes], encoding: str) -> Any:
+    unpickler = _Unpickler(stream, encoding=encoding)
+    try:
+        return unpickler.load()
     except pickle.UnpicklingError as error:
-        raise C3Error(f"{path} is refused: {error}. Only pickles of plain data and numpy arrays are read") from error
+        raise PickleRefused(path, str(error), unpickler.refused) from error
+    except UnicodeDecodeError:
+        raise
     except (EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError, ImportError, MemoryError,
             OverflowError) as error:  # fmt: skip
-        raise C3Error(f"{path} is not a readable pickle ({type(error).__name__}: {error})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> C3Error:
+    return C3Error(f"{path} is not a readable pickle ({type(error).__name__}: {error})")

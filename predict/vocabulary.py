@@ -15,6 +15,7 @@ from ..common.errors import C3Error
 from ..extract.catalog.catalog import Catalog, vectors_of
 from ..extract.store.tables import Classes
 from ..extract.words.class_vectors import class_vectors
+from ..extract.words.found import finite_vector, is_zero
 
 LOG = logging.getLogger(__name__)
 SAME = 0.99  # vectors of a word with a larger cosine are the same vector, perhaps written with fewer digits
@@ -48,8 +49,13 @@ def find_vocabulary(
         found, source = _of_classes(unique, classes), "the run's own classes (--vectors has those of other words)"
     elif isinstance(vectors, np.ndarray):
         found, source = _of_array(words, unique, vectors), "the array of vectors"
+    elif isinstance(vectors, str | os.PathLike):
+        found, source = _of_file(unique, os.fspath(vectors), classes, catalog)
     else:
-        found, source = _of_file(unique, os.fspath(vectors), classes, catalog), os.fspath(vectors)
+        raise C3Error(
+            "vectors: expected a file, a name of the catalog or a numpy array (words, d_w), found "
+            f"{type(vectors).__name__}"
+        )
     missing = np.isnan(found).any(axis=1) if found.shape[1] else np.ones(len(unique), bool)
     lost = [word for word, gone in zip(unique, missing, strict=True) if gone]
     repeated = [word for word, count in Counter(words).items() if count > 1]
@@ -70,14 +76,17 @@ def _of_classes(words: Sequence[str], classes: Classes) -> np.ndarray:
 
 
 def _of_array(words: Sequence[str], unique: Sequence[str], vectors: np.ndarray) -> np.ndarray:
-    if vectors.ndim != 2 or len(vectors) != len(words) or not np.isfinite(vectors).all():
+    """Return the rows of an array as float32; a row of zeros, which has no direction, becomes NaN."""
+    if vectors.ndim != 2 or len(vectors) != len(words):
         raise C3Error(
             f"vectors: expected ({len(words)}, d_w) finite numbers, one row for every word, found {vectors.shape}"
         )
-    return vectors[[words.index(word) for word in unique]].astype(np.float32)
+    found = np.stack([finite_vector(vectors[words.index(word)], f"vectors: the row of {word!r}") for word in unique])
+    found[[is_zero(vector) for vector in found]] = np.nan
+    return found
 
 
-def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> np.ndarray:
+def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> tuple[np.ndarray, str]:
     """Look up words and classes in one pass over a file; the classes show whether it is the right file."""
     spec, asked = vectors_of(name, catalog), set(words)
     names = [*words, *(name for name in classes.names if name not in asked)]
@@ -86,7 +95,7 @@ def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog
         LOG.warning("%s: words left out of a mean because they have no vector: %s", spec.name, ", ".join(partly))
     if vectors.shape[1] == classes.d_w:
         _require_same_space(spec.path, names, vectors, classes)
-    return vectors[: len(words)]
+    return vectors[: len(words)], f"{name}{coverage.zeros_note}"
 
 
 def _require_same_space(path: Path, names: Sequence[str], vectors: np.ndarray, classes: Classes) -> None:

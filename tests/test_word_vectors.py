@@ -132,7 +132,7 @@ def test_a_class_without_a_vector_is_an_error_unless_it_may_be_dropped(
     assert tiny.splits["train"].labels.dense(2, absent=-1).tolist() == [[-1, 1], [-1, -1]]
     assert "classes without a vector: zebra" in caplog.text
     (table_dataset / "vectors.txt").write_text("moon 1 2\n")
-    with pytest.raises(C3Error, match="3 of 3 classes have no vector"):
+    with pytest.raises(C3Error, match=r"holds none of the words that are looked up \(among its 1: 'moon'\)"):
         read_manifest(spec, ReadOptions(drop_unknown_classes=True))
 
 
@@ -144,10 +144,17 @@ def test_a_token_with_a_blank_inside_is_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("red 1 x", "line 1: the vector of 'red' holds a value that is not a number"),
-        ("red 1 nan", "line 1: .*finite"),
-        ("red 1\nstar 1 2", "line 2: 'star' has 2 finite values, expected 1"),
-        ("2 3\nred 1 2", "line 2: 'red' has 2 finite values, expected 3"),
+        ("red 1 x", "line 1: the vector of 'red' holds 'x', which is not a number"),
+        ("red 1 nan", r"line 1: the vector of 'red' holds nan \(number 2 of 2\), expected finite"),
+        (
+            "red 1 1e39",
+            r"line 1: the vector of 'red' holds 1e\+39 \(number 2 of 2\), expected finite numbers up to 1e\+16",
+        ),
+        ("red -inf 1", r"line 1: the vector of 'red' holds -inf \(number 1 of 2\)"),
+        ("red 1_0 1", "line 1: the vector of 'red' holds '1_0', which is not a number"),
+        ("red 0,1 0", r"holds '0,1', which is not a number; it has decimal commas: tr"),
+        ("red 1\nstar 1 2", "line 2: the vector of 'star' has 2 numbers, expected 1"),
+        ("2 3\nred 1 2", "line 2: the vector of 'red' has 2 numbers, expected 3"),
     ],
 )
 def test_bad_text_vectors_are_refused_with_their_line(tmp_path: Path, content: str, said: str) -> None:
@@ -166,9 +173,13 @@ def test_bad_vector_files_are_refused(tmp_path: Path) -> None:
             read_vectors(spec, {"red", "star"})
 
     refused(specs["word2vec"], whole[:-5], "ends inside word 2 of 2")
-    refused(specs["word2vec"], b"red 1 0\n", "not a word2vec binary file")
-    refused(specs["word2vec"], b"", "is empty")
-    refused(specs["word2vec"], b"1 2\nred " + struct.pack("<2f", 1, float("inf")), "vector of 'red' is not finite")
+    refused(specs["word2vec"], b"red 1 0\n", "is a text file of word vectors, but .*write `kind: text`")
+    refused(specs["word2vec"], b"", "it is an empty file")
+    refused(
+        specs["word2vec"],
+        b"1 2\nred " + struct.pack("<2f", 1, float("inf")),
+        r"vector of 'red' holds inf \(number 2 of 2\)",
+    )
     refused(specs["npz"], b"garbage", "cannot be read as npz")
     np.savez(specs["npz"].path, a=np.zeros((2, 3)))
     refused(specs["npz"], None, r"expected one array of names and one .*float64\(2, 3\)")

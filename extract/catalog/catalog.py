@@ -8,9 +8,7 @@ from ...common.catalog_file import Entry, read_catalog
 from ...common.errors import C3Error, unknown_name
 from ...common.files import require_file
 from .parse import parse
-from .specs import KINDS, DatasetSpec, Surroundings, VectorKind, VectorSpec, WeightSpec
-
-KIND_OF_SUFFIX: dict[str, VectorKind] = {".npz": "npz", ".pkl": "pickle", ".bin": "word2vec"}
+from .specs import KINDS, DatasetSpec, Surroundings, VectorSpec, WeightSpec
 
 
 class Catalog:
@@ -79,13 +77,13 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
 
 
 def vectors_of(vectors: str, catalog: Catalog) -> VectorSpec:
-    """Return the vectors of a catalog name, else of a file; its suffix tells its format (npz, pkl, bin, else text)."""
+    """Return the vectors of a catalog name, else of a file, whose content tells its format."""
     if vectors in catalog.vector_names:
         return catalog.vectors(vectors)
     path = Path(vectors)
     if not path.is_file():
         raise C3Error(f"--vectors {vectors!r}: no such file, and no such name in the catalog's section `vectors`")
-    return VectorSpec(name=path.name, kind=KIND_OF_SUFFIX.get(path.suffix.lower(), "text"), path=path)
+    return VectorSpec(name=path.name, path=path)
 
 
 def listing(user_file: Path | None) -> str:

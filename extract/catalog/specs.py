@@ -70,13 +70,13 @@ class Spec(BaseModel):
 class VectorSpec(Spec):
     """Where word vectors are and how to read them.
 
-    `kind` is a format of `words/vector_files.py` (`text` is that of GloVe and fastText). `names` are the files that
-    name the rows of arrays without names. With `lookup` `words` a class may be the mean of its words; `names` takes
-    whole names only, as for text embeddings of the classes.
+    `kind` is a format of `words/vector_files.py` (`text` is that of GloVe and fastText); without it, the content of the
+    file decides. `names` are the files that name the rows of arrays without names. With `lookup` `words` a class may be
+    the mean of its words; `names` takes whole names only, as for text embeddings of the classes.
     """
 
     name: str
-    kind: VectorKind = "text"
+    kind: VectorKind | None = None
     path: BelowBase
     names: Annotated[tuple[BelowBase, ...], BeforeValidator(_one_or_many)] = ()
     lookup: Literal["words", "names"] = "words"

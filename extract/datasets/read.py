@@ -73,8 +73,8 @@ def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = Fals
     if coverage.missing and (not drop_unknown or len(coverage.missing) == len(names)):
         raise C3Error(
             f"{len(coverage.missing)} of {len(names)} classes have no vector in {spec.path}: "
-            f"{', '.join(coverage.missing)}. Add their words to the vectors file, or leave these classes out with "
-            "--drop-unknown-classes"
+            f"{', '.join(coverage.missing)}{coverage.zeros_note}. Add their words to the vectors file, or leave these "
+            "classes out with --drop-unknown-classes"
         )
     summary, *findings = coverage.lines()
     LOG.info("%s: %s", spec.name, summary)

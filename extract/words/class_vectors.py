@@ -6,13 +6,15 @@ import logging
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...common.unicode_forms import clean_name
 from ..catalog.specs import VectorSpec
-from .vector_files import Vectors, read_vectors
+from .found import is_zero
+from .vector_files import read_vectors
 
 LOG = logging.getLogger(__name__)
 SHOWN = 10  # names in a line of the log
@@ -21,12 +23,15 @@ STOP_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "s", "the", "to", "with")
 )  # fmt: skip
 
+CASES: tuple[Callable[[str], str], ...] = (str, str.lower, str.capitalize, str.upper)  # of the words of a whole name
+
 
 @dataclass(frozen=True)
 class Coverage:
     """How many classes have a vector: by their whole name, as the mean of their words, of only some words, or none.
 
     `partly` maps a class to its words without a vector; `identical` lists groups of classes that share one vector.
+    `zeros` are words of the file whose vector is all zeros: it has no direction, so it counts as none.
     """
 
     classes: int
@@ -35,6 +40,12 @@ class Coverage:
     partly: dict[str, list[str]]
     missing: tuple[str, ...]
     identical: tuple[tuple[str, ...], ...]
+    zeros: tuple[str, ...] = ()
+
+    @property
+    def zeros_note(self) -> str:
+        """Return the words with a vector of zeros in brackets, for the end of an error; empty where there are none."""
+        return f" (all zeros in the file, which counts as no vector: {_some(self.zeros)})" if self.zeros else ""
 
     def lines(self) -> list[str]:
         """Return the report in words, one finding per line."""
@@ -46,6 +57,8 @@ class Coverage:
             lines.append("words without a vector: " + _some(f"{c} ({' '.join(w)})" for c, w in self.partly.items()))
         if self.missing:
             lines.append("classes without a vector: " + _some(self.missing))
+        if self.zeros:
+            lines.append("words whose vector is all zeros, which counts as none: " + _some(self.zeros))
         if self.identical:
             lines.append(
                 f"{len(self.identical)} groups of classes share one vector and cannot be told apart: "
@@ -58,16 +71,18 @@ def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = 
     """Return vectors (classes, d_w) float32 as read, NaN in the rows of classes without one, and the coverage.
 
     A class is looked up under its key (`keys`, for Open Images the MID), its name as written, in lower case, and with
-    `_` or `-` between its words; then, unless the file holds whole names only, as the mean of its words that have a
-    vector. Stop words count only where a name has no other words. A key in brackets at the end of a name, which tells
-    two classes of one name apart, is ignored.
+    `_`, `-` or a blank between its words, as written, in lower case, with capitals (New_York) and in capitals, with its
+    accents and without; then, unless the file holds whole names only, as the mean of its words that have a vector. Stop
+    words count only where a name has no other words. A key in brackets at the end of a name, which tells two classes of
+    one name apart, is ignored. A vector of zeros counts as none.
     """
     keys = keys or [""] * len(names)
-    plain = [name.removesuffix(f" ({key})") for name, key in zip(names, keys, strict=True)]
+    plain = [clean_name(name.removesuffix(f" ({key})")) for name, key in zip(names, keys, strict=True)]
     forms = [_whole_forms(name, key) for name, key in zip(plain, keys, strict=True)]
     words = [_words(name) if spec.lookup == "words" else [] for name in plain]
-    wanted = {form for group in (*forms, *words) for form in group}
-    vectors = read_vectors(spec, wanted)
+    wanted = {form for group in forms for form in group} | {form for group in words for word in group for form in word}
+    read = read_vectors(spec, wanted)
+    vectors = {word: vector for word, vector in read.items() if not is_zero(vector)}
     found = [_lookup(forms[c], words[c], vectors) for c in range(len(names))]
     d_w = next((len(vector) for vector, _, _ in found if vector is not None), 0)
     matrix = np.full((len(names), d_w), np.nan, np.float32)
@@ -81,36 +96,53 @@ def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = 
         partly={names[c]: lost for c, (vector, _, lost) in enumerate(found) if vector is not None and lost},
         missing=tuple(names[c] for c, (vector, _, _) in enumerate(found) if vector is None),
         identical=_identical(names, matrix),
+        zeros=tuple(sorted(read.keys() - vectors.keys())),
     )
     return matrix, coverage
 
 
-def _lookup(forms: list[str], words: list[str], vectors: Vectors) -> tuple[np.ndarray | None, bool, list[str]]:
+def _lookup(
+    forms: list[str], words: list[list[str]], vectors: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, bool, list[str]]:
     """Return the vector, whether the whole name has it, and the words that are missing from the mean."""
     for form in forms:
         if form in vectors:
             return vectors[form], True, []
-    present = [word for word in words if word in vectors]
-    if not present:
+    found = [next((vectors[form] for form in word if form in vectors), None) for word in words]
+    present = [vector for vector in found if vector is not None]
+    mean = np.mean(present, axis=0) if present else None
+    if mean is None or is_zero(mean):
         return None, False, []
-    mean = np.mean([vectors[word] for word in present], axis=0)
-    return mean, len(words) == 1, [word for word in words if word not in vectors]
+    return mean, len(words) == 1, [word[0] for word, vector in zip(words, found, strict=True) if vector is None]
 
 
 def _whole_forms(name: str, key: str) -> list[str]:
-    exact = name.strip()
-    lower = exact.lower()
-    joined = [separator.join(_split(lower)) for separator in "_-"]
-    return [form for form in dict.fromkeys([key, exact, lower, *joined]) if form]
+    """Return the forms in which a file may hold a whole name, the likeliest first."""
+    words = _split(name)
+    spelled = (words, [_without_accents(word) for word in words])
+    joined = [sign.join(map(case, form)) for form in spelled for case in CASES for sign in "_- "]
+    return [form for form in dict.fromkeys([clean_name(key), name, name.lower(), *joined]) if form]
 
 
-def _words(name: str) -> list[str]:
-    words = _split(name.lower())
-    return [word for word in words if word not in STOP_WORDS] or words
+def _words(name: str) -> list[list[str]]:
+    """Return the forms of every word of a name, the likeliest first, without stop words."""
+    words = [word for word in _split(name) if word.lower() not in STOP_WORDS] or _split(name)
+    return [_forms(word) for word in words]
+
+
+def _forms(word: str) -> list[str]:
+    plain = _without_accents(word)
+    cases = (str.lower, str, str.capitalize, str.upper)
+    return list(dict.fromkeys(case(form) for case in cases for form in (word, plain)))
+
+
+def _without_accents(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
 
 
 def _split(name: str) -> list[str]:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    """Return the words of a name with their accents, in NFC."""
+    plain = unicodedata.normalize("NFKC", name)
     return [word for word in re.split(r"[\s_\-/,()&.'’\"!?:;+]+", plain) if word]
 
 
