@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ...common.unicode_forms import on_disk
 from ..store.cache import Status
 from .specs import INPUT_SIZE
 
+FIRST_ON_ITS_SIDE = 5  # EXIF orientations from here on exchange width and height
 MIN_SIDE = 2  # pixels: a smaller crop has nothing to show a backbone
 
 
@@ -22,6 +23,35 @@ class Crop:
     pixels: np.ndarray | None
     status: Status
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a picture lies in its file: `size` is width and height in stored pixels; `orientation` is that of EXIF.
+
+    An orientation of 2 to 8 says how to flip and turn the stored pixels, so that the picture is upright.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Return the width and height of the picture that `load_crop` cuts."""
+        width, height = self.size
+        return (height, width) if self.orientation >= FIRST_ON_ITS_SIDE else (width, height)
+
+
+def read_frame(path: Path) -> Frame | None:
+    """Read size and orientation from the header of a picture; None for a file that is missing or no picture."""
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            frame = Frame(image.size, orientation if orientation in range(1, 9) else 1)
+            # Pillow gives the size of a TIFF as it is after turning
+            return Frame(frame.upright_size, frame.orientation) if image.format == "TIFF" else frame
+    except Exception:  # as many types as in `load_crop`, which will say the reason
+        return None
 
 
 def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE) -> Crop:

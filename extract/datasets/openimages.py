@@ -131,7 +131,8 @@ def _boxes(spec: OpenImagesSpec, split: str, classes: OpenImagesClasses, whole: 
     spec.expect(f"{split}_boxes", boxes.rows, path)
     row = np.minimum(np.searchsorted(images.id, boxes.image), len(images.id) - 1)
     known = images.id[row] == boxes.image
-    return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known]), spec)
+    # Rotation of the image lists is said to turn "the image and boxes": these are shares of the stored pixels
+    return box_split(whole, ImageBoxes(row[known], boxes.column[known], boxes.corners[known], path), spec)
 
 
 def _rows(images: _Images, pattern: str) -> Rows:
