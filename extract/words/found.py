@@ -13,6 +13,7 @@ from ...common.unicode_forms import clean_name
 
 LARGEST = 1e16  # of a number: the length of a vector of 10,000 of them is still finite in float32
 NOTHING = 1e-12  # a vector that is shorter has no direction: normalising in torch leaves it as it is
+NUMBER = int | float | np.integer | np.floating
 SHOWN = 3  # words of the file, in an error
 
 
@@ -52,11 +53,9 @@ def finite_vector(values: ArrayLike, what: str) -> np.ndarray:
 
     Numbers beyond 1e16 are refused too: the length of such a vector can be infinite in float32.
     """
-    try:
-        exact = np.asarray(values)
-        exact = exact.astype(np.float64) if exact.dtype.kind in "fiuO" else exact
-    except (ValueError, TypeError):
-        exact = np.empty(0, object)
+    exact = np.asarray(values)
+    if exact.dtype.kind in "fiu" or (exact.dtype.hasobject and all(isinstance(x, NUMBER) for x in exact.flat)):
+        exact = exact.astype(np.float64)
     if exact.dtype != np.float64 or exact.ndim != 1 or not exact.size:
         raise C3Error(f"{what} is no list of numbers")
     wrong = ~(np.abs(exact) <= LARGEST)  # also NaN

@@ -80,7 +80,8 @@ def _word_and_values(line: bytes, layout: _Layout) -> tuple[str, list[bytes]]:
         values = rest.split()
     else:
         fields = line.split()
-        length = max(1, len(fields) - layout.d_w)
+        nameless = line[:1] == b" " and len(fields) == layout.d_w  # the word is a blank
+        length = 0 if nameless else max(1, len(fields) - layout.d_w)
         word, values = b" ".join(fields[:length]), fields[length:]
     return nfc(word.decode(errors="replace").strip()), values
 
@@ -105,7 +106,7 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 def _layout(sample: list[bytes]) -> _Layout:
     """Tell the layout from the first lines: the header where there is one, else what most lines agree on."""
     header = HEADER.fullmatch(sample[0]) if sample else None
-    lines = [line.rstrip() for line in sample[1 if header else 0 :] if line.strip()]
+    lines = [line.strip() for line in sample[1 if header else 0 :] if line.strip()]
     tabs = Counter(_ends_at_a_tab(line) for line in lines)
     separator = b"\t" if tabs[True] > tabs[False] else b" "
     counts = [len(line.partition(separator)[2].split()) for line in lines]
@@ -135,16 +136,17 @@ def _numbers(path: Path, number: int, word: str, values: list[bytes], d_w: int) 
 
 
 def _wrong_length(path: Path, number: int, word: str, found: int, d_w: int) -> C3Error:
-    return C3Error(f"{path} line {number}: the vector of {word!r} has {found} numbers, expected {d_w}")
+    return C3Error(
+        f"{path} line {number}: the vector of {word!r} has {found} number{'s' * (found != 1)}, expected {d_w}"
+    )
 
 
 def _require_whole_end(path: Path, number: int, line: bytes, layout: _Layout) -> None:
     """Refuse a file whose last line is shorter than the others: it is an incomplete copy."""
-    values = len(line.split()) - 1
+    values = len(_word_and_values(line, layout)[1])
     if number > 1 and line.strip() and values < layout.d_w:
         raise C3Error(
-            f"{path} ends inside line {number}, after {max(values, 0)} of {layout.d_w} numbers; copy or download it "
-            "again"
+            f"{path} ends inside line {number}, after {values} of {layout.d_w} numbers; copy or download it again"
         )
 
 
