@@ -1,94 +1,106 @@
-"""Turn a picture and a box into pixels, or into a named failure. Only this module opens pictures."""
+"""Turn a picture and a box into pixels, or into a named failure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import errno
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from ...common.unicode_forms import on_disk
 from ..store.cache import Status
+from .decode import WORTH_SAYING, decode
+from .decode_options import DEFAULT, DecodeOptions
+from .numeric import Undecodable
+from .remarks import Remark
 from .specs import INPUT_SIZE
 
-FIRST_ON_ITS_SIDE = 5  # EXIF orientations from here on exchange width and height
 MIN_SIDE = 2  # pixels: a smaller crop has nothing to show a backbone
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """`pixels` (size, size, 3) uint8 when `status` is OK, else None; `reason` says what went wrong."""
+    """`pixels` (size, size, 3) uint8 when `status` is OK, else None; `reason` says what went wrong.
+
+    `remarks` say in what a picture that was read is odd, with details.
+    """
 
     pixels: np.ndarray | None
     status: Status
     reason: str = ""
+    remarks: Mapping[Remark, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """How a picture lies in its file: `size` is width and height in stored pixels; `orientation` is that of EXIF.
-
-    An orientation of 2 to 8 says how to flip and turn the stored pixels, so that the picture is upright.
-    """
-
-    size: tuple[int, int]
-    orientation: int
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Return the width and height of the picture that `load_crop` cuts."""
-        width, height = self.size
-        return (height, width) if self.orientation >= FIRST_ON_ITS_SIDE else (width, height)
-
-
-def read_frame(path: Path) -> Frame | None:
-    """Read size and orientation from the header of a picture; None for a file that is missing or no picture."""
-    try:
-        with Image.open(path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            frame = Frame(image.size, orientation if orientation in range(1, 9) else 1)
-            # Pillow gives the size of a TIFF as it is after turning
-            return Frame(frame.upright_size, frame.orientation) if image.format == "TIFF" else frame
-    except Exception:  # as many types as in `load_crop`, which will say the reason
-        return None
-
-
-def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE) -> Crop:
+def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE, options: DecodeOptions = DEFAULT) -> Crop:
     """Decode a picture, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
-    A box with x0 > x1 is the mirrored crop. Grey, 16-bit, palette, CMYK and transparent pictures become RGB
-    (transparency over white). A bad picture raises nothing: its failure is the returned status. Its name may be stored
-    in another Unicode form.
+    A box with x0 > x1 is the mirrored crop. Grey, palette, CMYK and transparent pictures become RGB (transparency over
+    white). Numbers of more than 8 bits are scaled by the range that the file declares or plainly uses. A bad picture
+    raises nothing: its failure is the returned status. Its name may be stored in another Unicode form.
     """
     path = on_disk(path)
+    failed = _not_a_file(path)
+    if failed:
+        return failed
     try:
-        if path.stat().st_size == 0:
-            return Crop(None, Status.EMPTY, "the file is empty")
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return Crop(None, Status.MISSING, "no such file")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+        decoded = decode(path, options)
+        crop = _cut(decoded.image, box, size)
+    except Undecodable as error:
+        return Crop(None, Status.UNREADABLE, str(error))
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error ... on damaged files
         return Crop(None, Status.UNREADABLE, f"{type(error).__name__}: {error}")
+    if crop.pixels is None:
+        return crop
+    remarks = dict(decoded.remarks)
+    if (crop.pixels == crop.pixels[0, 0]).all():
+        remarks[Remark.ONE_COLOUR] = "#{:02x}{:02x}{:02x}".format(*crop.pixels[0, 0])
+    return Crop(crop.pixels, Status.OK, remarks=remarks)
+
+
+def _not_a_file(path: Path) -> Crop | None:
+    """Return the failure of a path that leads to no file with content."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return Crop(None, Status.MISSING, "no such file")
+        return Crop(None, Status.UNREADABLE, error.strerror or str(error))
+    except ValueError as error:  # a NUL, or a name that the encoding of file names lacks
+        return Crop(None, Status.MISSING, f"no name of a file ({error})")
+    if not stat.S_ISREG(found.st_mode):
+        return Crop(None, Status.UNREADABLE, "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
+    return Crop(None, Status.EMPTY, "the file is empty") if found.st_size == 0 else None
+
+
+def _cut(image: Image.Image, box: np.ndarray, size: int) -> Crop:
     # cut whole pixels first: resizing with a box would blend in pixels from outside it
     x0, y0, x1, y1 = map(float, box)
-    left, right = round(min(x0, x1) * rgb.width), round(max(x0, x1) * rgb.width)
-    top, bottom = round(y0 * rgb.height), round(y1 * rgb.height)
+    left, right = round(min(x0, x1) * image.width), round(max(x0, x1) * image.width)
+    top, bottom = round(y0 * image.height), round(y1 * image.height)
     if min(right - left, bottom - top) < MIN_SIDE:
         return Crop(None, Status.TOO_SMALL, f"the crop is {right - left} x {bottom - top} pixels")
-    resized = rgb.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BILINEAR)
+    part = _opaque(_part(image, (left, top, right, bottom)))
+    resized = part.resize((size, size), Image.Resampling.BILINEAR).convert("RGB")
     return Crop(np.asarray(ImageOps.mirror(resized) if x0 > x1 else resized), Status.OK)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow clips 16-bit greys at 255 when it converts them; keep their high byte instead.
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-        image = Image.fromarray(grey.astype(np.uint8))
+def _part(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    left, top, right, bottom = box
+    if box == (0, 0, *image.size):
+        return image
+    if (right - left) * (bottom - top) > WORTH_SAYING:  # Pillow's crop warns of it, or refuses it
+        return image.transform((right - left, bottom - top), Image.Transform.EXTENT, box)
+    return image.crop(box)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return a picture in grey or RGB, transparency over white. Grey is resized as grey: it gives the same numbers."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB") if image.mode != "RGB" else image
