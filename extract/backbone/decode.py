@@ -19,14 +19,13 @@ from typing import IO
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from ...common.file_kinds import HEAD, foreign_kind
+from . import jpeg_segments, png_chunks
 from .decode_options import DecodeOptions
 from .decoder_warnings import collected_warnings
 from .numeric import Undecodable, eight_bits, number_format, tiff_numbers
-from .png_chunks import SIGNATURE, picture_only
 from .remarks import Remark
 
 WORTH_SAYING = 2**30 // 4 // 3  # pixels: Pillow warns above
-END_OF_JPEG = b"\xff\xd9"
 ORIENTATION, UPRIGHT = 0x0112, 1  # a tag of EXIF, and its default
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,6 +41,7 @@ HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".heics", ".heifs")
 HEIF_HINT = "its decoder is a package of its own: pip install pillow-heif"
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 NO_PICTURES = ("MPEG", "EPS")  # Pillow identifies videos and decodes none; PostScript is a program, run by another one
+TRUNCATED = "image file is truncated"  # Pillow says it in words alone
 LOCK = threading.Lock()
 
 
@@ -67,8 +67,8 @@ def decode(path: Path, options: DecodeOptions) -> Decoded:
             found = _decoded(file, path.suffix.lower(), options)
         except PictureTooLarge:
             raise
-        except Exception:
-            lean = _picture_only(file)
+        except Exception as error:
+            lean = None if TRUNCATED in str(error) else _picture_only(file)
             if lean is None:
                 raise
             found = _decoded(lean, path.suffix.lower(), options)
@@ -120,7 +120,7 @@ def identified(file: IO[bytes], suffix: str) -> ImageFile.ImageFile:
             return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if accepts is not None:
-                about = f" of {tiff_numbers(file)}" if name == "TIFF" else ""
+                about = f" of {tiff_numbers(file)}" if "pixel mode" in str(error) else ""
                 refused.append(f"{name}{about} ({error})")
     if _is_heif(head):
         raise Undecodable(f"a HEIC picture; {HEIF_HINT}")
@@ -196,17 +196,26 @@ def _make_room(image: ImageFile.ImageFile) -> None:
 
 
 def _ends_early(error: Exception, file: IO[bytes]) -> bool:
-    """Return whether decoding failed because the file ends; Pillow says so in words alone."""
-    return "truncated" in str(error) or (isinstance(error, SyntaxError) and not file.read(1))
+    """Return whether decoding failed because the file ends."""
+    return TRUNCATED in str(error) or (isinstance(error, SyntaxError) and not file.read(1))
 
 
 def _what_is_there(image: ImageFile.ImageFile, file: IO[bytes], suffix: str) -> ImageFile.ImageFile:
     """Return the decoded part of a truncated picture. What is missing is grey in a JPEG and black elsewhere."""
-    if image.format in ("JPEG", "MPO"):  # its decoder holds rows back until it sees the end
-        file.seek(0)
-        image = identified(io.BytesIO(file.read() + END_OF_JPEG), suffix)
-    else:
+    if image.format not in ("JPEG", "MPO"):
         image.tile = []  # nothing is left to decode
+        image.load()
+        return image
+    file.seek(0)
+    whole, shorter = jpeg_segments.ended(file.read())  # its decoder holds rows back until it sees the end
+    try:
+        return _loaded(whole, suffix)
+    except OSError:  # the file ends inside a table
+        return _loaded(shorter, suffix)
+
+
+def _loaded(content: bytes, suffix: str) -> ImageFile.ImageFile:
+    image = identified(io.BytesIO(content), suffix)
     image.load()
     return image
 
@@ -222,10 +231,11 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _picture_only(file: IO[bytes]) -> IO[bytes] | None:
-    """Return a PNG without metadata, or None for other files and where there is none."""
+    """Return a PNG or JPEG without metadata, or None for other files and where there is none."""
     file.seek(0)
-    if file.read(len(SIGNATURE)) != SIGNATURE:
-        return None
-    file.seek(0)
-    lean = picture_only(file.read())
-    return None if lean is None else io.BytesIO(lean)
+    head = file.read(HEAD)
+    for form, signature in ((png_chunks, png_chunks.SIGNATURE), (jpeg_segments, jpeg_segments.START)):
+        if head.startswith(signature):
+            lean = form.picture_only(head + file.read())
+            return None if lean is None else io.BytesIO(lean)
+    return None
