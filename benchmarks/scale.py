@@ -57,7 +57,7 @@ def make_store(rows: int, path: Path) -> None:
     manifest = manifest_of(rows)
     cache = FeatureCache.create(
         path,
-        origin=FeatureOrigin("scale", "0" * 64, "verified", "vgg19", "0" * 64),
+        origin=FeatureOrigin("scale", "0" * 64, "verified", "vgg19", "0" * 64, (), None, "whole"),
         provenance=Provenance("2026-01-01", "none"),
         levels=LEVELS,
         classes=manifest.classes,

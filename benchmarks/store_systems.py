@@ -70,7 +70,7 @@ def ours(**layout: str) -> System:
         ids = np.arange(count).astype(str)
         cache = FeatureCache.create(
             folder / "features.zarr",
-            origin=FeatureOrigin("benchmark", "0" * 64, "complete", "vgg19", "0" * 64),
+            origin=FeatureOrigin("benchmark", "0" * 64, "complete", "vgg19", "0" * 64, (), None, "whole"),
             provenance=Provenance("2026-01-01", "none"),
             levels=source.levels,
             classes=Classes(tuple(map(str, range(classes))), np.ones(classes, bool), np.eye(classes, dtype=np.float32)),

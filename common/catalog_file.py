@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, TypeAlias
 
 import yaml
 
-from .errors import C3Error, unknown_name
+from .errors import C3Error, described, unknown_name
 
 VERSION = "1"
-SHOWN = 100  # characters of a wrong value in an error
 ENTRY_SECTIONS = ("datasets", "vectors", "weights")
 SECTIONS = (*ENTRY_SECTIONS, "recipes")
 BUILT_IN = Path(__file__).parents[1] / "data_catalog.yaml"
@@ -132,15 +130,6 @@ def _texts(values: dict[str, Setting], where: str) -> dict[str, str]:
             raise C3Error(f"catalog {where}.{name}: expected a number or a word, found {described(value)}")
         texts[name] = value
     return texts
-
-
-def described(value: object) -> str:
-    """Describe a value of a catalog in the words of an error message."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, list):
-        return shorten(f"a list ({', '.join(map(str, value))})", SHOWN)
-    return shorten(f"settings ({', '.join(value)})" if isinstance(value, dict) else repr(value), SHOWN)
 
 
 def _read_texts(path: Path) -> Setting:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from textwrap import shorten
+
+SHOWN = 100  # characters of a wrong value
 
 
 class C3Error(Exception):
@@ -38,3 +41,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> NotFound:
     near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return NotFound(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}")
+
+
+def described(value: object) -> str:
+    """Describe a wrong value in the words of an error message."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, list):
+        return shorten(f"a list ({', '.join(map(str, value))})", SHOWN)
+    return shorten(f"settings ({', '.join(value)})" if isinstance(value, dict) else repr(value), SHOWN)

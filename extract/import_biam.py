@@ -149,8 +149,9 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         labelling=spec.labelling,
         backbone="vgg19",
         weights_sha256="unknown",
-        taps=[{"level": LEVEL.name, "source": "maximum over 2x2 of conv5_4"}],
+        taps=({"level": LEVEL.name, "source": "maximum over 2x2 of conv5_4"},),
         transform="BiAM: resized to 224x224, ImageNet mean and deviation",
+        crops="whole",
     )
     if options.out.exists() and not options.overwrite:
         cache = FeatureCache.open(options.out, mode="r+")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import C3Error
+from ..common.parsing import to_json
 from ..common.progress import progress
 from .store.cache import FeatureCache
 from .store.origin import FeatureOrigin, differing_settings
@@ -141,7 +142,7 @@ def _require_aligned(sources: Mapping[str, list[FeatureCache]]) -> None:
 def require_kin(store: FeatureCache, origin: FeatureOrigin, classes: Classes, other: str) -> None:
     """Refuse rows that were made in another way, or that mean other classes."""
     same_rows = replace(origin, manifest_sha256=store.origin.manifest_sha256)
-    differing = differing_settings(store.origin.record(), same_rows.record())
+    differing = differing_settings(to_json(store.origin), to_json(same_rows))
     if differing:
         raise C3Error(f"{store.location} and {other} do not fit: {'; '.join(differing.values())}")
     own = store.classes

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
-from ..common.records import Json, Record, boolean, integer, optional_integer, optional_text, text, texts
+from pydantic import ConfigDict
+
+from ..common.parsing import STRICT, parse
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.storage import open_storage
+
+RECORDED = (
+    "dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype", "crops",
+    "label_source", "drop_unknown_classes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
     """What `c3 extract` was asked for. None in a layout option: the default, or what the store has."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     dataset: str
     backbone: str = "vgg19"
@@ -54,21 +64,12 @@ class ExtractOptions:
         """The options that concern the reader of the data set."""
         return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
-    def record(self) -> dict[str, Json]:
+    def record(self) -> dict[str, object]:
         """Return what asks for the same values again, for the provenance of a store; see `from_record`."""
-        record: dict[str, Json] = {
-            "dataset": self.dataset,
-            "backbone": self.backbone,
+        record = {name: getattr(self, name) for name in RECORDED} | {
             "weights": from_anywhere(self.weights),
             "catalog": str(self.catalog.resolve()) if self.catalog else None,
             "splits": list(self.splits),
-            "limit": self.limit,
-            "batch_size": self.batch_size,
-            "precision": self.precision,
-            "dtype": self.dtype,
-            "crops": self.crops,
-            "label_source": self.label_source,
-            "drop_unknown_classes": self.drop_unknown_classes,
         }
         return record | {name: True for name in ("regions", "global_vector") if getattr(self, name)}
 
@@ -85,34 +86,11 @@ class ExtractOptions:
         return shlex.join([*words, "--out", open_storage(self.out).address])
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Json], out: Path | str) -> ExtractOptions:
+    def from_record(cls, record: Mapping[str, object], out: Path | str) -> ExtractOptions:
         """Return the options of a record, for the store at `out`. Raises C3Error for settings that are unknown."""
-        renamed = {
-            ("global_vector" if name == "vector" else name): value for name, value in record.items()
-        }  # until 0.1
-        fields = Record(renamed, f"{out}: request")
-        plain = cls("")  # a setting that is not recorded has its default
-        catalog = fields.take_or("catalog", optional_text, None)
-        options = cls(
-            dataset=fields.take("dataset", text),
-            backbone=fields.take("backbone", text),
-            weights=fields.take("weights", text),
-            out=out,
-            catalog=Path(catalog) if catalog else None,
-            splits=tuple(fields.take_or("splits", texts, [])),
-            limit=fields.take_or("limit", optional_integer, None),
-            batch_size=fields.take_or("batch_size", integer, plain.batch_size),
-            precision=fields.take_or("precision", text, plain.precision),
-            dtype=fields.take_or("dtype", text, plain.dtype),
-            append=fields.take_or("append", boolean, False),
-            crops=fields.take_or("crops", text, plain.crops),
-            label_source=fields.take_or("label_source", text, plain.label_source),
-            drop_unknown_classes=fields.take_or("drop_unknown_classes", boolean, False),
-            regions=fields.take_or("regions", boolean, False),
-            global_vector=fields.take_or("global_vector", boolean, False),
-        )
-        fields.require_empty()
-        return options
+        # until version 0.1 `global_vector` was `vector`
+        today = {("global_vector" if name == "vector" else name): value for name, value in record.items()}
+        return replace(parse(cls, today, f"the request of {out}"), out=out)
 
 
 def _option(name: str) -> str:

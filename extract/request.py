@@ -21,7 +21,7 @@ from .datasets.read import read_manifest
 from .options import ExtractOptions
 from .store.attributes import content_digest
 from .store.cache import FeatureCache
-from .store.layout import Layout, row_bytes
+from .store.layout import GLOBAL_VECTOR, REGIONS, Layout, row_bytes
 from .store.origin import FeatureOrigin, Provenance
 from .store.storage import open_storage
 
@@ -75,16 +75,18 @@ def feature_origin(
     backbone: Backbone, *, dataset: str, manifest_sha256: str, labelling: str, crops: str, dtype: str
 ) -> FeatureOrigin:
     """Return the origin of the features that a backbone computes of the rows of a manifest."""
+    extras = {name: asdict(tap) for name, tap in backbone.extras.items()}
     return FeatureOrigin(
         dataset=dataset,
         manifest_sha256=manifest_sha256,
         labelling=labelling,
         backbone=backbone.spec.name,
         weights_sha256=backbone.weights_sha256,
-        taps=[asdict(tap) for tap in backbone.spec.taps],
+        taps=tuple(asdict(tap) for tap in backbone.spec.taps),
         transform=backbone.transform,
         crops=crops,
-        extras={name: asdict(tap) for name, tap in backbone.extras.items()},
+        regions=extras.get(REGIONS),
+        global_vector=extras.get(GLOBAL_VECTOR),
         precision=backbone.precision,
         dtype=dtype,
     )

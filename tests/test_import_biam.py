@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from c3.cli import main
 from c3.common.errors import C3Error
+from c3.common.parsing import to_json
 from c3.extract.import_biam import BiamOptions, import_biam
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import Layout
@@ -54,7 +55,7 @@ def test_maps_and_labels_are_those_of_the_file(tree: Tree, tmp_path: Path) -> No
     cache.require_complete()
     assert cache.classes.seen.sum() == SEEN
     assert cache.origin.dataset == "nuswide"
-    assert cache.notes.record() == {"leaks": {"boat": ["boats"]}}
+    assert to_json(cache.notes) == {"leaks": {"boat": ["boats"]}}
     for split, content in truth.items():
         ids = cache.image_ids(split).tolist()
         assert ids == sorted(content)

@@ -14,6 +14,7 @@ import torch
 import zarr
 from c3.cli import main
 from c3.common.errors import C3Error
+from c3.common.parsing import to_json
 from c3.extract import cluster
 from c3.extract.estimate import plan
 from c3.extract.merge import merge
@@ -74,11 +75,11 @@ def test_a_store_says_what_it_has(made: ExtractOptions) -> None:
     cache = FeatureCache.open(made.out)
     assert [level.name for level in cache.levels] == ["p8", "p16", "p32"]
     assert cache.extras == (FeatureArray("regions", 256, 14), FeatureArray("global", 512, 0))
-    assert [array.record() for array in cache.extras] == [
+    assert [to_json(array) for array in cache.extras] == [
         {"name": "regions", "channels": 256, "side": 14}, {"name": "global", "channels": 512, "side": 0},
     ]  # fmt: skip
-    assert cache.origin.extras["regions"] == {"node": "layer3", "channels": 256, "stride": 16}
-    assert cache.origin.extras["global"] == {"node": "layer4", "channels": 512, "stride": 0}
+    assert cache.origin.regions == {"node": "layer3", "channels": 256, "stride": 16}
+    assert cache.origin.global_vector == {"node": "layer4", "channels": 512, "stride": 0}
     regions, vector = cache.maps("train", "regions"), cache.maps("train", "global")
     assert (regions.shape, regions.ndim, regions.chunks) == ((2, 256, 14, 14), 4, (1, 256, 14, 14))
     assert (vector.shape, vector.ndim, vector.chunks) == ((2, 512), 2, (1, 512))
@@ -278,11 +279,11 @@ def test_stores_without_them_are_what_they_were(
     extract(options)
     cache = FeatureCache.open(options.out)
     assert cache.digest == digest
-    assert [array.record() for array in cache.arrays] == [
+    assert [to_json(array) for array in cache.arrays] == [
         {"name": "p4", "channels": 128}, {"name": "p8", "channels": 256}, {"name": "p16", "channels": 512},
     ]  # fmt: skip
     assert {"regions", "global", "global_vector"}.isdisjoint(
-        {*cache.origin.record(), *cache.attributes.record(), *cache.provenance.request}
+        {*to_json(cache.origin), *cache.attributes.record(), *cache.provenance.request}
     )
     assert not list(Path(options.out).glob("*/regions")) and not list(Path(options.out).glob("*/global"))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from c3.common.errors import C3Error, StoreDamaged
+from c3.common.parsing import parse, to_json
 from c3.extract.store.attributes import checksum, content_digest, write_attributes
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray
@@ -33,39 +34,44 @@ MADE = {"created": "2026-11-25T18:01:58+00:00", "weights": "random:0", "image_ro
 
 
 def test_the_digest_of_a_store_never_changes() -> None:
-    origin = FeatureOrigin.parse(CONFIG, "here")
+    origin = parse(FeatureOrigin, CONFIG, "here")
     assert content_digest(origin, ARRAYS, ROWS) == "49e43ec1ef00a6c9"
     assert origin.taps[0] == {"node": "features.4", "channels": 128, "stride": 4}
 
 
 @pytest.mark.parametrize("config", [CONFIG, CONFIG | OPTIONAL, CONFIG | {"transform": "BiAM: resized"}])
 def test_an_origin_gives_back_the_stored_record(config: dict[str, Any]) -> None:
-    origin = FeatureOrigin.parse(config, "here")
-    assert json.loads(json.dumps(origin.record())) == config
-    assert FeatureOrigin.parse(origin.record(), "here") == origin
+    origin = parse(FeatureOrigin, config, "here")
+    assert to_json(origin) == config
+    assert parse(FeatureOrigin, to_json(origin), "here") == origin
 
 
 def test_provenance_and_notes_give_back_the_stored_record() -> None:
     made = MADE | {"merged": [MADE, {"created": "then", "weights": "imagenet", "files": {"train": "t.h5"}}]}
-    provenance = Provenance.parse(made, "here")
-    assert provenance.record() == made
+    provenance = parse(Provenance, made, "here")
+    assert to_json(provenance) == made
     assert (provenance.weights_asked, PROVENANCE.weights_asked) == ("w", "random:1")
     assert provenance.merged[1].files == {"train": "t.h5"}
     for notes in ({}, {"leaks": {}}, {"leaks": {"boats": ["boat"]}, "label_source": "human"}):
-        assert Notes.parse(notes, "here").record() == notes
+        assert to_json(parse(Notes, notes, "here")) == notes
+
+
+def test_a_folder_whose_name_is_not_utf8_does_not_make_a_store_unreadable() -> None:
+    made = json.loads(json.dumps(MADE | {"image_root": "/caf\udce9"}))
+    assert parse(Provenance, made, "here").image_root == "/caf?"
 
 
 @pytest.mark.parametrize(
     ("part", "change", "said"),
     [
-        ("config", {"colour": "red"}, "config holds 'colour', which this c3 does not know"),
-        ("config", {"dataset": 5}, "config: 'dataset' should be a text, found 5"),
-        ("config", {"taps": "none"}, "config: 'taps' should be a list, found 'none'"),
-        ("config", {"backbone": None}, "config: 'backbone' should be a text, found None"),
-        ("provenance", {"mood": "good"}, "provenance holds 'mood', which this c3 does not know"),
-        ("provenance", {"request": 1}, "provenance: 'request' should be a JSON object, found 1"),
-        ("notes", {"leaks": {"boats": "boat"}}, "notes: 'leaks' should be a list, found {'boats': 'boat'}"),
-        ("notes", {"rumour": 1}, "notes holds 'rumour'"),
+        ("config", {"colour": "red"}, "entry config.colour is unknown to this c3"),
+        ("config", {"dataset": 5}, "entry config.dataset: expected a text, found 5"),
+        ("config", {"taps": "none"}, "entry config.taps: expected a list, found 'none'"),
+        ("config", {"backbone": None}, "entry config.backbone: expected a text, found nothing"),
+        ("provenance", {"mood": "good"}, "entry provenance.mood is unknown to this c3"),
+        ("provenance", {"request": 1}, "entry provenance.request: expected settings (name: value), found 1"),
+        ("notes", {"leaks": {"boats": "boat"}}, "entry notes.leaks.boats: expected a list, found 'boat'"),
+        ("notes", {"rumour": 1}, "entry notes.rumour is unknown to this c3"),
     ],
 )
 def test_unknown_and_wrong_content_is_refused_when_a_store_opens(
@@ -77,7 +83,7 @@ def test_unknown_and_wrong_content_is_refused_when_a_store_opens(
     write_attributes(cache.storage, attributes | {"checksum": checksum(attributes)})
     with pytest.raises(C3Error) as caught:
         FeatureCache.open(cache.path)
-    assert f"{cache.path}: {said}" in str(caught.value)
+    assert f"{cache.path} cannot be read: {said}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -142,13 +142,13 @@ def test_a_run_of_schema_1_is_read_and_reported(tmp_path: Path) -> None:
         pytest.param(
             lambda c: c | {"inputs": c["inputs"] | {"depth": 1}}, "entry inputs.depth is unknown", id="unknown inside"
         ),
+        pytest.param(lambda c: c | {"rows": "1200"}, "entry rows: expected a whole number, found '1200'", id="type"),
         pytest.param(
-            lambda c: c | {"rows": "1200"}, "entry rows: input should be a valid integer, found '1200'", id="type"
+            lambda c: c | {"cache": 7}, "entry cache: expected settings (name: value), found 7", id="no object"
         ),
-        pytest.param(lambda c: c | {"cache": 7}, "entry cache: ", id="no object"),
         pytest.param(
             lambda c: c | {"status": "running"},
-            "entry status: input should be 'training' or 'finished', found 'running'",
+            "entry status: expected 'training' or 'finished', found 'running'",
             id="status",
         ),
     ],

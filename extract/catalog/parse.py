@@ -8,29 +8,12 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from ...common.catalog_file import Entry, Setting, described
+from ...common.catalog_file import Entry, Setting
 from ...common.errors import C3Error, unknown_name
+from ...common.parsing import expectation
 from .specs import Spec, Surroundings
 
 S = TypeVar("S", bound=Spec)
-
-EXPECTED = {
-    "string_type": "a text",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "literal_error": "{expected}",
-    "tuple_type": "a list",
-    "dict_type": "settings (name: value)",
-    "model_type": "settings (name: value)",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than_equal": "at most {le:g}",
-    "less_than": "less than {lt:g}",
-    "value_error": "{error}",  # ours: specs.py raises ValueError with what was expected
-}
 
 
 def parse(spec: type[S], entry: Entry, surroundings: Surroundings, **given: object) -> S:
@@ -71,8 +54,7 @@ def _fault(fault: ErrorDetails, where: str, spec: type[Spec], known: list[str]) 
         return str(unknown_name(f"setting of {holder}:", str(name), others))
     if fault["type"] == "missing":
         return f"{holder}: the setting {name!r} is missing"
-    words = EXPECTED.get(fault["type"], "{message}").format(message=fault["msg"], **fault.get("ctx", {}))
-    return f"{holder}.{name}: expected {words}, found {described(fault['input'])}"
+    return f"{holder}.{name}: {expectation(fault)}"
 
 
 def _settings(model: type[BaseModel]) -> list[str]:

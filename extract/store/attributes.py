@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, ClassVar
 
-from ...common.records import Json, Record, array, integer, mapping, mapping_of, text
+from pydantic import ConfigDict, Field
+
+from ...common.parsing import STRICT, parse, to_json
 from .layout import FeatureArray, Layout
 from .origin import FeatureOrigin, Notes, Provenance
 from .shape import StoreShape
@@ -31,51 +33,33 @@ class Attributes:
     `sealed` maps the key of a file to its sha256.
     """
 
-    origin: FeatureOrigin
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    origin: Annotated[FeatureOrigin, Field(alias="config")]
     provenance: Provenance
     notes: Notes
-    arrays: tuple[FeatureArray, ...]
+    arrays: Annotated[tuple[FeatureArray, ...], Field(alias="levels")]
     layout: Layout
-    rows: Mapping[str, int]
+    rows: Annotated[Mapping[str, int], Field(alias="splits")]
     sealed: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @classmethod
-    def parse(cls, content: Json, location: str) -> Attributes:
+    def parse(cls, content: Mapping[str, object], location: str) -> Attributes:
         """Read the attributes of a store. Raises C3Error for content that this c3 does not know."""
-        fields = Record(content, f"{location}: attributes")
-        fields.take("kind", text)
-        fields.take("checksum", text)
-        layout = Record(fields.take("layout", mapping), f"{location}: layout")
-        attributes = cls(
-            origin=FeatureOrigin.parse(fields.take("config", mapping), location),
-            provenance=Provenance.parse(fields.take("provenance", mapping), location),
-            notes=Notes.parse(fields.take("notes", mapping), location),
-            arrays=tuple(_array(record, location) for record in fields.take("levels", array)),
-            layout=Layout(
-                layout.take("chunk_rows", integer),
-                layout.take("shard_rows", integer),
-                layout.take("dtype", text),
-                layout.take("codec", text),
-            ),
-            rows=fields.take("splits", mapping_of(integer)),
-            sealed=fields.take("sealed", mapping_of(text)),
-            schema=fields.take("schema", integer),
-        )
-        for record in (layout, fields):
-            record.require_empty()
-        return attributes
+        own = {name: value for name, value in content.items() if name not in ("kind", "checksum")}
+        return parse(cls, own, location)
 
-    def record(self) -> dict[str, Json]:
+    def record(self) -> dict[str, object]:
         """Return the JSON to store, checksum included."""
-        content: dict[str, Json] = {
+        content: dict[str, object] = {
             "schema": self.schema,
             "kind": KIND,
-            "config": self.origin.record(),
-            "provenance": self.provenance.record(),
-            "notes": self.notes.record(),
-            "levels": [array.record() for array in self.arrays],
-            "layout": self.layout.record(),
+            "config": to_json(self.origin),
+            "provenance": to_json(self.provenance),
+            "notes": to_json(self.notes),
+            "levels": [to_json(array) for array in self.arrays],
+            "layout": asdict(self.layout),
             "splits": self.rows,
             "sealed": self.sealed,
         }
@@ -110,51 +94,42 @@ class Attributes:
 
 def content_digest(origin: FeatureOrigin, arrays: Sequence[FeatureArray], rows: Mapping[str, int]) -> str:
     """Return the digest of a store of this origin, these arrays and `rows` by split, whether it exists or not."""
-    content: list[Json] = [origin.record(), [array.record() for array in arrays], rows]
+    content = [to_json(origin), [to_json(array) for array in arrays], rows]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def checksum(content: Mapping[str, Json]) -> str:
+def checksum(content: Mapping[str, object]) -> str:
     """Return the sha256 of attributes, their own checksum left out."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def is_whole(content: Json) -> bool:
+def is_whole(content: object) -> bool:
     """Return whether attributes agree with their own checksum."""
     return isinstance(content, Mapping) and "checksum" in content and content["checksum"] == checksum(content)
 
 
-def write_attributes(storage: Storage, content: Mapping[str, Json]) -> None:
+def write_attributes(storage: Storage, content: Mapping[str, object]) -> None:
     """Write the record of attributes: the second copy first, so that the root never runs ahead of it."""
     for key, attributes in ((COPY_KEY, {"root": content}), (ROOT_KEY, content)):
         storage.write(key, group_file(attributes))
     storage.flush([COPY_KEY, ROOT_KEY])
 
 
-def group_metadata(attributes: Mapping[str, Json]) -> dict[str, Json]:
+def group_metadata(attributes: Mapping[str, object]) -> dict[str, object]:
     """Return the whole metadata of a Zarr v3 group with these attributes."""
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
 
 
-def group_file(attributes: Mapping[str, Json]) -> bytes:
+def group_file(attributes: Mapping[str, object]) -> bytes:
     """Return the file that holds the metadata of a Zarr v3 group."""
     return json.dumps(group_metadata(attributes), indent=2).encode()
 
 
-def second_copy(storage: Storage) -> dict[str, Json] | None:
+def second_copy(storage: Storage) -> dict[str, object] | None:
     """Return the record of attributes that the group `classes` keeps, or None when that copy is damaged too."""
     try:
         content: Any = json.loads(bytes(storage.read(COPY_KEY)))["attributes"]["root"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return content if is_whole(content) else None
-
-
-def _array(content: Json, location: str) -> FeatureArray:
-    fields = Record(content, f"{location}: levels")
-    found = FeatureArray(fields.take("name", text), fields.take("channels", integer))
-    if "side" in fields:
-        found = replace(found, side=fields.take("side", integer))
-    fields.require_empty()
-    return found

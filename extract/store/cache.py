@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 
 from ...common.errors import C3Error, SettingError, StoreDamaged
+from ...common.parsing import to_json
 from .arrays import StoredArray, open_array
 from .attributes import Attributes
 from .create import create_store, store_arrays
@@ -159,7 +160,7 @@ class FeatureCache:
 
     def require_origin(self, origin: FeatureOrigin) -> None:
         """Refuse to go on with a store that was made by another request; the error shows both values."""
-        differing = differing_settings(self.origin.record(), origin.record())
+        differing = differing_settings(to_json(self.origin), to_json(origin))
         if differing:
             hint = ". New images or splits are added with --append" if list(differing) == ["manifest_sha256"] else ""
             raise SettingError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...common.parsing import to_json
 from .cache import FeatureCache, Status
 from .layout import row_bytes
 
@@ -92,7 +94,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
         "complete": not any(split["pending_shards"] for split in splits.values()),
         "splits": splits,
         "levels": {array.name: list(array.cell) for array in cache.arrays},
-        "layout": cache.layout.record(),
+        "layout": asdict(cache.layout),
         "bytes_raw": raw,
         "bytes_stored": stored,
         "classes": {
@@ -101,8 +103,8 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "d_w": cache.classes.d_w,
             "mean_vector_norm": round(float(np.linalg.norm(vectors, axis=1).mean()), 4),
         },
-        "config": cache.origin.record(),
-        "provenance": cache.provenance.record(),
+        "config": to_json(cache.origin),
+        "provenance": to_json(cache.provenance),
     }
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from ...common.errors import SettingError, unknown_name
-from ...common.records import Json
 from .names import CODEC_NAMES, DTYPES
 
 GRID = 7  # every level is pooled to GRID x GRID
@@ -103,11 +102,6 @@ class FeatureArray:
         own = "" if self.pooled else f"{self.name}_"
         return (ROW, f"{self.name}_channel", f"{own}y", f"{own}x")[: 1 + len(self.cell)]
 
-    def record(self) -> dict[str, Json]:
-        """Return the JSON of a store's attributes. `side` only where it is not 7: older digests do not have it."""
-        record: dict[str, Json] = {"name": self.name, "channels": self.channels}
-        return record if self.pooled else record | {"side": self.side}
-
     def __str__(self) -> str:
         return f"{self.name} {'x'.join(map(str, self.cell))}"
 
@@ -140,10 +134,6 @@ class Layout:
                 f"a shard must hold whole chunks of at least one row; found --shard-rows {self.shard_rows}, "
                 f"--chunk-rows {self.chunk_rows}"
             )
-
-    def record(self) -> dict[str, Json]:
-        """Return the JSON of a store's attributes."""
-        return {"chunk_rows": self.chunk_rows, "shard_rows": self.shard_rows, "dtype": self.dtype, "codec": self.codec}
 
     def codec_of(self, array: FeatureArray, arrays: Sequence[FeatureArray]) -> str:
         """Return the name of the codec that packs one of the arrays of a store."""

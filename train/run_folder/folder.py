@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ...common.errors import C3Error
 from ...common.files import write_text, writing
+from ...common.parsing import parse
 from ...extract.store.tables import Classes
-from .metrics import METRICS_SCHEMA, Metrics, parse_metrics
-from .parsing import first_fault, read_json
+from .metrics import METRICS_SCHEMA, Metrics
 from .record import SCHEMA, RunRecord, parse_record
 
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
@@ -93,11 +92,7 @@ def open_run(path: str | PathLike[str]) -> Run:
             f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
         )
     remedy = "train the run again: c3 train --overwrite"
-    content = read_json(file, SCHEMA, remedy)
-    try:
-        record = parse_record(content)
-    except ValidationError as error:
-        raise C3Error(f"{file} cannot be read: {first_fault(error)}; {remedy}") from error
+    record = parse_record(_read_json(file, SCHEMA, remedy), str(file), remedy)
     return Run(path, record, read_metrics(path))
 
 
@@ -110,13 +105,24 @@ def read_metrics(path: Path, split: str = "test") -> Metrics | None:
     if not file.exists():
         return None
     remedy = f"measure it again: c3 evaluate --run {path} --split {split}"
-    content = read_json(file, METRICS_SCHEMA, remedy)
-    if content.pop("schema") != METRICS_SCHEMA:
-        return None
+    content = _read_json(file, METRICS_SCHEMA, remedy)
+    older = content.pop("schema") != METRICS_SCHEMA
+    return None if older else parse(Metrics, content, str(file), remedy)
+
+
+def _read_json(path: Path, newest: int, remedy: str) -> dict[str, Any]:
+    """Return the object in a JSON file whose `schema` is 1 to `newest`. Raises C3Error for anything else."""
     try:
-        return parse_metrics(content)
-    except ValidationError as error:
-        raise C3Error(f"{file} cannot be read: {first_fault(error)}; {remedy}") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise C3Error(f"{path} cannot be read as json ({error}); {remedy}") from error
+    found = content.get("schema") if isinstance(content, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= newest:
+        newer = isinstance(found, int) and found > newest
+        raise C3Error(
+            f"{path} has schema {found}, this c3 reads schema {newest}; " + ("install a newer c3" if newer else remedy)
+        )
+    return dict(content)
 
 
 def list_runs(root: str | Path) -> list[Run]:

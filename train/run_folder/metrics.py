@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
-from .parsing import STRICT
+from ...common.parsing import STRICT, to_json
 
 METRICS_SCHEMA = 2  # measuring again is cheap, so older metrics are not migrated
 # Name -> value: mAP, weighted mAP, F1@K, P@K, R@K, in gzsl H; classes and images are counts. None: cannot be measured.
@@ -107,16 +106,5 @@ class Metrics:
         return next(iter(self.protocols.values()))
 
     def record(self) -> dict[str, Any]:
-        """Return the content of metrics.json, which `parse_metrics` reads back."""
-        return {"schema": METRICS_SCHEMA, **_ADAPTER.dump_python(self, mode="json", by_alias=True)}
-
-
-_ADAPTER = TypeAdapter(Metrics)
-
-
-def parse_metrics(content: Mapping[str, Any]) -> Metrics:
-    """Return the metrics in the content of a metrics.json, its schema left out.
-
-    Raises pydantic's ValidationError for content that is missing, unknown or of another type.
-    """
-    return _ADAPTER.validate_json(json.dumps(content))
+        """Return the content of metrics.json, which `read_metrics` reads back."""
+        return {"schema": METRICS_SCHEMA, **to_json(self, defaults=True)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
 from ...common.errors import C3Error
+from ...common.parsing import STRICT, parse, to_json
 from ..inputs import Inputs
-from .parsing import STRICT
 
 SCHEMA = 3  # 3: `cache.tuned`, `inputs.global_vector`. 2: `zero_shot`, `reads`, `inputs.classes`
 TUNED = ", tuned end to end"  # shown behind the name of weights that a run tuned
@@ -139,7 +138,7 @@ class RunRecord:
 
     def record(self) -> dict[str, Any]:
         """Return the content of run.json, which `parse_record` reads back."""
-        content: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)
+        content = to_json(self, defaults=True)
         if not content["cache"].pop("request_recorded"):
             del content["cache"]["request"]
         if self.tuned_from is None:
@@ -151,17 +150,13 @@ class RunRecord:
         return {"schema": SCHEMA, **content}
 
 
-_ADAPTER = TypeAdapter(RunRecord)
-
-
-def parse_record(content: dict[str, Any]) -> RunRecord:
+def parse_record(content: dict[str, Any], where: str, remedy: str) -> RunRecord:
     """Return the record in the content of a run.json of any schema up to `SCHEMA`.
 
-    Raises pydantic's ValidationError for content that is missing, unknown or of another type.
+    Raises C3Error, which begins with `where` and ends with `remedy`, for anything else.
     """
     schema = content.pop("schema")
-    # as text: strict parsing takes a list for a tuple in JSON alone
-    return _ADAPTER.validate_json(json.dumps(_upgraded(content, schema)))
+    return parse(RunRecord, _upgraded(content, schema), where, remedy)
 
 
 def _upgraded(content: dict[str, Any], schema: int) -> dict[str, Any]:
