@@ -136,6 +136,13 @@ def test_a_class_without_a_vector_is_an_error_unless_it_may_be_dropped(
         read_manifest(spec, ReadOptions(drop_unknown_classes=True))
 
 
+def test_the_length_of_a_vector_that_the_catalog_states_is_checked(tmp_path: Path) -> None:
+    spec = text(tmp_path / "two.txt", "red 1 2\nstar 3 4\n")
+    assert read_vectors(spec.model_copy(update={"dim": 2}), {"red"})["red"].tolist() == [1, 2]
+    with pytest.raises(C3Error, match="two.txt holds vectors of 2 numbers, the catalog says `dim: 300`"):
+        read_vectors(spec.model_copy(update={"dim": 300}), {"red"})
+
+
 def test_a_token_with_a_blank_inside_is_skipped(tmp_path: Path) -> None:
     spec = text(tmp_path / "v.txt", "red 1 0\nstar name@x.com 5 5\nstar 0 1\n")
     np.testing.assert_array_equal(read_vectors(spec, {"red", "star"})["star"], STAR)

@@ -72,7 +72,8 @@ class VectorSpec(Spec):
 
     `kind` is a format of `words/vector_files.py` (`text` is that of GloVe and fastText); without it, the content of the
     file decides. `names` are the files that name the rows of arrays without names. With `lookup` `words` a class may be
-    the mean of its words; `names` takes whole names only, as for text embeddings of the classes.
+    the mean of its words; `names` takes whole names only, as for text embeddings of the classes. `dim` is the length of
+    a vector, where the entry states it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class VectorSpec(Spec):
     names: Annotated[tuple[BelowBase, ...], BeforeValidator(_one_or_many)] = ()
     lookup: Literal["words", "names"] = "words"
     source: str = ""
+    dim: Annotated[int, Field(ge=1)] | None = None
 
 
 class WeightSpec(Spec):

@@ -44,6 +44,12 @@ def read_vectors(spec: VectorSpec, wanted: Iterable[str]) -> dict[str, np.ndarra
         KINDS[_kind(spec, stream)](spec, stream, found)
     if found.wanted and not found.vectors:
         raise _nothing(found)
+    width = len(next(iter(found.vectors.values()), ()))
+    if found.vectors and spec.dim not in (None, width):
+        raise C3Error(
+            f"{spec.path} holds vectors of {width} numbers, the catalog says `dim: {spec.dim}` for vectors {spec.name}; "
+            "correct the catalog, or give the file that it means"
+        )
     if found.repeated:
         LOG.warning("%s holds other vectors for the same word, the first counts: %s", spec.path, _some(found.repeated))
     return found.vectors
