@@ -139,7 +139,7 @@ def test_a_class_without_a_vector_is_an_error_unless_it_may_be_dropped(
 def test_the_length_of_a_vector_that_the_catalog_states_is_checked(tmp_path: Path) -> None:
     spec = text(tmp_path / "two.txt", "red 1 2\nstar 3 4\n")
     assert read_vectors(spec.model_copy(update={"dim": 2}), {"red"})["red"].tolist() == [1, 2]
-    with pytest.raises(C3Error, match="two.txt holds vectors of 2 numbers, the catalog says `dim: 300`"):
+    with pytest.raises(C3Error, match=r"two\.txt has vectors of 2 numbers, the catalog says `dim: 300`"):
         read_vectors(spec.model_copy(update={"dim": 300}), {"red"})
 
 

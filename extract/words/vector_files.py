@@ -47,8 +47,8 @@ def read_vectors(spec: VectorSpec, wanted: Iterable[str]) -> dict[str, np.ndarra
     width = len(next(iter(found.vectors.values()), ()))
     if found.vectors and spec.dim not in (None, width):
         raise C3Error(
-            f"{spec.path} holds vectors of {width} numbers, the catalog says `dim: {spec.dim}` for vectors {spec.name}; "
-            "correct the catalog, or give the file that it means"
+            f"{spec.path} has vectors of {width} numbers, the catalog says `dim: {spec.dim}` for vectors {spec.name}: "
+            "correct the catalog, or give the file meant"
         )
     if found.repeated:
         LOG.warning("%s holds other vectors for the same word, the first counts: %s", spec.path, _some(found.repeated))
