@@ -1,7 +1,12 @@
-"""Read small text files of names and paths. BOM, CRLF and backslashes are accepted; paths must not lead outside."""
+"""Read small text files of names and paths. Paths must not lead outside.
+
+UTF-8 and UTF-16 (with a byte order mark), and line ends of every system are accepted.
+"""
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -9,34 +14,67 @@ import numpy as np
 from .errors import C3Error
 from .files import require_file
 from .safe_pickle import load_pickle
+from .unicode_forms import clean_name, is_text, nfc
+
+LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more of them, which stand inside of names
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+NO_TEXT = {b"PK\3\4": "a zip archive, or an Excel workbook", b"\xd0\xcf\x11\xe0": "an Excel workbook",
+           b"\x1f\x8b": "compressed by gzip", b"\xfd7zXZ\0": "compressed by xz", b"PAR1": "a parquet file",
+           b"\x93NUMPY": "a numpy array", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture"}  # fmt: skip
+
+
+def read_text(path: Path, what: str = "list") -> str:
+    """Return the text of a file, without its byte order mark.
+
+    Raises C3Error for a missing file (`what` says what it is) and for what is no text, with the first line at fault.
+    """
+    path = require_file(path, what)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise C3Error(f"{path} cannot be read: {error.strerror or error}") from error
+    for start, kind in NO_TEXT.items():
+        if data.startswith(start):
+            raise C3Error(f"{path} is {kind}; expected text in UTF-8")
+    code = next((code for mark, code in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(code).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = len(LINE_END.split(data[: error.start].decode(code, "replace")))
+        raise C3Error(
+            f"{path} is not a text file in {code.upper()} (line {line}, byte {data[error.start]:#x}); save it as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = len(LINE_END.split(text[: text.index("\0")]))
+        raise C3Error(f"{path} line {line} holds a NUL character; if the file is in UTF-16, save it as UTF-8")
+    return text
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Return (line number, stripped text) of every line that is not blank."""
-    require_file(path, "list")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise C3Error(f"{path} is not a text file in UTF-8 (byte {error.start})") from error
+    lines = LINE_END.split(read_text(path))
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_names(path: Path) -> list[str]:
     """Read names, one per line; from a .pkl file, those of a pickled array of texts."""
     if path.suffix != ".pkl":
-        return [name for _, name in numbered_lines(path)]
-    require_file(path, "list")
-    return [str(name) for name in np.asarray(load_pickle(path)).tolist()]
+        return [clean_name(name) for _, name in numbered_lines(path)]
+    path = require_file(path, "list")
+    return [clean_name(str(name)) for name in np.asarray(load_pickle(path)).tolist()]
 
 
 def class_list(path: Path) -> list[str]:
-    """Read class names, one per line; a repeated name is refused with both line numbers."""
-    return _unique(path, numbered_lines(path))
+    """Read class names, one per line; an empty list is refused, and a repeated name with both lines."""
+    if names := _unique(path, _named_lines(path)):
+        return names
+    raise C3Error(f"{path} is empty; expected class names, one per line")
 
 
 def word_list(path: Path) -> list[str]:
     """Read a user's words, one per line; blank lines and lines that start with # are skipped, repeats stay."""
-    return [line for _, line in numbered_lines(path) if not line.startswith("#")]
+    return [line for _, line in _named_lines(path) if not line.startswith("#")]
 
 
 def image_list(path: Path) -> list[str]:
@@ -45,15 +83,26 @@ def image_list(path: Path) -> list[str]:
     A repeated path, and one that leads out of the images folder, is refused with its line number.
     """
     lines = numbered_lines(path)
-    return _unique(path, [(number, relative_path(line, f"{path} line {number}")) for number, line in lines])
+    return _unique(path, [(number, nfc(relative_path(line, f"{path} line {number}"))) for number, line in lines])
 
 
 def relative_path(text: str, where: str) -> str:
-    """Return a relative path in POSIX form; one that could lead out of the images folder is refused as `where`."""
-    path = PurePosixPath(text.replace("\\", "/"))
-    inside = text and not path.is_absolute() and ".." not in path.parts and not PureWindowsPath(text).drive
-    if not inside or "\0" in text:
-        raise C3Error(f"{where}: expected a path below the images folder, found {text!r}")
+    """Return `tidy_path` of a text, after replacing backslashes by slashes; a fault becomes a C3Error as `where`."""
+    try:
+        return tidy_path(text.replace("\\", "/"))
+    except ValueError as fault:
+        raise C3Error(f"{where}: {fault}") from fault
+
+
+def tidy_path(text: str) -> str:
+    """Return a relative path in POSIX form, without `.` and double slashes.
+
+    Raises ValueError for one that could lead out of the images folder, or that no file can have.
+    """
+    path = PurePosixPath(text)
+    inside = path.parts and not path.is_absolute() and ".." not in path.parts and not PureWindowsPath(text).drive
+    if not inside or "\\" in text or "://" in text or not is_text(text):
+        raise ValueError(f"expected a path below the images folder, with '/' and without '..', found {text!r}")
     return str(path)
 
 
@@ -64,6 +113,11 @@ def require_lines(path: Path, found: int, expected: int, listed: Path) -> None:
             f"{path} has {found:,} lines, expected {expected:,}, one for every image of {listed.name}; "
             "one of the two files is incomplete, so none of its labels can be trusted"
         )
+
+
+def _named_lines(path: Path) -> list[tuple[int, str]]:
+    lines = ((number, clean_name(line)) for number, line in numbered_lines(path))
+    return [(number, name) for number, name in lines if name]
 
 
 def _unique(path: Path, lines: list[tuple[int, str]]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..common.errors import C3Error
+from ..common.unicode_forms import nfc
 from .datasets.manifest import Manifest
 from .store.cache import FeatureCache
 from .store.tables import Rows
@@ -40,4 +41,4 @@ def aligned(cache: FeatureCache, name: str, manifest: Manifest) -> Rows:
 
 def _keys(rows: Rows) -> Iterator[tuple[str, bytes]]:
     crops = np.ascontiguousarray(rows.crop, np.float32)
-    return ((image, crop.tobytes()) for image, crop in zip(rows.image_id.tolist(), crops, strict=True))
+    return ((nfc(image), crop.tobytes()) for image, crop in zip(rows.image_id.tolist(), crops, strict=True))

@@ -124,7 +124,6 @@ def tables(draw: st.DrawFn) -> str:
     return start + end.join([by.join(header), *draw(st.lists(rows(by), max_size=6)), draw(st.sampled_from(["", end]))])
 
 
-@pytest.mark.xfail(reason="the reader of tables is being replaced", strict=False)
 @fuzz
 @given(encoded(tables()))
 @example(b"image_path,labels,split\na.jpg,dog,cat,train\n")

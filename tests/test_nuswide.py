@@ -159,7 +159,8 @@ def drop_last_line(name: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "Groundtruth/TrainTestLabels/Labels_dog_Test.txt").unlink(),
          "label file not found: .*Labels_dog_Test.txt; see: c3 catalog check nuswide"),
         (lambda folder: (folder / "Groundtruth").rename(folder / "gt"), "neither TrainTestLabels nor AllLabels"),
-        (lambda folder: (folder / "ConceptsList/Concepts81.txt").write_bytes(b"\xff\xfe"), "not a text file in UTF-8"),
+        (lambda folder: (folder / "ConceptsList/Concepts81.txt").write_bytes(b"\xe9"), "not a text file in UTF-8"),
+        (lambda folder: (folder / "ConceptsList/Concepts81.txt").write_bytes(b"\xff\xfe"), "Concepts81.txt is empty"),
         (lambda folder: (folder / "NUS_WID_Tags/AllTags1k.txt").write_bytes(b""), "AllTags1k.txt is empty"),
     ],
 )  # fmt: skip

@@ -173,10 +173,14 @@ class DatasetSpec(Spec):
 
 
 class TableSpec(DatasetSpec):
-    """A csv of images, labels and splits, and lists of the unseen and of all classes. The demo is one, drawn by c3."""
+    """A csv of images, labels and splits, and lists of the unseen and of all classes. The demo is one, drawn by c3.
+
+    `label_separator` stands between the labels in a cell of the csv.
+    """
 
     kind: Literal["table", "demo"]
     table: Place | None = None  # images can be fetched before there is one
+    label_separator: Annotated[str, Field(min_length=1)] = "|"
     classes: Place | None = None
     unseen: Place | None = None
 

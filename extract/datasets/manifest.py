@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.errors import C3Error, unknown_name
+from ...common.unicode_forms import nfc
 from ..backbone.crop_policies import BOXES, POLICIES, WHOLE_IMAGE
 from ..backbone.crop_policies import NAMES as CROP_POLICIES
 from ..store.origin import Notes
@@ -105,7 +106,7 @@ class Manifest:
 
         def add_texts(values: np.ndarray) -> None:
             for start in range(0, len(values), DIGEST_STEP):
-                add(*values[start : start + DIGEST_STEP].tolist())
+                add(*map(nfc, values[start : start + DIGEST_STEP].tolist()))
 
         def add_array(values: np.ndarray, dtype: str) -> None:
             array = np.ascontiguousarray(values, dtype)

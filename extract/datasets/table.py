@@ -2,53 +2,80 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from ...common.csv_files import CsvFile
 from ...common.errors import C3Error
-from ...common.text_files import class_list
+from ...common.text_files import class_list, tidy_path
+from ...common.unicode_forms import nfc, on_disk
 from ..catalog.specs import TableSpec
 from ..store.tables import Classes, SparseLabels
-from .manifest import Manifest, ReadOptions, whole_images
+from .label_cells import LabelCells, joined_names
+from .manifest import Manifest, ReadOptions, texts, whole_images
+from .same_files import same_files
 
+LOG = logging.getLogger(__name__)
 COLUMNS = ("image_path", "labels", "split")
+NEGATIVES = "negatives"
 SPLITS = ("train", "val", "test")
-SEPARATOR = "|"
+SHOWN = 5  # names in a line of the log
+
+
+@dataclass
+class _Table:
+    """The columns of a table, one entry per row: lines, paths as written and in NFC, splits, and names of classes."""
+
+    line: list[int] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    image: list[str] = field(default_factory=list)
+    split: list[str] = field(default_factory=list)
+    positive: list[tuple[str, ...]] = field(default_factory=list)
+    negative: list[tuple[str, ...]] = field(default_factory=list)
 
 
 def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
     """Read `table` (csv) and the optional lists `unseen` and `classes`.
 
-    Rows are ordered by split, then by image path, whatever their order in the file. Raises C3Error naming file and
-    line.
+    Rows are ordered by split, then by image path, whatever their order in the file. Paths are kept as they are written;
+    ids are the paths in NFC. Raises C3Error naming file and line.
     """
     path = spec.own("table", spec.table)
-    table = _read_table(path)
-    positive = [_names(cell) for cell in table["labels"]]
-    negative = [_names(cell) for cell in table["negatives"]] if "negatives" in table else [[]] * len(table)
-    names = _class_names(spec, positive, negative)
-    index = {name: c for c, name in enumerate(names)}
-    _check_rows(path, table, positive, negative, index)
-    unseen = set(_list("unseen", spec, spec.unseen))
-    if unused := sorted(unseen - set(names)):
-        listed = spec.own("unseen", spec.unseen)
-        raise C3Error(f"{listed}: unseen classes that {path} does not use: {', '.join(unused)}")
-    seen = np.array([name not in unseen for name in names], bool)
+    listed, unseen = _list("classes", spec, spec.classes), _list("unseen", spec, spec.unseen)
+    cells = LabelCells(spec.label_separator, frozenset(listed), frozenset(unseen), f"datasets.{spec.name}")
+    root = spec.images_folder()
+    table = _read_table(path, root, cells)
+    names = listed or sorted(set(chain(*table.positive, *table.negative)))
+    if unused := sorted(set(unseen) - set(names)):
+        listed_in = spec.own("unseen", spec.unseen)
+        raise C3Error(f"{listed_in}: unseen classes that {path} does not use: {', '.join(unused)}")
+    if not listed and (joined := joined_names(names)):
+        LOG.warning(
+            "%s: labels that may be several labels in one: %s; set label_separator in datasets.%s if they are",
+            path, ", ".join(map(repr, joined[:SHOWN])), spec.name,
+        )  # fmt: skip
+    _require_own_files(path, root, table)
+    seen = ~np.isin(np.array(names, object), list(unseen))
     classes = Classes(tuple(names), seen, np.empty((len(names), 0), np.float32))
-
-    order = table.sort_values("image_path", kind="stable").index
+    index = {name: c for c, name in enumerate(names)}
     splits = {}
     for split in SPLITS:
-        rows = [row for row in order if table["split"][row] == split]
-        if not rows:
-            continue
-        labels = SparseLabels.from_lists(
-            ([index[name] for name in positive[row]], [index[name] for name in negative[row]]) for row in rows
+        rows = sorted(
+            (row for row, found in enumerate(table.split) if found == split), key=lambda row: table.image[row]
         )
-        splits[split] = whole_images(np.array(table["image_path"][rows].tolist(), dtype=object), labels)
-    return Manifest(spec.name, spec.images_folder(), spec.labelling, classes, splits)
+        if rows:
+            labels = _labels([table.positive[row] for row in rows], [table.negative[row] for row in rows], index)
+            splits[split] = whole_images(
+                texts([table.path[row] for row in rows]), labels, texts([table.image[row] for row in rows])
+            )
+    return Manifest(spec.name, root, spec.labelling, classes, splits)
 
 
 def table_classes(spec: TableSpec) -> tuple[Classes, tuple[str, ...]]:
@@ -56,50 +83,97 @@ def table_classes(spec: TableSpec) -> tuple[Classes, tuple[str, ...]]:
     return table_manifest(spec).classes, ()
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # pandas raises ValueError for every malformed csv
-        raise C3Error(f"{path} cannot be read as csv: {str(error).strip()}") from error
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        found = ", ".join(map(str, table))
-        raise C3Error(f"{path}: expected the columns {', '.join(COLUMNS)}; found {found}; missing {missing[0]}")
-    if table.empty:
-        raise C3Error(f"{path} has no rows below its header")
-    return table
-
-
-def _class_names(spec: TableSpec, positive: list[list[str]], negative: list[list[str]]) -> list[str]:
-    return _list("classes", spec, spec.classes) or sorted({name for row in (*positive, *negative) for name in row})
-
-
 def _list(setting: str, spec: TableSpec, place: str | None) -> list[str]:
     """Return the class names in the file that a setting names; none without the setting."""
     return [] if place is None else class_list(spec.own(setting, place))
 
 
-def _check_rows(
-    path: Path, table: pd.DataFrame, positive: list[list[str]], negative: list[list[str]], index: dict[str, int]
-) -> None:
-    """Refuse a path outside the images folder, an image in two rows, and a label that is no class."""
-    seen: dict[str, int] = {}
-    for row, (image, split) in enumerate(zip(table["image_path"], table["split"], strict=True)):
-        line = row + 2  # the header is line 1
-        if not image or PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts or "\\" in image:
-            raise C3Error(f"{path} line {line}: image_path {image!r} must be relative, with '/' and without '..'")
-        if split not in SPLITS:
-            raise C3Error(f"{path} line {line}: split must be one of {', '.join(SPLITS)}, found {split!r}")
-        if image in seen:
-            raise C3Error(f"{path} line {line}: {image} is already in line {seen[image]}; an image has one row")
-        seen[image] = line
-        for name in (*positive[row], *negative[row]):
-            if name not in index:
-                raise C3Error(f"{path} line {line}: label {name!r} is not in the list of classes")
-        both = set(positive[row]) & set(negative[row])
-        if both:
-            raise C3Error(f"{path} line {line}: {sorted(both)[0]!r} is both in labels and in negatives")
+def _read_table(path: Path, root: Path, cells: LabelCells) -> _Table:
+    """Read the csv. Raises C3Error for a row that does not fit, and for an image or label that cannot be."""
+    file = CsvFile(path, COLUMNS, "table")
+    _report_columns(file)
+    image_place, labels_place, split_place = (file.columns.index(name) for name in COLUMNS)
+    negatives_place = file.columns.index(NEGATIVES) if NEGATIVES in file.columns else None
+    table, first = _Table(), dict[str, int]()
+    for fields, line, last_line in file:
+        image, labels, split = fields[image_place], fields[labels_place], fields[split_place]
+        try:
+            if last_line > line:
+                _refuse_swallowed_rows(root, fields, image, last_line)
+            if split not in SPLITS:
+                raise ValueError(f"split must be one of {', '.join(SPLITS)}, found {split!r}")
+            image = _image_path(image)
+            composed = nfc(image)
+            if first.setdefault(composed, line) != line:
+                raise ValueError(f"{image} is already in line {first[composed]}; an image has one row")
+            positive = cells.names(labels)
+            negative = cells.names(fields[negatives_place]) if negatives_place is not None else ()
+            if negative and (both := set(positive) & set(negative)):
+                raise ValueError(f"{min(both)!r} is both in labels and in negatives")
+        except ValueError as fault:
+            raise C3Error(f"{path} line {line}: {fault}") from fault
+        table.line.append(line)
+        table.path.append(image)
+        table.image.append(composed)
+        table.split.append(split)
+        table.positive.append(positive)
+        table.negative.append(negative)
+    if not table.line:
+        raise C3Error(f"{path} has no rows below its header")
+    return table
 
 
-def _names(cell: str) -> list[str]:
-    return [name.strip() for name in cell.split(SEPARATOR) if name.strip()]
+def _report_columns(file: CsvFile) -> None:
+    """Name the columns that are not read; refuse one that is nearly called like one that is."""
+    known = (*COLUMNS, NEGATIVES)
+    others = [name for name in file.columns if name.strip() and name not in known]
+    for name in others:
+        if near := get_close_matches(name.strip().casefold(), known, n=1, cutoff=0.9):
+            raise C3Error(f"{file.path}: column {name!r} is not read. Did you mean {near[0]!r}? Rename or delete it")
+    if others:
+        LOG.info("%s: columns that are not read: %s", file.path, ", ".join(others))
+
+
+def _image_path(text: str) -> str:
+    """Return `tidy_path` of an image; nearly all are tidy, which is quicker to see than to make."""
+    odd = "//" in text or "./" in text or ":" in text or "\\" in text or not text.isascii()
+    if odd or text[:1] in ("", "/") or text[-1] in "/.":
+        try:
+            return tidy_path(text)
+        except ValueError as fault:
+            raise ValueError(f"image_path: {fault}") from fault
+    return text
+
+
+def _refuse_swallowed_rows(root: Path, fields: list[str], image: str, last_line: int) -> None:
+    """Refuse a quote that was left open and so takes further rows for text; a caption may have several lines.
+
+    A path has them only where such a file exists, and no field has a line with a split between delimiters.
+    """
+    lines = [line for value in fields if "\n" in value or "\r" in value for line in value.splitlines()]
+    swallowed = any(part in SPLITS for line in lines for part in re.split("[,;\t]", line))
+    if swallowed or (("\n" in image or "\r" in image) and not on_disk(root / image).exists()):
+        raise ValueError(
+            f"a quote opens here and closes in line {last_line}, with rows between; close it where its field ends"
+        )
+
+
+def _require_own_files(path: Path, root: Path, table: _Table) -> None:
+    """Refuse one file under two paths. Links to one file are refused across splits only: copies are often stored so."""
+    for first, second in same_files(root, table.image):
+        where = f"{path} line {table.line[second]}: {table.path[second]} is the file {table.path[first]}"
+        folded = table.image[first].casefold() == table.image[second].casefold()
+        if folded or table.split[first] != table.split[second]:
+            raise C3Error(f"{where} of line {table.line[first]}; an image has one row")
+
+
+def _labels(
+    positive: Sequence[Sequence[str]], negative: Sequence[Sequence[str]], index: dict[str, int]
+) -> SparseLabels:
+    """Build the labels of rows from their names, which are distinct in a row."""
+    columns, rows, values = [], [], []
+    for names, value in ((positive, 1), (negative, -1)):
+        columns.append(np.fromiter((index[name] for name in chain.from_iterable(names)), np.int64))
+        rows.append(np.repeat(np.arange(len(names)), np.fromiter(map(len, names), np.int64, len(names))))
+        values.append(np.full(len(columns[-1]), value, np.int8))
+    return SparseLabels.from_pairs(len(positive), np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
