@@ -86,7 +86,7 @@ def test_what_is_read(tmp_path: Path, table: str, expected: dict[str, list[str]]
     ("table", "said"),
     [
         # more or fewer fields than the header
-        (HEADER + "a.jpg,dog,cat,train\nb.jpg,car,tree,train\n", "line 2: expected 3 fields .*, found 4: 'a.jpg,dog,cat"),
+        (HEADER + "a.jpg,dog,cat,train\nb.jpg,car,x,train\n", "line 2: expected 3 fields .*, found 4: 'a.jpg,dog,cat"),
         (HEADER + "a.jpg,dog,train\nb.jpg,car,tree,train\n", "line 3: expected 3 fields .*, found 4"),
         (HEADER + "a.jpg,dog,train,\nb.jpg,car,train,\n", "line 2: expected 3 fields .*, found 4"),
         (HEADER + "a.jpg,dog,train\n\n\nb.jpg,train\n", "line 5: expected 3 fields .*, found 2: 'b.jpg,train'"),
