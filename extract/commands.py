@@ -197,7 +197,8 @@ def catalog_check(path: Path | None, name: str) -> None:
     click.echo(found)
     if not found.complete:
         raise C3Error(
-            f"data set {name} is not complete; put the missing files in place and run: c3 catalog check {name}"
+            f"data set {name} is not complete or not right, as the lines above say; mend that and run again: "
+            f"c3 catalog check {name}"
         )
 
 

@@ -6,15 +6,24 @@ A new kind of file needs a strategy of its bytes, and a test that passes them to
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
+import pickle
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from c3.cli import main
 from c3.common.errors import C3Error
 from c3.common.text_files import class_list, image_list, word_list
+from c3.extract.catalog.specs import VectorSpec
+from c3.extract.words.class_vectors import class_vectors
 from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -184,6 +193,89 @@ def catalogs(draw: st.DrawFn) -> str:
 @example(b"version: 1\ndatasets: {d: " + b"[" * 5000, "check")
 def test_catalogs(content: bytes, command: str) -> None:
     answers({"catalog.yaml": content}, "catalog", command, *(() if command == "list" else ("d",)))
+
+
+# Word vectors: lines of numbers with odd ones among them, other formats, all of them packed, cut or with a wrong byte.
+NUMBERS = st.sampled_from(["0.1", "-2", "1e-3", "0", "1e39", "nan", "inf", "0,5", "1_0", "", "x"]) | st.floats().map(
+    str
+)
+LINES = st.tuples(WORD | TEXT, st.sampled_from([" ", " ", " ", "\t", "  ", ",", ";"]), st.lists(NUMBERS, max_size=5))
+ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r"])
+
+
+@st.composite
+def glove_texts(draw: st.DrawFn) -> str:
+    usual = [f"{word} {n} 0.5 1" for n, word in enumerate(["dog", "cat", "tree", "café", "new", "new york"])]
+    odd = [by.join([word, *numbers]) for word, by, numbers in draw(st.lists(LINES, max_size=4))]
+    header = draw(
+        st.sampled_from(["", "", "", "6 3", "6\t3", "9 3", "6 2", "3", "<html>", "{", "version https://git-lfs"])
+    )
+    return draw(ENDS).join([header] * bool(header) + draw(st.permutations(usual + odd)) + [""])
+
+
+PICKLED = st.recursive(
+    st.none() | st.integers() | st.floats() | st.sampled_from(["dog", "cat", "tree", b"dog"]) | st.just(np.ones(3)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.lists(inner, max_size=3).map(lambda items: np.array([*items, None], object)[:-1])
+        | st.dictionaries(st.sampled_from(["dog", "cat", "tree", b"dog", 7]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+ARRAYS = st.sampled_from(
+    [np.array(["dog", "cat", "tree"]), np.array([b"dog", b"cat", b"tree"]), np.array(["dog", "cat", "tree"], object),
+     np.ones((3, 2)), np.zeros((3, 2)), np.full((3, 2), np.nan), np.ones((3, 2), "f2"), np.ones((3, 2), ">i4"),
+     np.ones((2, 3)).T, np.ones(3), np.ones(()), np.ones((1, 2, 3)), np.ones((3, 2), complex), np.ones((3, 2), bool)]
+)  # fmt: skip
+
+
+def zipped(content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("vectors", content)
+    return stream.getvalue()
+
+
+def saved_arrays(arrays: list[np.ndarray]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, *arrays)
+    return stream.getvalue()
+
+
+def word2vec(words: list[str], d_w: int, stated: int, numbers: bytes) -> bytes:
+    return b"%d %d\n" % (stated, d_w) + b"".join(word.encode() + b" " + numbers[: 4 * d_w] + b"\n" for word in words)
+
+
+def damaged(contents: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Files as they are, packed, cut short, or with a wrong byte."""
+    packed = st.builds(
+        lambda pack, data: pack(data), st.sampled_from([gzip.compress, bz2.compress, lzma.compress, zipped]), contents
+    )
+    whole = contents | packed
+    cut = st.builds(lambda data, end: data[:-end], whole, st.integers(1, 60))
+    broken = st.builds(lambda data, place, byte: data[:place] + byte + data[place + 1 :], whole, st.integers(0, 400),
+                       st.binary(min_size=1, max_size=1))  # fmt: skip
+    return whole | whole | cut | broken
+
+
+VECTORS = damaged(
+    encoded(glove_texts())
+    | encoded(glove_texts())
+    | st.builds(pickle.dumps, PICKLED, st.integers(0, 5))
+    | st.lists(ARRAYS, max_size=3).map(saved_arrays)
+    | st.builds(word2vec, st.lists(WORD, max_size=4), st.integers(0, 4), st.integers(0, 5),
+                st.binary(min_size=16, max_size=16))
+    | st.binary(max_size=40)
+)  # fmt: skip
+
+
+@fuzz
+@given(VECTORS, st.sampled_from(["", "", "text", "word2vec", "npz", "npy", "pickle"]))
+def test_word_vectors(content: bytes, kind: str) -> None:
+    spec = CATALOG.replace("kind: text, ", f"kind: {kind}, " if kind else "")
+    answers({"catalog.yaml": spec, "glove.txt": content})
+    reads(content, lambda path: class_vectors(["dog", "New York", "cafe\u0301"], VectorSpec(name="v", path=path)))
 
 
 def test_the_usual_files_are_read() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,14 +349,41 @@ def test_other_vectors_are_refused(place: Placement, tagger: Tagger, tmp_path: P
         tagger.tag(picture, vocabulary=["sea"], vectors=other)
     new = file("new.vec", "1 4", "sea 1 1 0 0")  # names no class: nothing to compare
     assert tagger.tag(picture, vocabulary=["sea"], vectors=new)[0].labels[0].kind == "new"
-    for vectors, said in (("absent.txt", "no such file, and no such name"), (np.eye(3), r"expected \(1, d_w\)"),
-                          (np.full((1, 4), np.nan), "finite")):  # fmt: skip
+    odd: Any
+    for odd, said in (("absent.txt", "no such file, and no such name"), (np.eye(3), r"expected \(1, d_w\)"),
+                      (np.full((1, 4), np.nan), "finite"), (np.full((1, 4), 1e39), r"the row of 'sea' holds 1e\+39"),
+                      (np.full((1, 4), "1"), "the row of 'sea' is no list of numbers"),
+                      (np.zeros((1, 4)), "1 without a vector in the array of vectors: sea"),
+                      ({"sea": [1, 1, 0, 0]}, "expected a file, a name of the catalog or a numpy array .* found dict"),
+                      (torch.ones(1, 4), "found Tensor")):  # fmt: skip
         with pytest.raises(C3Error, match=said):
-            tagger.tag(picture, vocabulary=["sea"], vectors=vectors)
+            tagger.tag(picture, vocabulary=["sea"], vectors=odd)
     named = Tagger.load(place.runs["c3"], catalog=place.catalog, device="cpu")
     assert named.tag(picture, vocabulary=["green"], vectors="words")[0].labels[0].name == "green"
     np.savez(tmp_path / "new.npz", name=np.array(["sea"]), vector=np.ones((1, 4), np.float32))
     assert tagger.tag(picture, vocabulary=["sea"], vectors=tmp_path / "new.npz")[0].labels
+
+
+def test_files_of_vectors_are_recognised_by_their_content(place: Placement, tmp_path: Path) -> None:
+    """Catalog and --vectors take the same files; the suffix says nothing."""
+    words = tmp_path / "words.txt"
+    words.write_text("sea\n", encoding="utf-8")
+    odd = {
+        "glove.bin": (codecs.BOM_UTF8 + b"sea 1 1 0 0\n", ""),
+        "vectors.txt": (gzip.compress(b"1 4\nsea " + np.ones(4, "<f4").tobytes()), ""),
+        "pickle": (pickle.dumps(OrderedDict(sea=np.ones(4))), ""),
+        "zeros.txt": (b"sea 0 0 0 0\nsky 1 1 1 1\n", "sea. Leave them out"),
+        "fast.txt": (b"\xba\x16\x4f\x2f" + bytes(9), "a model of fastText"),
+    }
+    for name, (content, said) in odd.items():
+        (tmp_path / name).write_bytes(content)
+        done = c3("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words,
+                  "--device", "cpu", "--csv", "--vectors", tmp_path / name)  # fmt: skip
+        assert done.exit_code == (2 if said else 0), done.output
+        if said:
+            assert (done.stdout, done.stderr.count("\n")) == ("", 1) and said in done.stderr
+        else:
+            assert [row["label"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["sea"]
 
 
 def test_an_empty_vocabulary_is_refused() -> None:

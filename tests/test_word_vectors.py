@@ -252,3 +252,16 @@ def test_near_duplicates_are_plurals_and_close_vectors() -> None:
     vectors[9] = vectors[3] * 0.9 + vectors[9] * 0.3  # airplane is close to plane
     leaks = near_duplicates(Classes(names, np.arange(12) < 6, vectors.astype(np.float32)), cosine=0.8)
     assert leaks == {"boat": ["boats"], "horses": ["horse"], "cities": ["city"], "airplane": ["plane"]}
+
+
+@pytest.mark.parametrize(
+    ("unseen", "seen", "leaks"),
+    [
+        ("犬", "猫", False), ("кошка", "собака", False), ("कु", "कि", False), ("(red)", "(blue)", False),
+        ("!", "?", False),
+        ("Élan", "élan", True), ("cafe\u0301", "Café", True), ("Кошка", "кошка", True), ("T-shirt", "t shirts", True),
+    ],
+)  # fmt: skip
+def test_names_in_any_script_are_near_duplicates_only_of_their_like(unseen: str, seen: str, leaks: bool) -> None:
+    classes = Classes((unseen, seen), np.array([False, True]), np.eye(2, dtype=np.float32))
+    assert near_duplicates(classes) == ({unseen: [seen]} if leaks else {})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import numpy as np
 
+from ...common.unicode_forms import nfc
 from ..store.tables import Classes
 
 COSINE = 0.75  # of two word vectors, from which on names mark the same pictures (plane, airplane)
@@ -31,9 +33,15 @@ def near_duplicates(classes: Classes, cosine: float = COSINE) -> dict[str, list[
 
 
 def _stem(name: str) -> str:
-    """Return a name without case, punctuation and brackets, its last word in the singular."""
-    word = re.sub(r"[^a-z0-9]+", "", re.sub(r"\(.*?\)", "", name.lower()))
+    """Return a name in any script without case, punctuation and brackets, its last word in the singular."""
+    name = nfc(name.casefold())
+    word = _letters(re.sub(r"\(.*?\)", "", name)) or _letters(name) or name
     for ending, singular in (("ies", "y"), ("sses", "ss"), ("ches", "ch"), ("shes", "sh"), ("xes", "x")):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word.removesuffix(ending) + singular
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+
+
+def _letters(text: str) -> str:
+    """Return the letters, their marks and the digits of a text: marks are vowels in some scripts."""
+    return "".join(c for c in text if unicodedata.category(c)[0] in "LMN")
