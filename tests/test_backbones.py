@@ -202,10 +202,12 @@ def test_bad_weights_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest
     torch.save(nn.Linear(1, 1), tmp_path / "module.pth")  # needs pickle execution
     cases = {
         str(tmp_path / "none.pth"): "no such file",
-        str(tmp_path / "text.pth"): "not a torchvision state_dict",
-        str(tmp_path / "module.pth"): "not a torchvision state_dict",
-        str(tmp_path / "other.pth"): "tensors missing",
-        str(tmp_path / "shape.pth"): "features.0.weight",
+        str(tmp_path / "text.pth"): "cannot be read as weights",
+        str(tmp_path / "module.pth"): "holds a whole pickled network",
+        str(tmp_path / "other.pth"): "0 of 50 tensors fit",
+        str(
+            tmp_path / "shape.pth"
+        ): r"49 of 50 tensors fit.*features\.0\.weight is \(1, 1, 1, 1\), expected \(64, 3, 3, 3\)",
         "random:x": "whole number",
     }
     for weights, said in cases.items():

@@ -26,6 +26,7 @@ from c3.common.errors import C3Error
 from c3.evaluate.run import evaluate
 from c3.evaluate.thresholds import best_threshold, thresholds_of
 from c3.extract.backbone.crop_policies import POLICIES
+from c3.extract.backbone.weights import load_backbone
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
@@ -397,6 +398,14 @@ def test_weights_of_another_hash_are_refused_with_both(place: Placement) -> None
     expected = open_run(place.runs["c3"]).record.features.weights_sha256
     with pytest.raises(C3Error, match=f"expected sha256 {expected}, found (?!{expected})[0-9a-f]{{64}}"):
         Tagger.load(place.runs["c3"], weights="random:1", device="cpu")
+
+
+def test_weights_that_a_trainer_wrapped_are_those_of_the_features(place: Placement, tmp_path: Path) -> None:
+    state = load_backbone("squeezenet1_1", "random:0").body.state_dict()
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}},
+               tmp_path / "w.pth.tar")  # fmt: skip
+    tagger = Tagger.load(place.runs["c3"], weights=str(tmp_path / "w.pth.tar"), device="cpu")
+    assert tagger.tag(place.images / "00.png")[0].ok
 
 
 def test_weights_that_are_not_here_say_how_to_name_them(place: Placement, run_copy: Path) -> None:
