@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -58,7 +58,12 @@ def _encode(text: object, encoding: object) -> bytes:
 
 # What numpy 1 and 2 write. A name is only looked up in this table, so nothing is ever imported.
 ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
+    ("builtins", "float"): float,  # what a defaultdict makes
+    ("builtins", "int"): int,
+    ("builtins", "list"): list,
+    ("builtins", "dict"): dict,
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): defaultdict,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,

@@ -14,7 +14,7 @@ import struct
 import tarfile
 import unicodedata
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +92,14 @@ READ: dict[str, bytes] = {
     "UTF-16 big-endian": codecs.BOM_UTF16_BE + GLOVE.encode("utf-16-be"),
     "UTF-16 with CRLF": GLOVE.replace("\n", "\r\n").encode("utf-16"),
     "UTF-32": GLOVE.encode("utf-32"),
+    "a byte order mark inside": GLOVE.encode()[:12] + codecs.BOM_UTF8 + GLOVE.encode()[12:],
     "NFD": unicodedata.normalize("NFD", GLOVE).encode(),
     # how its lines are built
     "header": b"4 3\n" + GLOVE.encode(),
     "header with a tab": b"3\t3\n" + TABBED.encode(),
     "tabs": TABBED.encode(),
+    "names of columns": b"word\td0\td1\td2\n" + TABBED.encode(),
+    "a comment first": b"# trained on 6 billion words\n" + GLOVE.encode(),
     "tab behind the word": b"red\t1 0.5 0\ncaf\xc3\xa9\t0 -2 1e-3\nnew york\t7 7 7\n",
     "tabs at the ends of lines": GLOVE.replace("\n", "\t\n").encode(),
     "several blanks": GLOVE.replace(" ", "   ").replace("new   york", "new york").encode(),
@@ -139,6 +142,7 @@ READ: dict[str, bytes] = {
     "pickle in protocol 0": pickle.dumps(WORDS, protocol=0),
     "pickle in protocol 1": pickle.dumps(WORDS, protocol=1),
     "pickle of an OrderedDict": pickle.dumps(OrderedDict((name, np.array(vector)) for name, vector in WORDS.items())),
+    "pickle of a defaultdict": pickle.dumps(defaultdict(list, WORDS)),
     "pickle of names in bytes": pickle.dumps({name.encode(): vector for name, vector in WORDS.items()}),
     "pickle of numpy numbers": pickle.dumps({name: [np.float32(x) for x in v] for name, v in WORDS.items()}),
     "pickle of pairs": pickle.dumps(LIST_OF_PAIRS),
@@ -185,6 +189,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "gzip of HTML": (gzip.compress(b"<html>"), "it is an HTML page"),
     "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "it is an XML document"),
     "JSON": (json.dumps(WORDS).encode(), "it is a JSON file; write one line"),
+    "JSON on many lines": (b'{\n  "dim": 3,\n  "red": [1, 2, 3]\n}', "it is a JSON file"),
     "JSON lines": (b'{"word": "red", "vector": [1, 2]}\n' * 3, "it is a JSON file"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "pointer of Git LFS.*git lfs"),
     "git-annex": (b"/annex/objects/SHA256E-s12--0.txt\n", "pointer of git-annex.*git annex get"),
@@ -193,6 +198,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "gensim": (foreign("gensim.models.keyedvectors"), r"objects of gensim \(gensim\.models\.keyedvectors\.Keyed.*\); "
                "write it with gensim: .*save_word2vec_format"),
     "pandas": (foreign("pandas.core.frame", "DataFrame"), "objects of pandas .*np.savez"),
+    "joblib": (foreign("joblib.numpy_pickle", "NumpyArrayWrapper"), "objects of joblib .*np.savez"),
     "a pickle of tensors": (pickle.dumps(TENSORS), r"objects of torch .*tensor\.numpy\(\)"),
     "a pickle of something else": (foreign("mylib", "Model"), r"refused: it asks for mylib\.Model"),
     "torch.save of a module": (saved({"red": torch.nn.Linear(1, 1)}), r"torch\.save \(it holds objects of torch\.nn"),
@@ -220,6 +226,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "gzip with a wrong byte": (gzip.compress(GLOVE.encode())[:-8] + b"\1" * 8, "is damaged"),
     "bzip2 that ends early": (bz2.compress(GLOVE.encode())[:-12], "is damaged or ends early"),
     "xz that ends early": (lzma.compress(GLOVE.encode())[:-12], "is damaged or ends early"),
+    "xz with a wrong byte": (lzma.compress(GLOVE.encode())[:-40] + b"\1" * 40, "is damaged or ends early"),
     "zip that ends early": (packed("glove.txt", GLOVE.encode())[:-12], "is damaged or ends early"),
     "zip of two": (packed("glove.50d.txt", b"", "glove.300d.txt"),
                    r"expected one file in the archive, found 2 \(glove.300d.txt, glove.50d.txt\); unpack one: unzip"),
@@ -323,6 +330,7 @@ def test_a_second_vector_of_a_word_is_told(tmp_path: Path, caplog: pytest.LogCap
         ("new york", "New_York 9\nnew 1\nyork 3", 9),  # as GoogleNews writes it
         ("NEW YORK", "New_York 9\nnew 1\nyork 3", 9),
         ("new-york", "New York 9\nnew 1\nyork 3", 9),  # as glove.840B would
+        ("ice cream", "Ice_cream 9\nice 1\ncream 3", 9),  # as Wikipedia's titles
         ("paris", "Paris 4\nPARIS 5", 4),
         ("usa", "USA 5", 5),
         ("São Paulo", "são_paulo 5\nsao 1\npaulo 3", 5),

@@ -22,6 +22,7 @@ from .vector_formats import GENSIM, WRITE_NPZ
 # the library whose objects a pickle holds, and what to do instead
 REMEDIES = {
     "gensim": GENSIM,
+    "joblib": WRITE_NPZ,
     "torch": "save a dict of name -> tensor.numpy(), or use torch.save",
     "pandas": "write it with numpy: np.savez('vectors.npz', names=frame.index.to_numpy(str), vectors=frame.to_numpy())",
 }

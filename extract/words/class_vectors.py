@@ -120,7 +120,9 @@ def _whole_forms(name: str, key: str) -> list[str]:
     """Return the forms in which a file may hold a whole name, the likeliest first."""
     words = _split(name)
     spelled = (words, [_without_accents(word) for word in words])
-    joined = [sign.join(map(case, form)) for form in spelled for case in CASES for sign in "_- "]
+    cased = [tuple(map(case, form)) for form in spelled for case in CASES]
+    cased += [(form[0].capitalize(), *map(str.lower, form[1:])) for form in spelled if form]  # Ice_cream
+    joined = [sign.join(form) for form in cased for sign in "_- "]
     return [form for form in dict.fromkeys([clean_name(key), name, name.lower(), *joined]) if form]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ...common.errors import C3Error
-from ...common.unicode_forms import nfc
+from ...common.unicode_forms import clean_name, nfc
 from .found import SHOWN, Found
 from .vector_formats import HEADER, LINES, SAMPLE, TEXT_MARKS, is_number
 
@@ -48,7 +48,7 @@ def read_text(path: Path, stream: IO[bytes], found: Found) -> None:
         start = line[: line.find(separator)]
         if not start.isascii():
             try:
-                start = nfc(start.decode()).encode()
+                start = nfc(start.decode()).removeprefix("\ufeff").encode()  # a mark inside: files put together
             except UnicodeDecodeError:
                 foreign = foreign or number
         if start not in starts and line[:1] not in (b" ", b"\t"):
@@ -83,7 +83,7 @@ def _word_and_values(line: bytes, layout: _Layout) -> tuple[str, list[bytes]]:
         nameless = line[:1] == b" " and len(fields) == layout.d_w  # the word is a blank
         length = 0 if nameless else max(1, len(fields) - layout.d_w)
         word, values = b" ".join(fields[:length]), fields[length:]
-    return nfc(word.decode(errors="replace").strip()), values
+    return clean_name(word.decode(errors="replace")), values
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -126,6 +126,8 @@ def _text(sample: bytes, whole: bool) -> Format | None:
         return Format("a pointer of git-annex", remedy="get the file with: git annex get")
     if PROTOCOL_0.match(sample):
         return PICKLE
+    if re.match(rb"\{\s*\"|\[\s*[\"\[{]", sample.lstrip()):
+        return Format("a JSON file", remedy=WRITE_TEXT)
     lines = re.split(rb"\r?\n|\r", sample)
     lines = [line for line in (lines if whole or len(lines) == 1 else lines[:-1])[: LINES + 1] if line.strip()]
     if HEADER.fullmatch(lines[0] if lines else b""):
@@ -135,8 +137,6 @@ def _text(sample: bytes, whole: bool) -> Format | None:
     fields = [line.split() for line in lines]
     if any(len(row) > 1 and any(map(is_number, row[1:])) for row in fields):
         return TEXT
-    if start.startswith((b"{", b"[")):
-        return Format("a JSON file", remedy=WRITE_TEXT)
     if any(re.fullmatch(rb"-?\d+,\d+", field) for row in fields for field in row[1:]):
         return Format("a text with decimal commas", remedy="write points: tr ',' '.' < FILE > NEW")
     for sign, name in ((b",", "commas"), (b";", "semicolons"), (b"|", "bars")):
