@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from unicodedata import normalize
 
@@ -21,9 +21,18 @@ from official_trees import Tree, write_coco
 TRAIN = "coco/annotations/instances_train2017.json"
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    return write_coco(tmp_path_factory.mktemp("coco"))
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    return write_coco(tmp_path)
+def tree(written: Tree) -> Iterator[Tree]:
+    """A tree whose text files are put back after the test."""
+    kept = {path: path.read_bytes() for path in written.root.rglob("*") if path.suffix in (".json", ".yaml", ".txt")}
+    yield written
+    for path, content in kept.items():
+        path.write_bytes(content)
 
 
 def manifest(tree: Tree, name: str = "coco", crops: str = "whole") -> Manifest:
@@ -140,6 +149,24 @@ def test_every_encoding_of_json_is_read(tree: Tree, encoding: str) -> None:
     assert manifest(tree).digest() == before
 
 
+def test_a_compressed_file_is_read(tree: Tree) -> None:
+    before = manifest(tree).digest()
+    (tree.root / TRAIN).write_bytes(gzip.compress((tree.root / TRAIN).read_bytes()))
+    assert manifest(tree).digest() == before
+
+
+def test_pictures_are_found_in_either_form_of_unicode(tree: Tree) -> None:
+    """File names keep their form, ids are in NFC, and one name in two forms is one image."""
+    composed, apart = normalize("NFC", "é.jpg"), normalize("NFD", "é.jpg")
+    edit(tree, lambda c: images(c)[-1].update(file_name=apart))
+    rows = manifest(tree).splits["train"]
+    assert rows.path.tolist()[-1] == f"train2017/{apart}"
+    assert rows.image_id.tolist()[-1] == f"train2017/{composed}"
+    edit(tree, lambda c: images(c)[-2].update(file_name=composed))
+    with pytest.raises(C3Error, match=r"an image is listed twice: .*, also as "):
+        manifest(tree)
+
+
 def test_ids_may_be_texts(tree: Tree) -> None:
     def change(content: Any) -> None:
         for entry in (*images(content), *content["categories"]):
@@ -228,7 +255,7 @@ def test_an_object_without_a_box_makes_no_row_and_is_counted(
 
     edit(tree, change)
     assert len(manifest(tree, crops="boxes").splits["train"]) == count - 2
-    assert "2 objects have no bbox and make no row" in caplog.text
+    assert "objects without a bbox, which make no row: 2" in caplog.text
 
 
 def test_corners_in_place_of_sizes_are_warned_of(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
@@ -300,7 +327,7 @@ def test_bad_files_are_refused(tree: Tree, change: Any, crops: str, said: str) -
         (b"", "it is an empty file"),
         (b"<!DOCTYPE html>", "it is an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        (gzip.compress(b"{}"), "gunzip"),
+        (gzip.compress(b"<html>"), "it is an HTML page"),
         (b'[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.9}]', "a list, as of detection results"),
         (b'{"images": []}{}', "Extra data"),
         (b"{'images': []}", "Expecting property name"),

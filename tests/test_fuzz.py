@@ -9,20 +9,28 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import pickle
 import tempfile
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from c3.cli import main
 from c3.common.errors import C3Error
 from c3.common.text_files import class_list, image_list, word_list
-from c3.extract.catalog.specs import VectorSpec
+from c3.extract.backbone.weight_files import read_weights
+from c3.extract.backbone.weight_search import search
+from c3.extract.catalog.specs import CocoSpec, VectorSpec
+from c3.extract.datasets.coco import coco_manifest
+from c3.extract.datasets.manifest import ReadOptions
 from c3.extract.words.class_vectors import class_vectors
 from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
@@ -276,6 +284,104 @@ def test_word_vectors(content: bytes, kind: str) -> None:
     spec = CATALOG.replace("kind: text, ", f"kind: {kind}, " if kind else "")
     answers({"catalog.yaml": spec, "glove.txt": content})
     reads(content, lambda path: class_vectors(["dog", "New York", "cafe\u0301"], VectorSpec(name="v", path=path)))
+
+
+# COCO files: entries mostly in order, with odd ids, names, sizes and boxes, odd sections, and JSON that is cut or none.
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 400) | st.floats() | TEXT
+    | st.sampled_from([10**400, -(10**30), "\ud800", "1", "01", "1.0", 1.0, "../x.jpg", "/x/y.jpg", "C:\\\\x.jpg",
+                       "http://a.org/b.jpg", "http://[", "a" * 300 + ".jpg", "a/b.jpg", "train/a.jpg"]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(["id", "name"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+IDS = st.integers(1, 3) | st.sampled_from(["1", "2", 1.0])
+BOXES = st.lists(st.floats(-50, 400) | st.integers(-5, 90), min_size=4, max_size=4)
+
+
+def entries(**fields: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
+    """Lists of objects of which one or two have fields of other kinds, or lack them."""
+    right = st.fixed_dictionaries(fields)
+    name = st.sampled_from([*fields, "segmentation", "iscrowd"])
+    odd = st.builds(lambda entry, name, value: entry | {name: value}, right, name, JSON_VALUES)
+    short = st.builds(lambda entry, name: {key: entry[key] for key in entry if key != name}, right, name)
+    return st.builds(
+        lambda usual, others: [*usual, *others],
+        st.lists(right, min_size=1, max_size=4),
+        st.sampled_from([0, 0, 1]).flatmap(lambda count: st.lists(odd | short | odd, max_size=count)),
+    )
+
+
+COCO = st.fixed_dictionaries(
+    {
+        "images": st.integers(1, 4).map(
+            lambda count: [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in range(1, count + 1)]
+        ) | entries(id=st.integers(), file_name=PATHS, width=st.integers(1, 64), height=st.integers(1, 64)),
+        "categories": st.just([{"id": 1, "name": "dog"}, {"id": "2", "name": "cat"}, {"id": 3, "name": "tree"}])
+        | entries(id=IDS, name=WORD),
+        "annotations": entries(image_id=st.just(1), category_id=st.just(1), bbox=BOXES),
+    }
+)  # fmt: skip
+COCO_FILES = (
+    COCO
+    | st.builds(lambda content, name, value: content | {name: value}, COCO,
+                st.sampled_from(["x", "images", "categories", "annotations"]), JSON_VALUES)
+    | JSON_VALUES
+).map(json.dumps)  # fmt: skip
+COCO_CATALOG = """version: 1
+datasets:
+  d: {kind: coco, root: ., vectors: g, train_annotations: train.json, test_annotations: train.json}
+vectors: {g: {kind: text, path: glove.txt}}
+"""
+
+
+@fuzz
+@given(
+    COCO.map(json.dumps).map(str.encode) | COCO_FILES.map(str.encode) | damaged(encoded(COCO_FILES)),
+    st.sampled_from(["whole", "boxes"]),
+)
+def test_coco_files(content: bytes, crops: str) -> None:
+    answers({"catalog.yaml": COCO_CATALOG, "train.json": content})
+
+    def read(path: Path) -> object:
+        spec = CocoSpec(
+            name="d", kind="coco", root=path.parent, train_annotations=path.name, test_annotations=path.name
+        )
+        return coco_manifest(spec, ReadOptions(crops=crops)).digest()
+
+    reads(content, read)
+
+
+# Weights: tensors behind keys and prefixes, with anything beside them; damaged files.
+NEEDED = {"conv1.weight": torch.zeros(2, 3), "bn1.num_batches_tracked": torch.tensor(0)}
+HELD = st.sampled_from(
+    [torch.zeros(2, 3), torch.zeros(3), torch.tensor(1), torch.zeros(2, 3, dtype=torch.int8), np.zeros((2, 3)),
+     np.float32(1), Namespace(lr=1), datetime(2024, 1, 1, tzinfo=UTC), Path("x"), {1, 2}, 1j, io.BytesIO, os.system]
+)  # fmt: skip
+CHECKPOINTS = st.recursive(
+    HELD | st.none() | st.floats() | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["conv1.weight", "module.conv1.weight", "model", "state_dict", "bn1.num_batches_tracked"])
+            | TEXT,
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def saved_by_torch(content: object, zipped: bool) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream, _use_new_zipfile_serialization=zipped)
+    return stream.getvalue()
+
+
+@fuzz
+@given(damaged(st.builds(saved_by_torch, CHECKPOINTS, st.booleans()) | st.builds(pickle.dumps, CHECKPOINTS)))
+def test_weights(content: bytes) -> None:
+    reads(content, lambda path: [found.fits(NEEDED) for found in search(read_weights(path), NEEDED)], "w.pth")
 
 
 def test_the_usual_files_are_read() -> None:

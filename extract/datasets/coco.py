@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from unicodedata import normalize
 
 import numpy as np
 
 from ...common.errors import C3Error
+from ...common.unicode_forms import clean_name, nfc
 from ..catalog.specs import CocoSpec
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import ImageBoxes, box_split
@@ -60,7 +60,7 @@ def _years(spec: CocoSpec) -> dict[str, str]:
 def _classes(spec: CocoSpec, instances: Instances) -> Classes:
     if not spec.seen:
         return unvectored(instances.categories)
-    seen, unseen = ([normalize("NFC", name) for name in names] for names in (spec.seen, spec.unseen))
+    seen, unseen = ([clean_name(name) for name in names] for names in (spec.seen, spec.unseen))
     chosen = (*seen, *unseen)
     for name in chosen:
         if name not in instances.categories:
@@ -76,7 +76,8 @@ def _split(spec: CocoSpec, instances: Instances, classes: Classes, year: str, dr
     if drop:
         shows_unseen[instances.image[(column >= 0) & ~classes.seen[column]]] = True
     paths = picture_paths(spec.root / spec.images, year, instances.files, instances.path)
-    order = np.array(sorted(np.flatnonzero(~shows_unseen).tolist(), key=paths.__getitem__), np.int64)
+    ids = [nfc(path) for path in paths]
+    order = np.array(sorted(np.flatnonzero(~shows_unseen).tolist(), key=ids.__getitem__), np.int64)
     row_of = np.full(len(paths), -1)
     row_of[order] = np.arange(len(order))
     kept = np.flatnonzero((row_of[instances.image] >= 0) & (column >= 0))
@@ -85,12 +86,13 @@ def _split(spec: CocoSpec, instances: Instances, classes: Classes, year: str, dr
     labels = SparseLabels.from_pairs(
         len(order), pairs // len(classes), pairs % len(classes), np.ones(len(pairs), np.int8)
     )
-    whole = whole_images(texts([paths[image] for image in order.tolist()]), labels)
+    path, image_id = (texts([names[image] for image in order.tolist()]) for names in (paths, ids))
+    whole = whole_images(path, labels, image_id)
     if options.crops != "boxes":
         return whole
     boxed = instances.has_box(kept)
     if not boxed.all():
-        LOG.warning("%s: %s objects have no bbox and make no row", instances.path, f"{int((~boxed).sum()):,}")
+        LOG.warning("%s: objects without a bbox, which make no row: %s", instances.path, f"{int((~boxed).sum()):,}")
     row, column, kept = row[boxed], column[boxed], kept[boxed]
     corners, size = instances.corners(kept), np.zeros((len(order), 2))
     size[row] = instances.size(instances.image[kept])

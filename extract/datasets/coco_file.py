@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
-from unicodedata import normalize
 
 import numpy as np
 
 from ...common.errors import C3Error
-from ...common.file_kinds import foreign_kind, head_of
+from ...common.file_kinds import HEAD, foreign_kind
+from ...common.unicode_forms import clean_name, is_text
+from ...common.unpack import open_unpacked
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | _Object | str | float | int | None"
 SECTIONS = ("images", "annotations", "categories")
@@ -121,10 +122,12 @@ def read_instances(path: Path) -> Instances:
 
 def _parse(path: Path) -> dict[str, list[Json]]:
     """Return the three sections of the file as lists."""
+    with open_unpacked(path) as stream:
+        data = stream.read()
+    if said := foreign_kind(data[:HEAD]):
+        raise C3Error(f"{path} is not a COCO instances file: it is {said}")
     try:
-        if said := foreign_kind(head_of(path)):
-            raise C3Error(f"{path} is not a COCO instances file: it is {said}")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_lean)
+        content = json.loads(data, object_pairs_hook=_lean)
     except UnicodeDecodeError as error:
         raise C3Error(
             f"{path} is not a COCO instances file: byte {error.start} is not in {error.encoding.upper()}; save it in "
@@ -132,8 +135,6 @@ def _parse(path: Path) -> dict[str, list[Json]]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise C3Error(f"{path} is not a COCO instances file ({error}); is it complete?") from error
-    except OSError as error:
-        raise C3Error(f"{path} cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         found = "a list, as of detection results" if isinstance(content, list) else _shown(content)
         raise C3Error(f"{path} is not a COCO instances file: expected the lists {', '.join(SECTIONS)}, found {found}")
@@ -169,7 +170,10 @@ def _category(entry: Json, where: str) -> tuple[str, str]:
     name = entry.get("name")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
-    return _id(entry.get("id"), f"{where}: id"), _text(name, f"{where} (id {_shown(entry.get('id'))}): name").strip()
+    shown = f"{where} (id {_shown(entry.get('id'))})"
+    return _id(entry.get("id"), f"{where}: id"), _text(
+        clean_name(name) if isinstance(name, str) else name, f"{shown}: name"
+    )
 
 
 def _image(entry: Json, where: str) -> tuple[str, str, tuple[Json, Json]]:
@@ -233,15 +237,10 @@ def _id(value: Json, where: str) -> str:
 
 
 def _text(value: Json, where: str) -> str:
-    """Return a text in NFC; refuse anything else, and one that no file system and no store can hold."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value or not _encodable(value):
+    """Return a text that is not blank, and that a file system and a store can hold; refuse anything else."""
+    if not isinstance(value, str) or not value.strip() or not is_text(value):
         raise C3Error(f"{where}: expected a text, found {_shown(value)}")
-    return normalize("NFC", value)
-
-
-def _encodable(text: str) -> bool:
-    """Return whether a text is free of half surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return value
 
 
 def _finite(value: Json) -> float | None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...common.errors import C3Error
 from ...common.text_files import relative_path
+from ...common.unicode_forms import nfc, on_disk
 
 LOG = logging.getLogger(__name__)
 PROBES = 20  # pictures that are looked for in a folder: a few may be lost
@@ -30,8 +31,8 @@ def picture_paths(images: Path, year: str, names: Sequence[str], where: Path) ->
     """Return the path below the folder `images` of every file name of a split whose pictures are in `images/year`.
 
     A bare name lies in that folder. For names with a folder, the disk decides once for all of that folder: the folder
-    below `images/year`, below `images`, or what is left of it without its first parts. Raises C3Error naming a file
-    name that leads out of the folder, and two that are one picture.
+    below `images/year`, below `images`, or what is left of it without its first parts. Names keep their Unicode form.
+    Raises C3Error naming a file name that leads out of the folder, and two that are one picture.
     """
     parts = [_parts(name, f"{where} image {name!r}") for name in names]
     some: dict[tuple[Folder, bool], list[str]] = {}
@@ -43,7 +44,7 @@ def picture_paths(images: Path, year: str, names: Sequence[str], where: Path) ->
               for (folder, anywhere), probes in some.items()}  # fmt: skip
     paths = [str(PurePosixPath(*places[part.folder, part.anywhere], part.file)) for part in parts]
     first: dict[str, str] = {}
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(names, map(nfc, paths), strict=True):
         if path in first:
             also = f", also as {first[path]!r}" if first[path] != name else ""
             raise C3Error(f"{where}: an image is listed twice: {name!r}{also}")
@@ -92,6 +93,6 @@ def _candidates(images: Path, year: str, folder: Folder, anywhere: bool) -> Iter
 
 def _exists(path: Path) -> bool:
     try:
-        return path.is_file()
+        return on_disk(path).is_file()
     except (OSError, ValueError):  # a name that is too long, or none of this file system
         return False
