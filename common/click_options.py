@@ -90,17 +90,6 @@ def running_options(command: Command) -> Command:
     return command
 
 
-class NamedChoice(click.Choice[str]):
-    """One of a closed set of names; a wrong one is refused with the nearest name."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name. Raises C3Error for one that is not in the set."""
-        if value not in self.choices:
-            kind = param.name if param and param.name else "name"
-            raise unknown_name(kind.replace("_", " "), str(value), self.choices)
-        return super().convert(value, param, ctx)
-
-
 class ManyValues(click.Command):
     """A command whose repeatable options take all values that follow: `--groups 1 3 5` is `--groups 1 --groups 3 ...`.
 

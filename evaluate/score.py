@@ -13,6 +13,7 @@ import numpy as np
 from ..common.errors import C3Error
 from ..common.progress import progress
 from ..extract.store.cache import FeatureCache, Status
+from ..extract.store.storage import open_storage
 from ..train.run_folder import Run
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
@@ -40,7 +41,7 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     trained = run.record.features
     path = elsewhere or trained.path
     hint = f"c3 evaluate --run {run.path} --cache PATH"
-    if not FeatureCache.exists(path):
+    if not open_storage(path).exists():
         if elsewhere is None and (tuned := run.record.tuned_from):
             raise C3Error(
                 f"{run.path}: {path} does not exist yet, the features of its own backbone; give this command and then "

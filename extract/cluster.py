@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 
+from ..common.devices import nth_device, resolve_device
 from ..common.errors import C3Error
 from .backbone.network import Backbone
 from .backbone.weights import load_backbone
@@ -27,6 +28,9 @@ from .request import Request, package_versions
 from .store.cache import FeatureCache
 from .store.storage import open_storage
 from .worker import Report, ShardTask, ShardWorker
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 LOG = logging.getLogger(__name__)
 ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
@@ -70,15 +74,15 @@ class WorkerSetup:
         )
 
 
-def check_worker(setup: WorkerSetup) -> str | None:
-    """Say how this worker differs from the machine that submits; None when it does not."""
+def check_worker(setup: WorkerSetup, dask_worker: Worker | None = None) -> str | None:
+    """Say how this worker, which dask names, differs from the machine that submits; None when it does not."""
     mine = package_versions()
     differing = [f"{name} {mine[name]}, here {version}" for name, version in setup.versions if mine[name] != version]
     where = socket.gethostname()
     if differing:
         return f"worker {where} has {'; '.join(differing)}"
     try:
-        found = _worker_backbone(setup).weights_sha256
+        found = _backbone(setup, _number(dask_worker)).weights_sha256
     except C3Error as error:
         return f"worker {where}: {error}"
     if found != setup.weights_sha256:
@@ -88,24 +92,23 @@ def check_worker(setup: WorkerSetup) -> str | None:
 
 def work(task: ShardTask, setup: WorkerSetup) -> Report:
     """Extract one shard on this worker, with the backbone of the process."""
+    from distributed import get_worker
+
     with ONE_AT_A_TIME:  # the threads of a process share one device
-        wrong = check_worker(setup)  # workers may join late
+        wrong = check_worker(setup, get_worker())  # workers may join late
         if wrong:
             raise C3Error(wrong)
         total = Report()
-        for report in _worker(setup).run([task], lambda _rows, _failed: None):
+        for report in _shard_worker(setup, _number(get_worker())).run([task], lambda _rows, _failed: None):
             total.add(report)
         return total
 
 
 @lru_cache(maxsize=1)
-def _worker_backbone(setup: WorkerSetup) -> Backbone:
+def _backbone(setup: WorkerSetup, number: int) -> Backbone:
     if setup.threads:
         torch.set_num_threads(setup.threads)
-    device = setup.device
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{_worker_number() % torch.cuda.device_count()}"  # workers share the devices out
-    device = "cpu" if device == "auto" else device
+    device = resolve_device(nth_device(setup.device, number))
     backbone = load_backbone(setup.backbone, setup.weights, device, setup.precision, setup.extras)
     if setup.compiled:
         backbone.body.compile()
@@ -113,16 +116,15 @@ def _worker_backbone(setup: WorkerSetup) -> Backbone:
 
 
 @lru_cache(maxsize=1)
-def _worker(setup: WorkerSetup) -> ShardWorker:
+def _shard_worker(setup: WorkerSetup, number: int) -> ShardWorker:
     cache = FeatureCache.open(setup.location, mode="r+")
-    return ShardWorker(_worker_backbone(setup), cache, setup.batch_size, setup.threads or None)
+    return ShardWorker(_backbone(setup, number), cache, setup.batch_size, setup.threads or None)
 
 
-def _worker_number() -> int:
-    from distributed import get_worker
-
-    name = get_worker().name
-    return int(name) if str(name).isdigit() else 0
+def _number(worker: Worker | None) -> int:
+    """Return the number of a worker, by which workers of one machine share its devices out; 0 where it has a name."""
+    name = str(worker.name) if worker else ""
+    return int(name) if name.isdigit() else 0
 
 
 class Cluster:
@@ -188,11 +190,3 @@ class Cluster:
         for part in (getattr(self, "_client", None), self._local):
             if part is not None:
                 part.close()
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

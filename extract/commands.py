@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..common.click_options import NamedChoice, device_option
+from ..common.click_options import Name, device_option
 from ..common.errors import C3Error
 from .backbone.crop_policies import NAMES as CROP_POLICIES
 from .backbone.names import BACKBONES, PRECISIONS
@@ -35,7 +35,7 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.command()
 @click.option("--dataset", required=True, metavar="NAME",
               help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
-@click.option("--backbone", default="vgg19", show_default=True, type=NamedChoice(BACKBONES),
+@click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES),
               help="The network that computes the features.")  # fmt: skip
 @click.option("--weights", default="imagenet", show_default=True, metavar="NAME|FILE",
               help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.")  # fmt: skip

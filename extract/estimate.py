@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from rich.filesize import decimal
 
 from ..common.errors import C3Error
 from ..common.progress import progress
@@ -61,12 +62,12 @@ def plan(options: ExtractOptions, rows: int | None = None) -> str:
         f"decoding {measured.decode:.0f} images/s",
         f"time      {_hours(count / measured.rate)} at {measured.rate:.1f} images/s on one such machine; "
         f"{_hours(count / measured.rate / 8)} on eight",
-        f"raw       {_bytes(raw)}",
+        f"raw       {decimal(raw)}",
     ]
     for dtype in DTYPES:
         size = raw * measured.ratios[dtype]
-        fits = "" if free is None else f"; {_bytes(free)} free" + ("" if size < free else ": DOES NOT FIT")
-        lines.append(f"{dtype:<9} {_bytes(size)} expected ({measured.ratios[dtype]:.2f} of raw){fits}")
+        fits = "" if free is None else f"; {decimal(free)} free" + ("" if size < free else ": DOES NOT FIT")
+        lines.append(f"{dtype:<9} {decimal(round(size))} expected ({measured.ratios[dtype]:.2f} of raw){fits}")
     return "\n".join(lines)
 
 
@@ -118,14 +119,6 @@ def _ratios(request: Request, features: list[dict[str, np.ndarray]]) -> dict[str
             raw += maps.nbytes
         ratios[dtype] = stored / raw
     return ratios
-
-
-def _bytes(count: float) -> str:
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:,.1f} {unit}"
-    return f"{count / 1000:,.2f} TB"
 
 
 def _hours(seconds: float) -> str:

@@ -35,14 +35,15 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
         if first.layout != other.layout:
             raise C3Error(f"{first.location} has {first.layout}, {other.location} has {other.layout}; they must agree")
     parts = all(store.digest == first.digest for store in stores)
-    sources = {name: _sources(stores[:1] if parts else stores, name) for store in stores for name in store.splits}
+    giving = stores[:1] if parts else stores
+    sources = {name: [store for store in giving if name in store.splits] for one in stores for name in one.splits}
     if not parts:
         _require_disjoint(sources)
         _require_aligned(sources)
-    root = _common_root(stores)
+    origins, root = [store.origin for store in stores], _common_root(stores)
     merged = FeatureCache.create(
         out,
-        origin=first.origin if parts else _joined_origin(stores),
+        origin=first.origin if parts else replace(first.origin, manifest_sha256=joined_digest(origins)),
         provenance=replace(first.provenance, image_root=root, merged=tuple(store.provenance for store in stores)),
         notes=first.notes,
         levels=first.arrays,
@@ -112,10 +113,6 @@ def _done(store: FeatureCache, name: str, rows: range) -> bool:
     return all(store.is_done(name, shard) for shard in range(rows.start // size, (rows.stop - 1) // size + 1))
 
 
-def _sources(stores: Sequence[FeatureCache], name: str) -> list[FeatureCache]:
-    return [store for store in stores if name in store.splits]
-
-
 def _require_disjoint(sources: Mapping[str, list[FeatureCache]]) -> None:
     for name, members in sources.items():
         seen: dict[str, str] = {}
@@ -150,10 +147,6 @@ def require_kin(store: FeatureCache, origin: FeatureOrigin, classes: Classes, ot
         np.array_equal(own.seen, classes.seen) and np.array_equal(own.vectors, classes.vectors)
     ):
         raise C3Error(f"{store.location} and {other} do not fit: their classes or word vectors differ")
-
-
-def _joined_origin(stores: Sequence[FeatureCache]) -> FeatureOrigin:
-    return replace(stores[0].origin, manifest_sha256=joined_digest([store.origin for store in stores]))
 
 
 def joined_digest(origins: Sequence[FeatureOrigin]) -> str:

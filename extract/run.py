@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from .request import Request, open_or_create, prepare
 from .store.cache import FeatureCache, Status
 from .store.tables import UNKNOWN_PATH
 from .worker import Report, ShardTask, ShardWorker
-
-__all__ = ["ExtractOptions", "extract"]
 
 LOG = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ def _cluster(request: Request) -> AbstractContextManager[Cluster | None]:
     options = request.options
     if options.workers is None and options.scheduler is None:
         return nullcontext()
-    return Cluster(WorkerSetup.of(request), options.scheduler, options.workers)
+    return closing(Cluster(WorkerSetup.of(request), options.scheduler, options.workers))
 
 
 def _reports(

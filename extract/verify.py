@@ -23,7 +23,7 @@ from .store.attributes import COPY_KEY, ROOT_KEY, group_metadata, second_copy, w
 from .store.cache import FeatureCache, Status
 from .store.create import store_arrays, write_again
 from .store.migrate import require_no_migration
-from .store.storage import LOCK_FILE, OLD_LOCK_FILE, Storage, open_storage, remedy
+from .store.storage import LOCK_FILE, OLD_LOCK_FILE, Storage, open_storage
 from .store.tables import UNKNOWN_PATH
 from .worker import Report, ShardTask, ShardWorker
 
@@ -94,7 +94,7 @@ def _tell(cache: FeatureCache, findings: Sequence[str], repair: bool) -> int:
         LOG.warning("broken: %s", line)
     if findings and not repair:
         more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise StoreDamaged(cache.location, f"{findings[0]}{more}", remedy(cache.storage))
+        raise cache.storage.damaged(f"{findings[0]}{more}")
     return len(findings)
 
 
@@ -114,7 +114,7 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
         return 0
     LOG.warning("broken: %s", fault)
     if not repair:
-        raise StoreDamaged(storage.location, fault, remedy(storage))
+        raise storage.damaged(fault)
     write_attributes(storage, copy)
     return 1
 
@@ -136,12 +136,12 @@ def _mend_wide(cache: FeatureCache, repair: bool) -> int:
     broken = {}
     for split in cache.splits:
         try:
-            cache.wide_arrays(split)
+            cache.shard_files.wide(split)
         except StoreDamaged as error:
             broken[split] = error.fault
     _tell(cache, list(broken.values()), repair)
     for split in broken:
-        cache.mend_wide(split)
+        cache.shard_files.mend_wide(split)
     return len(broken)
 
 

@@ -90,7 +90,7 @@ class Workplace:
     def run(self, store: FeatureCache, status: str = "finished", digest: str | None = None) -> Path:
         self.run_path.mkdir(parents=True)
         cache = {"path": str(self.store_path), "dataset": "demo", "digest": digest or store.digest}
-        cache |= {"labelling": store.labelling}
+        cache |= {"labelling": store.origin.labelling}
         write_json(self.run_path / "run.json", run_json(self.run_path.name, status=status, cache=cache))
         return self.run_path
 

@@ -242,7 +242,7 @@ def test_values_beyond_float16_are_scaled(make_cache: Make, loud: str) -> None:
     maps[loud][2, 3] = 3e8
     cache.write_shard("train", 1, maps, np.full(4, Status.OK, np.uint8))
     cache = FeatureCache.open(cache.path)
-    assert cache.wide_arrays("train").tolist() == [array.name == loud for array in cache.arrays]
+    assert cache.shard_files.wide("train").tolist() == [array.name == loud for array in cache.arrays]
     for array in cache.arrays:
         found = cache.read("train", array.name, 16, 20)
         assert found.dtype == (np.float32 if array.name == loud else np.float16)

@@ -164,7 +164,7 @@ def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_
             train(options(cache, tmp_path, **settings))
     with pytest.raises(C3Error, match="Did you mean 'c3-released'"):
         train(TrainOptions(cache.path, "c3-release", tmp_path / "runs"))
-    FeatureCache.open(cache.path, mode="r+").forget_shard("val", 0)
+    FeatureCache.open(cache.path, mode="r+").shard_files.forget("val", 0)
     with pytest.raises(C3Error, match="not complete"):
         train(options(cache, tmp_path))
     assert not (tmp_path / "runs").exists()

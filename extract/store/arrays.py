@@ -19,7 +19,7 @@ from ...common.errors import StoreDamaged
 from .layout import CODECS, FeatureArray, Layout
 from .quantise import decode, is_wide
 from .shape import StoreShape
-from .storage import Storage, remedy
+from .storage import Storage
 from .zarr_arrays import ZarrArrays
 
 CRC = 4  # bytes of a crc32c
@@ -50,7 +50,7 @@ class ArrayFiles:
 
     def damaged(self, shard: int, fault: str) -> StoreDamaged:
         """Return the error for a shard that cannot be read."""
-        return StoreDamaged(self.storage.location, f"shard {shard} of {self.name} {fault}", remedy(self.storage))
+        return self.storage.damaged(f"shard {shard} of {self.name} {fault}")
 
 
 class ChunkReader:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from ...common.errors import C3Error, SettingError, StoreDamaged
+from ...common.errors import C3Error, SettingError
 from ...common.parsing import to_json
 from .arrays import StoredArray, open_array
 from .attributes import Attributes
@@ -24,7 +24,7 @@ from .layout import FeatureArray, Layout
 from .open import OpenMode, open_store
 from .origin import FeatureOrigin, Notes, Provenance, differing_settings
 from .shards import Shards
-from .storage import Storage, open_storage, remedy
+from .storage import Storage
 from .tables import Classes, Rows, SparseLabels, absent_label, unknown_paths
 from .zarr_arrays import ZarrArrays
 
@@ -43,7 +43,7 @@ class Status(IntEnum):
 class FeatureCache:
     """An open `features.zarr`. Use `FeatureCache.open` or `FeatureCache.create`, with a path or any fsspec URL.
 
-    `attributes` hold all that it says of itself, `shape` its splits and shards in numbers.
+    `attributes` hold all that it says of itself, `shape` its splits and shards in numbers; `shard_files` write them.
     """
 
     def __init__(self, storage: Storage, group: zarr.Group, attributes: Attributes) -> None:
@@ -51,7 +51,7 @@ class FeatureCache:
         self.attributes = attributes
         self.shape = attributes.shape(storage.location)
         self._arrays = ZarrArrays(storage, group)
-        self._shards = Shards(storage, self._arrays, self.shape)
+        self.shard_files = Shards(storage, self._arrays, self.shape)
         self._maps: dict[tuple[str, str], StoredArray] = {}  # readers, which remember where the chunks of a shard are
 
     @classmethod
@@ -85,11 +85,6 @@ class FeatureCache:
         schema version that this c3 does not read.
         """
         return cls(*open_store(path, mode))
-
-    @staticmethod
-    def exists(path: str | Path) -> bool:
-        """Return whether there is anything at a path or URL."""
-        return open_storage(path).exists()
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
@@ -144,14 +139,9 @@ class FeatureCache:
         return tuple(array for array in self.arrays if not array.pooled)
 
     @property
-    def labelling(self) -> str:
-        """`complete`: an absent label is negative. `verified`: an absent label is unknown."""
-        return self.origin.labelling
-
-    @property
     def absent_label(self) -> int:
         """The value of a label that is not listed: -1 or 0."""
-        return absent_label(self.labelling)
+        return absent_label(self.origin.labelling)
 
     @cached_property
     def digest(self) -> str:
@@ -180,11 +170,6 @@ class FeatureCache:
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, in order."""
         return self.shape.splits
-
-    @property
-    def row_counts(self) -> Mapping[str, int]:
-        """The number of rows by split."""
-        return self.shape.row_counts
 
     def rows(self, split: str) -> int:
         """Return the number of rows of a split. Raises NotFound for an unknown split."""
@@ -228,8 +213,7 @@ class FeatureCache:
             )
         lost = [split for split in self.splits if not self.status(split).all()]
         if lost:
-            fault = f"{lost[0]}/status has lost the status of finished rows"
-            raise StoreDamaged(self.location, fault, remedy(self.storage))
+            raise self.storage.damaged(f"{lost[0]}/status has lost the status of finished rows")
 
     def _table(self, split: str, name: str) -> np.ndarray:
         self.rows(split)  # refuses an unknown split
@@ -265,15 +249,15 @@ class FeatureCache:
 
     def finished(self, split: str) -> list[int]:
         """Return the shards that are written, in order."""
-        return self._shards.finished(split)
+        return self.shard_files.finished(split)
 
     def pending(self, split: str) -> list[int]:
         """Return the shards that are not written yet, in order."""
-        return self._shards.pending(split)
+        return self.shard_files.pending(split)
 
     def is_done(self, split: str, shard: int) -> bool:
         """Return whether a shard is written, as of now."""
-        return self._shards.is_done(split, shard)
+        return self.shard_files.is_done(split, shard)
 
     def done_flag(self, split: str, shard: int) -> int:
         """Return the value of a shard's flag: 1 when it is written."""
@@ -281,27 +265,13 @@ class FeatureCache:
 
     def claim(self, split: str, shard: int) -> AbstractContextManager[bool]:
         """Hold the right to write a shard; see `Shards.claim`."""
-        return self._shards.claim(split, shard)
+        return self.shard_files.claim(split, shard)
 
     def write_shard(self, split: str, shard: int, maps: Mapping[str, np.ndarray], status: np.ndarray) -> None:
         """Write one whole shard; see `Shards.write`."""
         self._maps.clear()
-        self._shards.write(split, shard, maps, status)
-
-    def forget_shard(self, split: str, shard: int) -> None:
-        """Make a shard pending again; see `Shards.forget`."""
-        self._maps.clear()
-        self._shards.forget(split, shard)
+        self.shard_files.write(split, shard, maps, status)
 
     def adopt_shard(self, split: str, shard: int, source: FeatureCache, source_shard: int) -> None:
         """Take over a finished shard of another store; see `Shards.adopt`."""
-        self._shards.adopt(split, shard, source.storage, source.shape, source_shard)
-
-    def wide_arrays(self, split: str) -> np.ndarray:
-        """Return (arrays,) bool: whether any shard of an array holds values beyond float16."""
-        return self._shards.wide(split)
-
-    def mend_wide(self, split: str) -> None:
-        """Write `wide_arrays` again from the scales of the finished shards."""
-        self._maps.clear()
-        self._shards.mend_wide(split)
+        self.shard_files.adopt(split, shard, source.storage, source.shape, source_shard)

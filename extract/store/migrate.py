@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ...common.errors import C3Error, StoreDamaged
+from ...common.errors import C3Error
 from .attributes import COPY_KEY, ROOT_KEY, SCHEMA, Attributes, write_attributes
 from .create import path_table, write_arrays
-from .storage import OLD_LOCK_FILE, Storage, remedy
+from .storage import OLD_LOCK_FILE, Storage
 
 MARKER = ".c3-migrating"  # an empty file, there while a migration is unfinished
 ROOM = 2**18  # bytes for metadata and attributes, whose files are replaced one by one
@@ -83,7 +83,7 @@ def _with_dimensions(storage: Storage, attributes: Attributes) -> dict[str, byte
         try:
             data = bytes(storage.read(key))
         except FileNotFoundError as error:
-            raise StoreDamaged(storage.location, f"{key} is missing", remedy(storage)) from error
+            raise storage.damaged(f"{key} is missing") from error
         path = key.removesuffix("/zarr.json")
         if path in names and path != key:
             try:
@@ -95,7 +95,7 @@ def _with_dimensions(storage: Storage, attributes: Attributes) -> dict[str, byte
                 data = _file(content)
             found[key] = _file(content | {"dimension_names": names[path]})
         if hashlib.sha256(data).hexdigest() != expected:
-            raise StoreDamaged(storage.location, f"{key} is damaged", remedy(storage))
+            raise storage.damaged(f"{key} is damaged")
     return found
 
 

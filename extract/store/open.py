@@ -10,7 +10,7 @@ import zarr
 
 from ...common.errors import C3Error, NotFound, StoreDamaged
 from .attributes import KIND, READABLE, ROOT_KEY, SCHEMA, Attributes, is_whole, second_copy
-from .storage import LocalStorage, Storage, open_storage, remedy
+from .storage import LocalStorage, Storage, open_storage
 
 OpenMode = Literal["r", "r+"]
 
@@ -51,5 +51,4 @@ def open_store(path: str | Path, mode: OpenMode) -> tuple[Storage, zarr.Group, A
 
 
 def _damaged(storage: Storage) -> StoreDamaged:
-    fault = "the attributes in zarr.json are damaged (their checksum does not match)"
-    return StoreDamaged(storage.location, fault, remedy(storage))
+    return storage.damaged("the attributes in zarr.json are damaged (their checksum does not match)")

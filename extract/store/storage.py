@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
-from ...common.errors import C3Error
+from ...common.errors import C3Error, StoreDamaged
 from ...common.files import replacing
 
 # Empty; processes hold single bytes of it, which the system frees when they end. Inside an array, because zarr-python
@@ -36,17 +36,16 @@ def open_storage(location: str | Path) -> Storage:
     return RemoteStorage(text) if "://" in text else LocalStorage(Path(text))
 
 
-def remedy(storage: Storage) -> str:
-    """Return the command that mends a store; it ends every message about damage."""
-    return f"mend it with: c3 verify {storage.location} --repair"
-
-
 class Storage(ABC):
     """The files of one store by their keys, `train/pyramid/p8/c/0/0/0/0`."""
 
     location: str  # as the user gave it; stands in messages
     address: str  # means the same in every folder: an absolute path or a URL
     parallel_reads: int  # how many reads should be in flight at once
+
+    def damaged(self, fault: str) -> StoreDamaged:
+        """Return the error for a part of the store that is lost or damaged; it names the command that mends it."""
+        return StoreDamaged(self.location, fault, f"mend it with: c3 verify {self.location} --repair")
 
     @abstractmethod
     def zarr_store(self, read_only: bool = False) -> Store:

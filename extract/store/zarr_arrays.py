@@ -8,8 +8,7 @@ import numpy as np
 import zarr
 from zarr.core.array_spec import ArrayConfigParams
 
-from ...common.errors import StoreDamaged
-from .storage import Storage, remedy
+from .storage import Storage
 
 # Every chunk of a written shard gets a file, so that "no file" can never mean "all zeros".
 ALWAYS_STORE: ArrayConfigParams = {"write_empty_chunks": True}
@@ -28,8 +27,7 @@ class ZarrArrays:
         try:
             return np.asarray(self._array(path)[where])
         except (ValueError, RuntimeError) as error:
-            fault = f"{path} is damaged ({error})"
-            raise StoreDamaged(self.storage.location, fault, remedy(self.storage)) from error
+            raise self.storage.damaged(f"{path} is damaged ({error})") from error
 
     def table(self, path: str) -> np.ndarray:
         """Return a whole table. Raises StoreDamaged when a file of it is lost, which Zarr would read as zeros."""
@@ -37,7 +35,7 @@ class ZarrArrays:
         for chunk in range(-(-array.shape[0] // array.chunks[0])):
             folder, _, name = "/".join([path, "c", str(chunk), *["0"] * (array.ndim - 1)]).rpartition("/")
             if name not in self.storage.names(folder):
-                raise StoreDamaged(self.storage.location, f"{folder}/{name} is missing", remedy(self.storage))
+                raise self.storage.damaged(f"{folder}/{name} is missing")
         return self.read(path)
 
     def write(self, path: str, where: int | slice, values: np.ndarray | int) -> None:
@@ -48,6 +46,6 @@ class ZarrArrays:
         if path not in self._opened:
             found = self._group[path]
             if not isinstance(found, zarr.Array):
-                raise StoreDamaged(self.storage.location, f"{path} is not an array", remedy(self.storage))
+                raise self.storage.damaged(f"{path} is not an array")
             self._opened[path] = found.with_config(ALWAYS_STORE)
         return self._opened[path]
