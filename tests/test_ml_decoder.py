@@ -103,7 +103,7 @@ def test_the_dropout_of_training_is_the_options() -> None:
 
 @pytest.mark.parametrize("wrong", [{"width": 10, "heads": 4}, {"heads": 0}, {"hidden": 0}, {"dropout": 1.0}])
 def test_bad_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(C3Error, match=r"width, heads and hidden|dropout"):
+    with pytest.raises(C3Error, match=next(iter(wrong))):
         MLDecoderOptions(**wrong)
 
 

@@ -40,7 +40,8 @@ from .run_folder import (
     write_classes,
     write_record,
 )
-from .scorer import class_vectors, gflops
+from .scorer import gflops, vectors_in_use
+from .settings import Settings
 from .tensorboard import require_tensorboard
 from .training_state import Checkpointer
 from .validation import Validation
@@ -124,7 +125,7 @@ def _train(options: TrainOptions, world: World) -> Run:
     with world.together():
         torch.manual_seed(recipe.loop.seed)
         model = kind(inputs_of(cache), recipe.method)
-        vectors = class_vectors(cache, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
+        vectors = vectors_in_use(cache.classes.vectors, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
         model.prepare(vectors)
         reads = model.reads(model.inputs)
         place = Placement(options.residency, world.device, world.local_size, options.shared)
@@ -172,7 +173,9 @@ def _computed_on(world: World) -> str:
     return f"{world.size} processes ({world.device.type})" if world.size > 1 else str(world.device)
 
 
-def planned(options: TrainOptions, cache: FeatureCache, ranks: int = 1) -> tuple[Recipe, dict[str, Any], Path]:
+def planned(
+    options: TrainOptions, cache: FeatureCache, ranks: int = 1
+) -> tuple[Recipe[Settings], dict[str, Any], Path]:
     """Return the recipe of a request, what decides its weights, and the run folder that is named after it.
 
     Raises C3Error for a method, a setting or a value that does not exist.
@@ -212,7 +215,7 @@ def open_folder(path: Path, unfinished: Run | None) -> None:
         raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
 
 
-def _record(path: Path, method: str, recipe: Recipe, cache: FeatureCache, job: Job) -> RunRecord:
+def _record(path: Path, method: str, recipe: Recipe[Settings], cache: FeatureCache, job: Job) -> RunRecord:
     model = job.model
     return RunRecord(
         id=path.name,

@@ -17,16 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
 from .models.base import Method
-from .recipes import options_from
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class
 from .run_folder import WEIGHTS, Run
+from .settings import options_from
 
 LOG = logging.getLogger(__name__)
-
-
-def class_vectors(cache: FeatureCache, form: str) -> Tensor:
-    """Return (classes, d_w) float32 in the order of the store, as methods take them: `l2` normalised, or `raw`."""
-    return vectors_in_use(cache.classes.vectors, form)
 
 
 def vectors_in_use(vectors: np.ndarray | Tensor, form: str) -> Tensor:
@@ -135,4 +130,4 @@ def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
             f"run {run.id} only knows the {trained} classes it was trained on, {cache.location} has "
             f"{found.classes} seen classes; evaluate it on its own store"
         )
-    return Scorer(rebuild(run), class_vectors(cache, run.record.vectors), device)
+    return Scorer(rebuild(run), vectors_in_use(cache.classes.vectors, run.record.vectors), device)

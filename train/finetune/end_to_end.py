@@ -8,21 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ...common.errors import C3Error
 from ...extract.backbone.network import Backbone
 from ..models.base import Embedding, Inputs, Method
+from ..settings import NotNegative, Settings
 from .images import PIXELS
 
 
 @dataclass(frozen=True)
-class EndToEndOptions:
+class EndToEndOptions(Settings):
     """`backbone_lr` is the learning rate of the backbone as a share of the head's; 0 freezes it."""
 
-    backbone_lr: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.backbone_lr < float("inf"):
-            raise C3Error(f"setting backbone_lr: expected 0 or a positive number, found {self.backbone_lr}")
+    backbone_lr: NotNegative = 0.1
 
 
 class EndToEnd(Method):

@@ -15,9 +15,10 @@ from ...common.errors import C3Error, unknown_name
 from ...extract.options import ExtractOptions
 from ...extract.request import Request, prepare
 from ...extract.store.cache import FeatureCache
-from ..recipes import LoopOptions, Recipe, options_from
+from ..recipes import LoopOptions, Recipe
 from ..run_folder import FEATURES, WEIGHTS, Run, TunedFrom, list_runs, open_run, read_classes
 from ..schedule import LR_DROP
+from ..settings import options_from
 from .end_to_end import EndToEndOptions
 
 LOG = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class FineTuneOptions:
     tensorboard: bool = False
 
 
-def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe:
+def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe[EndToEndOptions]:
     """Return the loop settings of a run, changed by the defaults of fine-tuning and then by `settings`.
 
     The learning rate is a tenth of the run's, as at the end of the schedule `step`, because the head is trained

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import Field, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from ...common.errors import C3Error
 from ..inputs import REGION_SIDE as REGION_SIDE
 from ..inputs import Inputs as Inputs
+from ..settings import Settings as Settings
+from ..settings import one_of
 from .losses import mean_over
-from .objectives import Objective, require_objective
+from .objectives import OBJECTIVES, Objective
 
 Embedding = Tensor | tuple[Tensor, ...]
 if TYPE_CHECKING:  # a type variable with a default is in `typing` from Python 3.13 on
@@ -27,23 +29,17 @@ else:
     EmbeddingT = TypeVar("EmbeddingT")
 
 
-class Settings(Protocol):
-    """A frozen dataclass of settings."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+ObjectiveName = Annotated[str, one_of(OBJECTIVES)]
 
 
 @dataclass(frozen=True)
-class MethodOptions:
+class MethodOptions(Settings):
     """Settings of a method; a subclass adds its own. `objective` names the loss of the class scores (objectives.py).
 
     The options of a method whose loss is not a function of class scores do not derive from this class.
     """
 
-    objective: str = "ranknet"
-
-    def __post_init__(self) -> None:
-        require_objective(self.objective)
+    objective: ObjectiveName = "ranknet"
 
 
 class Method(nn.Module, ABC, Generic[EmbeddingT]):
@@ -57,7 +53,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
     some. A computation across rows therefore belongs in a batch norm or in `loss`.
     """
 
-    Options: ClassVar[type[Any]]
+    Options: ClassVar[type[Settings]]
     zero_shot: bool = True
     asks_all: bool = False
     options: Settings
@@ -130,8 +126,7 @@ def inner_products(embedding: Tensor, vectors: Tensor) -> Tensor:
         return embedding.to(wide) @ vectors.to(wide).T
 
 
-def require_at_least(options: MethodOptions, **least: float) -> None:
-    """Raise C3Error for a setting below its smallest value, as in `require_at_least(options, heads=1)`."""
-    for name, smallest in least.items():
-        if not getattr(options, name) >= smallest:
-            raise C3Error(f"setting {name}: expected at least {smallest}, found {getattr(options, name)}")
+def require_heads(width: int, heads: int) -> None:
+    """Raise C3Error for a width that attention cannot share out between its heads."""
+    if width % heads:
+        raise C3Error(f"settings width and heads: expected a multiple of {heads} heads, found {width}")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, scaled_dot_product_attention
 
-from ...common.errors import C3Error
-from .base import REGION_SIDE, Inputs, Method, MethodOptions, inner_products, require_at_least
+from ..settings import BelowOne, Count
+from .base import REGION_SIDE, Inputs, Method, MethodOptions, ObjectiveName, inner_products, require_heads
 from .picture_vector import PictureVector
 from .regions import Regions, as_cells, as_maps
 
@@ -24,21 +24,16 @@ class BiamOptions(MethodOptions):
     `top_regions` is scaled to the number of regions and rounded up: 6 of 196 are 2 of 49.
     """
 
-    objective: str = "hinge"
-    width: int = 256
-    heads: int = 8
-    top_regions: int = 6
-    dropout: float = 0.1
-    scene_dropout: float = 0.2
+    objective: ObjectiveName = "hinge"
+    width: Count = 256
+    heads: Count = 8
+    top_regions: Count = 6
+    dropout: BelowOne = 0.1
+    scene_dropout: BelowOne = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, width=1, heads=1, top_regions=1)
-        if self.width % self.heads:
-            raise C3Error(f"settings width and heads: expected a multiple of {self.heads} heads, found {self.width}")
-        for name in ("dropout", "scene_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise C3Error(f"setting {name}: expected 0 to below 1, found {getattr(self, name)}")
+        require_heads(self.width, self.heads)
 
 
 class RegionBlock(nn.Module):

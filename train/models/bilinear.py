@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from ..settings import Count
+from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products
 from .regions import Regions, as_cells, as_maps
 
 
@@ -17,12 +18,8 @@ from .regions import Regions, as_cells, as_maps
 class KimOptions(MethodOptions):
     """`hidden`: width of the space in which regions and labels are compared."""
 
-    objective: str = "hinge"
-    hidden: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, hidden=1)
+    objective: ObjectiveName = "hinge"
+    hidden: Count = 512
 
 
 class Kim(Method[tuple[Tensor, Tensor]]):
@@ -33,6 +30,7 @@ class Kim(Method[tuple[Tensor, Tensor]]):
 
     Options = KimOptions
     options: KimOptions
+    reads = staticmethod(Regions.reads)
 
     def __init__(self, inputs: Inputs, options: KimOptions) -> None:
         super().__init__(inputs, options)
@@ -42,10 +40,6 @@ class Kim(Method[tuple[Tensor, Tensor]]):
         nn.init.normal_(self.label.weight)  # a word vector has norm 1: the default would leave all attention flat
         self.mix = nn.Parameter(torch.randn(options.hidden) * options.hidden**-0.5)
         self.project = nn.Linear(self.regions.channels, inputs.d_w, bias=False)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return F W (batch, positions, d_w) and p ReLU(U F) (batch, positions, hidden)."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...common.errors import C3Error
+from ..settings import Count, Weight
 from .attention import GroupAttention, linear
 from .base import Inputs, Method, MethodOptions, inner_products
 from .encoder import SIDE, ChannelAttention, ML2PEncoder, PyramidProjection, StandardisedGroups
@@ -20,15 +20,8 @@ from .losses import c3_loss
 class C3Options(MethodOptions):
     """Groups g and weight lambda of L_reg (eq. 12)."""
 
-    groups: int = 7
-    lambda_reg: float = 0.4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.groups < 1:
-            raise C3Error(f"setting groups: expected at least 1, found {self.groups}")
-        if not 0 <= self.lambda_reg <= 1:
-            raise C3Error(f"setting lambda_reg: expected 0 to 1, found {self.lambda_reg}")
+    groups: Count = 7
+    lambda_reg: Weight = 0.4
 
 
 class C3(Method[Tensor]):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ...common.errors import C3Error
+from ..settings import Count, NotNegative
 from .attention import GroupAttention, linear
-from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from .base import Inputs, Method, MethodOptions, inner_products
 from .conse import ConvexCombination
 from .losses import across, has_pair, mean_over
 from .objectives import Objective
@@ -25,14 +25,8 @@ MOMENTUM = 0.1  # of the running spreads, as in batch norm
 class C3PlusOptions(MethodOptions):
     """`objective` ranks the classes of an image; `neighbours` weighs the second opinion, made of `top` classes."""
 
-    neighbours: float = 0.5
-    top: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, top=1)
-        if not 0 <= self.neighbours < float("inf"):
-            raise C3Error(f"setting neighbours: expected 0 or more, found {self.neighbours}")
+    neighbours: NotNegative = 0.5
+    top: Count = 10
 
 
 class C3Plus(Method[tuple[Tensor, Tensor]]):

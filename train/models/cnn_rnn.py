@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...common.errors import C3Error
+from ..settings import Count, Settings
 from .base import Inputs, inner_products
 from .losses import mean_over
 from .picture_vector import PictureMethod
@@ -17,21 +17,16 @@ FLOOR = -100.0  # the smallest log-probability of a label in a beam; labels outs
 
 
 @dataclass(frozen=True)
-class CNNRNNOptions:
+class CNNRNNOptions(Settings):
     """Widths of label embedding and LSTM; `beam` sequences kept in the search, of at most `steps` labels each.
 
     There is no `objective`: the loss is the likelihood of a sequence of labels, not a function of class scores.
     """
 
-    label_width: int = 64
-    hidden: int = 512
-    beam: int = 3
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise C3Error(f"setting {name}: expected at least 1, found {value}")
+    label_width: Count = 64
+    hidden: Count = 512
+    beam: Count = 3
+    steps: Count = 10
 
 
 class CNNRNN(PictureMethod):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .base import Inputs, MethodOptions, inner_products, require_at_least
+from ..settings import Count
+from .base import Inputs, MethodOptions, ObjectiveName, inner_products
 from .picture_vector import PictureMethod
 
 
@@ -17,12 +18,8 @@ from .picture_vector import PictureMethod
 class ConseOptions(MethodOptions):
     """`top`: how many of the trained classes are averaged (T in the paper, 10 there)."""
 
-    objective: str = "bce"
-    top: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, top=1)
+    objective: ObjectiveName = "bce"
+    top: Count = 10
 
 
 class ConvexCombination(nn.Module):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..settings import BelowOne, Count
 from .base import Inputs, MethodOptions, inner_products
 from .picture_vector import PictureMethod
 
@@ -15,9 +16,9 @@ from .picture_vector import PictureMethod
 class Fast0TagOptions(MethodOptions):
     """Widths of the two hidden layers (8192 and 2048 in the paper) and dropout before the last layer."""
 
-    hidden1: int = 8192
-    hidden2: int = 2048
-    dropout: float = 0.3
+    hidden1: Count = 8192
+    hidden2: Count = 2048
+    dropout: BelowOne = 0.3
 
 
 class Fast0Tag(PictureMethod):

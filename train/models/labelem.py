@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Inputs, MethodOptions, inner_products
+from .base import Inputs, MethodOptions, ObjectiveName, inner_products
 from .picture_vector import PictureMethod
 
 
@@ -15,7 +15,7 @@ from .picture_vector import PictureMethod
 class LabelEMOptions(MethodOptions):
     """`objective: warp` is the weighting of ALE; the default is the rank loss of the table that quotes LabelEM."""
 
-    objective: str = "hinge"
+    objective: ObjectiveName = "hinge"
 
 
 class LabelEM(PictureMethod):

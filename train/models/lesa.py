@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from ..settings import Count, NotNegative
+from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products
 from .losses import mean_over
 from .regions import Regions, as_cells, as_maps
 
@@ -18,16 +19,12 @@ from .regions import Regions, as_cells, as_maps
 class LesaOptions(MethodOptions):
     """T attention maps, the width of convolution and attention, and the weights of the three other losses."""
 
-    objective: str = "hinge"
-    heads: int = 10
-    width: int = 512
-    lambda_dist: float = 0.1
-    lambda_global: float = 0.001
-    lambda_span: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, heads=1, width=1, lambda_dist=0, lambda_global=0, lambda_span=0)
+    objective: ObjectiveName = "hinge"
+    heads: Count = 10
+    width: Count = 512
+    lambda_dist: NotNegative = 0.1
+    lambda_global: NotNegative = 0.001
+    lambda_span: NotNegative = 0.01
 
 
 class SharedAttention(nn.Module):
@@ -65,14 +62,11 @@ class Lesa(Method[tuple[Tensor, Tensor]]):
 
     Options = LesaOptions
     options: LesaOptions
+    reads = staticmethod(Regions.reads)
 
     def __init__(self, inputs: Inputs, options: LesaOptions) -> None:
         super().__init__(inputs, options)
         self.shared = SharedAttention(inputs, options.width, options.heads, bias=True)  # L_span sees b_2
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return f W (batch, positions, d_w) and the attention logits (batch, positions, T)."""

@@ -9,7 +9,8 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from .base import Inputs, Method, MethodOptions, inner_products, require_at_least
+from ..settings import Count
+from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products
 from .lesa import SharedAttention, attended
 from .regions import Regions, as_maps
 
@@ -20,13 +21,9 @@ SEED = 0  # of k-means: the clusters are the same for every seed of the training
 class ApcOptions(MethodOptions):
     """M clusters (no more than there are trained classes), the width of convolution and attention."""
 
-    objective: str = "hinge"
-    clusters: int = 10
-    width: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least(self, clusters=1, width=1)
+    objective: ObjectiveName = "hinge"
+    clusters: Count = 10
+    width: Count = 512
 
 
 class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
@@ -34,6 +31,7 @@ class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
 
     Options = ApcOptions
     options: ApcOptions
+    reads = staticmethod(Regions.reads)
     centroids: Tensor
 
     def __init__(self, inputs: Inputs, options: ApcOptions) -> None:
@@ -41,10 +39,6 @@ class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
         clusters = min(options.clusters, inputs.classes)
         self.shared = SharedAttention(inputs, options.width, clusters, bias=False)  # a bias cancels in the softmax
         self.register_buffer("centroids", torch.zeros(clusters, inputs.d_w))
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return Regions.reads(inputs)
 
     def prepare(self, vectors: Tensor) -> None:
         """Cluster the trained classes by k-means."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .base import Inputs, MethodOptions, inner_products
+from .base import Inputs, MethodOptions, ObjectiveName, inner_products
 from .picture_vector import PictureMethod
 
 
@@ -15,7 +15,7 @@ from .picture_vector import PictureMethod
 class LogisticOptions(MethodOptions):
     """The loss alone: binary cross-entropy of a sigmoid for every class."""
 
-    objective: str = "bce"
+    objective: ObjectiveName = "bce"
 
 
 class Logistic(PictureMethod):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ...common.errors import C3Error
-from .base import Inputs, Method, MethodOptions, inner_products
+from ..settings import BelowOne, Count
+from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products, require_heads
 from .regions import Regions, as_cells
 
 QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together when no gradient is needed
@@ -20,21 +20,15 @@ QUERIES_AT_ONCE = 16_384  # (image, class) pairs decoded together when no gradie
 class MLDecoderOptions(MethodOptions):
     """Width of tokens and queries, attention heads, hidden width of the feed-forward part, dropout."""
 
-    objective: str = "asl"
-    width: int = 768
-    heads: int = 8
-    hidden: int = 2048
-    dropout: float = 0.1
+    objective: ObjectiveName = "asl"
+    width: Count = 768
+    heads: Count = 8
+    hidden: Count = 2048
+    dropout: BelowOne = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.width, self.heads, self.hidden) < 1 or self.width % self.heads:
-            raise C3Error(
-                f"settings width, heads and hidden: expected at least 1 and a width that the heads divide, found "
-                f"{self.width}, {self.heads} and {self.hidden}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise C3Error(f"setting dropout: expected 0 to below 1, found {self.dropout}")
+        require_heads(self.width, self.heads)
 
 
 class DecoderLayer(nn.Module):
@@ -81,6 +75,7 @@ class MLDecoder(Method[Tensor]):
 
     Options = MLDecoderOptions
     options: MLDecoderOptions
+    reads = staticmethod(Regions.reads)
 
     def __init__(self, inputs: Inputs, options: MLDecoderOptions) -> None:
         super().__init__(inputs, options)
@@ -89,10 +84,6 @@ class MLDecoder(Method[Tensor]):
         self.question = nn.Sequential(nn.Linear(inputs.d_w, options.width), nn.ReLU())
         self.layer = DecoderLayer(options.width, options.heads, options.hidden, options.dropout)
         self.output = nn.Linear(options.width, 1, bias=False)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return Regions.reads(inputs)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return tokens (batch, positions, width)."""

@@ -20,12 +20,6 @@ LOGITS = ("bce", "asl")  # these read scores as log-odds
 PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
 
 
-def require_objective(name: str) -> None:
-    """Raise C3Error for the name of no objective."""
-    if name not in OBJECTIVES:
-        raise C3Error(f"setting objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
-
-
 class Objective(nn.Module):
     """The loss of every image, (batch,), from scores (batch, classes) and labels (batch, classes) int8.
 
@@ -35,7 +29,8 @@ class Objective(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        require_objective(name)
+        if name not in OBJECTIVES:
+            raise C3Error(f"objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
         self.name = name
         if name in LOGITS:
             self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(PRIOR))

@@ -37,13 +37,11 @@ class PictureVector(nn.Module):
 class PictureMethod(Method[Tensor]):
     """A method that reads one vector of a picture: `self.picture` computes it."""
 
+    reads = staticmethod(PictureVector.reads)
+
     def __init__(self, inputs: Inputs, options: Settings) -> None:
         super().__init__(inputs, options)
         self.picture = PictureVector(inputs)
-
-    @classmethod
-    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return PictureVector.reads(inputs)
 
 
 def pooled(maps: Iterable[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .base import ObjectiveName
 from .logistic import Logistic, LogisticOptions
 
 
@@ -11,7 +12,7 @@ from .logistic import Logistic, LogisticOptions
 class WarpOptions(LogisticOptions):
     """The loss alone: the weighted approximate rank, with exact ranks instead of sampled ones."""
 
-    objective: str = "warp"
+    objective: ObjectiveName = "warp"
 
 
 class Warp(Logistic):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...common.errors import C3Error
-from .base import Inputs, MethodOptions, inner_products
+from ..settings import Count, Positive
+from .base import Inputs, MethodOptions, ObjectiveName, inner_products
 from .picture_vector import PictureMethod
 
 
@@ -17,16 +17,9 @@ from .picture_vector import PictureMethod
 class WsabieOptions(MethodOptions):
     """`d` dimensions of the space; `max_norm` is C, the largest norm of a vector in it."""
 
-    objective: str = "warp"
-    d: int = 300
-    max_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.d < 1:
-            raise C3Error(f"setting d: expected at least 1, found {self.d}")
-        if not 0 < self.max_norm < float("inf"):
-            raise C3Error(f"setting max_norm: expected a positive number, found {self.max_norm}")
+    objective: ObjectiveName = "warp"
+    d: Count = 300
+    max_norm: Positive = 1.0
 
 
 class Wsabie(PictureMethod):
