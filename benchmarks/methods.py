@@ -93,9 +93,9 @@ class Subject:
         self.seconds: dict[str, list[float]] = {"train": [], "score": []}
         self.steps: dict[str, Callable[[int], None]] = {"train": self.train, "score": self.score}
 
-    def train(self, number: int) -> None:
+    def train(self, number: int, precision: str = "fp32") -> None:
         arrays = {name: torch.from_numpy(values).float() for name, values in self.read(number).items()}
-        loss = batch_loss(self.model, arrays, self.data.labels[number], self.trained)["loss"]
+        loss = batch_loss(self.model, arrays, self.data.labels[number], self.trained, precision)["loss"]
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

@@ -27,7 +27,6 @@ from statistics import median
 from unittest.mock import patch
 
 import torch
-from c3.train.loop import batch_loss
 from c3.train.models import encoder
 from methods import BATCHES, SMALL, VGG19, Data, Size, Subject, data_of
 from torch import Tensor
@@ -71,13 +70,8 @@ class Step:
             self.subject.model.compile()
 
     def __call__(self) -> None:
-        subject, number = self.subject, self.number % BATCHES
+        self.subject.train(self.number % BATCHES, self.precision)
         self.number += 1
-        arrays = {name: torch.from_numpy(values).float() for name, values in subject.read(number).items()}
-        loss = batch_loss(subject.model, arrays, subject.data.labels[number], subject.trained, self.precision)["loss"]
-        subject.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        subject.optimiser.step()
 
 
 def product(size: Size, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:

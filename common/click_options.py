@@ -77,17 +77,25 @@ def named_values(group: str, *names: str, many: bool = False, **attributes: Any)
     return click.option(*names, multiple=True, expose_value=False, callback=collect, **attributes)
 
 
-def running_options(command: Command) -> Command:
-    """Add the options that say how runs are computed; they never change the weights. They arrive as `running`."""
-    for option in (
-        grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0),
-                help="Also save a checkpoint after this number of steps; 0 saves by the clock alone."),
-        grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
-                help="Save a checkpoint after this number of minutes."),
-        grouped("running", "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Combine options into one decorator; the help shows them in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+# How runs are computed, which never changes their weights.
+running_options = together(
+    grouped("running", "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
+            help="Save a checkpoint after this number of minutes."),
+    grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0),
+            help="Also save a checkpoint after this number of steps; 0 saves by the clock alone."),
+)  # fmt: skip
 
 
 class ManyValues(click.Command):

@@ -37,13 +37,7 @@ PATH = click.Path(path_type=Path)
 )
 @device_option
 def evaluate(
-    run_path: Path,
-    split: str,
-    cache: str | None,
-    protocols: tuple[str, ...],
-    ties: Ties,
-    resamples: int,
-    device: str,
+    run_path: Path, split: str, cache: str | None, protocols: tuple[str, ...], ties: Ties, resamples: int, device: str
 ) -> None:
     """Measure a run: write mAP and F1@K for ZSL and GZSL to metrics.json, AP of every class to per_class.csv."""
     from .record import summary

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..common.errors import C3Error
 from ..train.run_folder import Run
-from .bootstrap import Draws, Resampling, bootstrap, interval
+from .bootstrap import Resampling, bootstrap, interval
 from .evidence import Evidence
 from .measure import measure
 from .protocol import Protocol
@@ -39,10 +39,7 @@ def differences(first: Evidence, second: Evidence, protocol: Protocol, resamplin
     Raises C3Error where the two were not measured on the same images, classes and labels.
     """
     _require_same_images(first, second)
-    drawn: tuple[Draws, Draws] = (
-        bootstrap(first, protocol, resampling),
-        bootstrap(second, protocol, resampling),
-    )
+    drawn = bootstrap(first, protocol, resampling), bootstrap(second, protocol, resampling)
     tasks = measure(first, protocol).tasks, measure(second, protocol).tasks
     for task, metrics in drawn[0].items():
         for metric, values in metrics.items():

@@ -68,7 +68,8 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     Raises C3Error for K above the number of classes.
     """
     rows, classes = scores.shape
-    require_k(k, classes)
+    if not 1 <= k <= classes:
+        raise C3Error(f"F1@K: expected K from 1 to {classes}, the number of classes; found K = {k}")
     groups = min(classes, max(8 * k, 64))
     dealt = scores[:, : classes - classes % groups].reshape(rows, -1, groups)
     bound = np.partition(dealt.max(axis=1), -k, axis=1)[:, -k, None]
@@ -95,9 +96,3 @@ def micro_top_k(found: float, predicted: int, positives: int) -> TopK:
     precision = found / predicted if predicted else float("nan")
     recall = found / positives if positives else float("nan")
     return TopK(precision, recall, 2 * found / (predicted + positives) if predicted + positives else float("nan"))
-
-
-def require_k(k: int, classes: int) -> None:
-    """Refuse a K that no image can have."""
-    if not 1 <= k <= classes:
-        raise C3Error(f"F1@K: expected K from 1 to {classes}, the number of classes; found K = {k}")

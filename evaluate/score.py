@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ..train.run_folder import Run
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
 from .truth import Truth, read_truth
+
+if TYPE_CHECKING:
+    from ..train.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -83,32 +86,29 @@ def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protoco
 
     resolved = resolve_device(device)
     scorer = restore(run, cache, resolved)
-    stream = _Stream(cache, split, scorer)
+    seconds: list[float] = []
+    blocks = _scores(cache, split, scorer, seconds)
     every = any(protocol.absent(truth) == -1 for protocol in protocols)
     deepest = max(k for protocol in protocols for k in protocol.ks)
-    evidence = collect(truth, stream.blocks(), pools_of(protocols, truth), deepest, every)
-    return Scored(evidence, str(resolved), 1e3 * stream.seconds / len(truth), scorer.gflops())
+    evidence = collect(truth, blocks, pools_of(protocols, truth), deepest, every)
+    return Scored(evidence, str(resolved), 1e3 * sum(seconds) / len(truth), scorer.gflops())
 
 
-class _Stream:
-    """The scores of a split, a chunk at a time, and the seconds that the model took."""
+def _scores(cache: FeatureCache, split: str, scorer: Scorer, seconds: list[float]) -> Iterator[np.ndarray]:
+    """Yield (rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read.
 
-    def __init__(self, cache: FeatureCache, split: str, scorer: Any) -> None:
-        self.cache, self.split, self.scorer = cache, split, scorer
-        self.seconds = 0.0
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield (rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read."""
-        usable = self.cache.status(self.split) == Status.OK
-        step = self.cache.layout.chunk_rows
-        with progress(f"scoring {self.split}", total=len(usable), unit="rows") as bar:
-            for start in range(0, len(usable), step):
-                keep = usable[start : start + step]
-                stop, count = start + len(keep), int(keep.sum())
-                if count:
-                    arrays = {name: self.cache.read(self.split, name, start, stop)[keep] for name in self.scorer.arrays}
-                    began = time.perf_counter()
-                    scores = self.scorer(arrays)
-                    self.seconds += time.perf_counter() - began
-                    yield scores
-                bar.advance(len(keep), failed=len(keep) - count)
+    `seconds` receives the time that the model took for each.
+    """
+    usable = cache.status(split) == Status.OK
+    step = cache.layout.chunk_rows
+    with progress(f"scoring {split}", total=len(usable), unit="rows") as bar:
+        for start in range(0, len(usable), step):
+            keep = usable[start : start + step]
+            stop, count = start + len(keep), int(keep.sum())
+            if count:
+                arrays = {name: cache.read(split, name, start, stop)[keep] for name in scorer.arrays}
+                began = time.perf_counter()
+                scores = scorer(arrays)
+                seconds.append(time.perf_counter() - began)
+                yield scores
+            bar.advance(len(keep), failed=len(keep) - count)

@@ -52,7 +52,7 @@ def predict(
     """
     from ..common.text_files import word_list
     from .images import find_pictures
-    from .results import Output, publish
+    from .results import publish
     from .tagger import Tagger, TagOptions
 
     if threshold not in (None, "val"):
@@ -67,7 +67,7 @@ def predict(
     )
     paths = find_pictures(images)
     found = Tagger.load(run_path, weights, ctx.obj, device).stream(paths, options)
-    ctx.exit(SOME_FAILED if publish(found, len(paths), Output(form, click.echo, overlay)) else 0)
+    ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay) else 0)
 
 
 @click.command()

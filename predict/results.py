@@ -58,40 +58,31 @@ class Tagged:
         return self.status == "ok"
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where results go: `form` is table, json or csv; `write` receives texts without a final line break.
-
-    `overlay` is a folder for drawings, or None.
-    """
-
-    form: str
-    write: Callable[[str], Any]
-    overlay: Path | None = None
-
-
-def publish(found: Iterable[Tagged], count: int, output: Output) -> int:
+def publish(
+    found: Iterable[Tagged], count: int, form: str, write: Callable[[str], Any], overlay: Path | None = None
+) -> int:
     """Write `count` results and return how many pictures could not be read.
 
+    `form` is table, json or csv; `write` receives texts without a final line break; `overlay` is a folder for drawings.
     A table is written at the end, other forms line by line. Pictures that could not be read are also named in the log.
     Raises C3Error when a drawing cannot be written.
     """
     held: list[Tagged] = []
     forms: dict[str, Callable[[Tagged], str | None]] = {"json": json_line, "csv": csv_lines, "table": held.append}
-    if output.form == "csv":
-        output.write(",".join(CSV_COLUMNS))
+    if form == "csv":
+        write(",".join(CSV_COLUMNS))
     with progress("tag", count, "images") as bar:
         for number, tagged in enumerate(found):
             if not tagged.ok:
                 LOG.warning("%s: %s, %s", printable(tagged.image), tagged.status, printable(tagged.reason))
-            if output.overlay is not None and tagged.labels:
-                _draw(tagged, output.overlay / f"{number:04d}-{Path(tagged.image).stem}.png")
-            if (text := forms[output.form](tagged)) is not None:
-                output.write(text)
+            if overlay is not None and tagged.labels:
+                _draw(tagged, overlay / f"{number:04d}-{Path(tagged.image).stem}.png")
+            if (text := forms[form](tagged)) is not None:
+                write(text)
             bar.advance(1, failed=int(not tagged.ok))
         failed = bar.failed
-    if output.form == "table":
-        output.write(table(held))
+    if form == "table":
+        write(table(held))
     return failed
 
 

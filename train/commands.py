@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..common.click_options import (
-    Command,
     ManyValues,
     Name,
     cache_option,
@@ -16,6 +15,7 @@ from ..common.click_options import (
     named_values,
     running_options,
     runs_option,
+    together,
 )
 from ..common.errors import C3Error
 from .names import GROUPS, METHODS, OBJECTIVES, RESIDENCIES
@@ -26,39 +26,26 @@ if TYPE_CHECKING:
 METHOD_HELP = "A method (fast0tag, lesa, biam, c3, ...) or all of a table: table1, table3, table5."
 
 
-def loop_options(command: Command) -> Command:
-    """Add the settings of the training loop and --set, which arrive as `settings`."""
-    for option in (
-        named_values("settings", "--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-        grouped("settings", "--weight-decay", type=float, help="Weight decay of Adam, coupled to the gradient."),
-        grouped("settings", "--lr", type=float, help="Learning rate of Adam."),
-        grouped("settings", "--batch-size", type=int, help="Images in a batch."),
-        grouped("settings", "--epochs", type=int, help="Passes over the training split."),
-    ):
-        command = option(command)
-    return command
-
-
-def output_options(command: Command) -> Command:
-    """Add --tensorboard and --overwrite to `running`."""
-    for option in (
-        grouped("running", "--overwrite", is_flag=True, help="Train again from the start; replace the run folder."),
-        grouped("running", "--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too."),
-    ):
-        command = option(command)
-    return command
-
-
-def residency_option(command: Command) -> Command:
-    """Add --residency to `running`."""
-    return grouped(
-        "running",
-        "--residency",
-        default="auto",
-        show_default=True,
-        type=click.Choice(RESIDENCIES),
-        help="Where the arrays are during training; auto is the fastest that fits.",
-    )(command)
+# The settings of the training loop, and any other by its name.
+loop_options = together(
+    grouped("settings", "--epochs", type=int, help="Passes over the training split."),
+    grouped("settings", "--batch-size", type=int, help="Images in a batch."),
+    grouped("settings", "--lr", type=float, help="Learning rate of Adam."),
+    grouped("settings", "--weight-decay", type=float, help="Weight decay of Adam, coupled to the gradient."),
+    named_values("settings", "--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+)
+output_options = together(
+    grouped("running", "--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too."),
+    grouped("running", "--overwrite", is_flag=True, help="Train again from the start; replace the run folder."),
+)
+residency_option = grouped(
+    "running",
+    "--residency",
+    default="auto",
+    show_default=True,
+    type=click.Choice(RESIDENCIES),
+    help="Where the arrays are during training; auto is the fastest that fits.",
+)
 
 
 class _Train(ManyValues):

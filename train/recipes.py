@@ -9,7 +9,19 @@ from typing import Annotated, Any, Generic
 
 from ..common.catalog_file import read_catalog
 from ..common.errors import unknown_name
-from .settings import BelowOne, Count, Natural, NotNegative, Options, Positive, Settings, Takes, one_of, options_from
+from .settings import (
+    BelowOne,
+    Count,
+    Natural,
+    NotNegative,
+    OffOrPositive,
+    Options,
+    Positive,
+    Settings,
+    Takes,
+    one_of,
+    options_from,
+)
 
 FALLBACK = "default"  # the recipes of a data set that has none of its own
 
@@ -31,7 +43,7 @@ class LoopOptions(Settings):
     schedule: Annotated[str, one_of(("step", "cosine"))] = "step"
     drop_epoch: int = 7
     warmup: Natural = 0
-    clip: NotNegative = 0.0
+    clip: OffOrPositive = 0.0
     ema: BelowOne = 0.0
     patience: Natural = 0
     compile: bool = False

@@ -92,6 +92,7 @@ def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[R
                     yield run
 
 
+@terminated_like_interrupted()
 def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 
@@ -103,11 +104,6 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     if world is None:
         require_alone("this training")
         world = World(resolve_device(options.device))
-    with terminated_like_interrupted():
-        return _train(options, world)
-
-
-def _train(options: TrainOptions, world: World) -> Run:
     with world.together():
         kind = method_class(options.method)
         if options.tensorboard:
@@ -132,18 +128,8 @@ def _train(options: TrainOptions, world: World) -> Run:
         stream = BatchStream(cache, "train", reads, recipe.loop.batch_size, recipe.loop.seed, place=place, world=world)
         validation = Validation(cache, reads, world=world) if recipe.loop.patience else None
     checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-    job = Job(
-        model,
-        stream,
-        vectors,
-        recipe.loop,
-        world.device,
-        path,
-        checkpointer,
-        validation,
-        options.tensorboard,
-        world=world,
-    )
+    board = options.tensorboard
+    job = Job(model, stream, vectors, recipe.loop, world.device, path, checkpointer, validation, board, world=world)
     record = _record(path, options.method, recipe, cache, job)
     if found:
         record = replace(record, created=found.record.created)

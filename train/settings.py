@@ -31,6 +31,7 @@ Count = Annotated[int, Takes("at least 1", lambda value: value >= 1)]
 Natural = Annotated[int, Takes("at least 0", lambda value: value >= 0)]
 Positive = Annotated[float, Takes("a positive number", lambda value: 0 < value < math.inf)]
 NotNegative = Annotated[float, Takes("0 or more", lambda value: 0 <= value < math.inf)]
+OffOrPositive = Annotated[float, Takes("0 (off) or a positive number", lambda value: 0 <= value < math.inf)]
 BelowOne = Annotated[float, Takes("0 to below 1", lambda value: 0 <= value < 1)]
 Weight = Annotated[float, Takes("0 to 1", lambda value: 0 <= value <= 1)]
 

@@ -104,64 +104,54 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     resolve_device(base.device)
     cache = FeatureCache.open(base.cache)
     cache.require_complete()
-    done = _Done(asked)
+    runs: dict[int, Run] = {}
+    failures: dict[int, str] = {}
+
+    def fail(number: int, error: C3Error) -> None:
+        if number == 0:  # the request is most likely wrong
+            raise error
+        LOG.warning("failed: %s: %s", in_words(asked[number]), error)
+        failures[number] = str(error)
+
     with terminated_like_interrupted(), SharedArrays() as shared:
         requests = [replace(base, settings={**base.settings, **settings}, shared=shared) for settings in asked]
-        todo = _folders(requests, cache, done)
-        jobs, numbers, task = min(jobs, len(todo)), list(todo.values()), partial(_train_one, measure=measure)
+        todo = _folders(requests, cache, fail)
+        jobs, numbers, threads = min(jobs, len(todo)), list(todo.values()), 0
         if jobs > 1:
             if not all(map(_finished, todo)):
                 residency = _load(base, cache, shared)
                 requests = [replace(request, residency=residency) for request in requests]
             threads = max(torch.get_num_threads() // jobs, 1)
             LOG.info("%d processes, threads in each: %d", jobs, threads)
-            task = partial(_train_beside_others, measure=measure, threads=threads)
+        task = partial(_train_one, measure=measure, threads=threads)
         modules = ("c3.train.run", "torch._dynamo", measure.__module__)  # the first optimiser imports torch._dynamo
         try:
             with closing(outcomes(task, [requests[number] for number in numbers], jobs, modules)) as ended:
                 for place, result in ended:
                     if isinstance(result, C3Error):
-                        done.fail(numbers[place], result)
+                        fail(numbers[place], result)
                     else:
-                        done.runs[numbers[place]] = open_run(result)
+                        runs[numbers[place]] = open_run(result)
                         LOG.info("%d of %d is done: %s", place + 1, len(todo), result)
         except KeyboardInterrupt as stop:
-            progress = f"{len(done.runs)} of {len(todo)} are done; the same command continues with the others"
+            progress = f"{len(runs)} of {len(todo)} are done; the same command continues with the others"
             raise KeyboardInterrupt(str(stop) or progress) from None
-    return done.swept()
+    return Swept(
+        tuple(runs[number] for number in sorted(runs)),
+        tuple((asked[number], failures[number]) for number in sorted(failures)),
+    )
 
 
-class _Done:
-    """The results of the combinations so far, by number."""
-
-    def __init__(self, asked: Sequence[Settings]) -> None:
-        self.asked = asked
-        self.runs: dict[int, Run] = {}
-        self.failures: dict[int, str] = {}
-
-    def fail(self, number: int, error: C3Error) -> None:
-        """Note a failure. If the first combination fails, the request is most likely wrong: raise its error."""
-        if number == 0:
-            raise error
-        LOG.warning("failed: %s: %s", in_words(self.asked[number]), error)
-        self.failures[number] = str(error)
-
-    def swept(self) -> Swept:
-        """Return all results in the order of the combinations."""
-        return Swept(
-            tuple(run for _, run in sorted(self.runs.items())),
-            tuple((self.asked[number], reason) for number, reason in sorted(self.failures.items())),
-        )
-
-
-def _folders(requests: Sequence[TrainOptions], cache: FeatureCache, done: _Done) -> dict[Path, int]:
+def _folders(
+    requests: Sequence[TrainOptions], cache: FeatureCache, fail: Callable[[int, C3Error], None]
+) -> dict[Path, int]:
     """Return run folder -> number of the request: equal settings share a folder, impossible ones have none."""
     folders: dict[Path, int] = {}
     for number, request in enumerate(requests):
         try:
             _, _, path = planned(request, cache)
         except C3Error as error:
-            done.fail(number, error)
+            fail(number, error)
             continue
         if folders.setdefault(path, number) != number:
             LOG.info("%s is requested twice and trained once", path)
@@ -185,10 +175,9 @@ def _load(base: TrainOptions, cache: FeatureCache, shared: SharedArrays) -> str:
     return "ram"
 
 
-def _train_one(request: TrainOptions, _slot: int, measure: Callable[[Run], Run]) -> Path:
+def _train_one(request: TrainOptions, slot: int, measure: Callable[[Run], Run], threads: int) -> Path:
+    """Train and measure one request, beside others with `threads` threads and a device by `slot`; 0 is alone."""
+    if threads:
+        torch.set_num_threads(threads)
+        request = replace(request, device=nth_device(request.device, slot))
     return measure(train(request)).path
-
-
-def _train_beside_others(request: TrainOptions, slot: int, measure: Callable[[Run], Run], threads: int) -> Path:
-    torch.set_num_threads(threads)
-    return _train_one(replace(request, device=nth_device(request.device, slot)), slot, measure)

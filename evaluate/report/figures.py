@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -34,55 +35,36 @@ HEAT = "inferno"
 @matplotlib.rc_context(STYLE)
 def draw_embedding(shown: Embedding, title: str) -> Figure:
     """Draw figure 3: a panel for each stage, every class in its colour and marker."""
-    figure, axes = _panels(len(shown.points), 3.4)
+    figure, axes = _panels(len(shown.points), 3.4, title)
     for axis, (stage, points) in zip(axes, shown.points.items(), strict=True):
         for number, name in enumerate(shown.names):
             own = points[shown.classes == number]
-            axis.scatter(
-                own[:, 0],
-                own[:, 1],
-                s=11,
-                color=COLOURS[number % 8],
-                marker=MARKERS[number % 8],
-                linewidths=0,
-                alpha=0.85,
-                label=name,
-            )
+            axis.scatter(own[:, 0], own[:, 1], s=11, linewidths=0, alpha=0.85, label=name, **_look(number))
         axis.set(xticks=[], yticks=[], title=f"{stage} (silhouette {shown.silhouette[stage]:+.2f})")
         axis.grid(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.6)
-    figure.suptitle(title, fontsize=9)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
     """Draw figure 4: mAP over g and over lambda, ZSL and GZSL, with the deviation over seeds as a bar."""
-    figure, axes = _panels(len(shown), 2.9)
+    figure, axes = _panels(len(shown), 2.9, title)
     for axis, curve in zip(axes, shown, strict=True):
         for number, (task, values) in enumerate(curve.values.items()):
             means, spreads = zip(*values, strict=True)
-            axis.errorbar(
-                curve.x,
-                means,
-                yerr=spreads,
-                color=COLOURS[number],
-                marker=MARKERS[number],
-                capsize=3,
-                label=TASKS[task],
-            )
+            axis.errorbar(curve.x, means, yerr=spreads, capsize=3, label=TASKS[task], **_look(number))
         kept = ", ".join(f"{'λ' if name == 'lambda_reg' else 'g'} = {value:g}" for name, value in curve.kept.items())
         axis.set(xlabel=LABELS[curve.setting], ylabel="mAP (%)", title=kept, xticks=curve.x)
         axis.set_ylim(bottom=0)
     axes[0].legend()
-    figure.suptitle(title, fontsize=9)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
     """Draw figure 5: mAP, time and arithmetic of every method, as bars that share the method axis."""
-    figure, axes = _panels(3, 1.5 + 0.42 * len(shown))
+    figure, axes = _panels(3, 1.5 + 0.42 * len(shown), title)
     place = np.arange(len(shown))
     for number, (task, name) in enumerate(TASKS.items()):
         values = [cost.values[task] for cost in shown]
@@ -100,7 +82,6 @@ def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
         axis.xaxis.label.set_fontsize(8)
         axis.margins(x=0.18)
         axis.grid(axis="y", visible=False)
-    figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -143,23 +124,14 @@ def draw_responses(pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray]
 @matplotlib.rc_context(STYLE)
 def draw_training(shown: Sequence[Training], title: str) -> Figure:
     """Draw the loss of every run over its epochs, one colour for each method."""
-    figure, (axis,) = _panels(1, 2.6)
+    figure, (axis,) = _panels(1, 2.6, title)
     methods = list(dict.fromkeys(log.title for log in shown))
     for log in shown:
-        number = methods.index(log.title) % len(COLOURS)
         labelled = log.title if log is next(other for other in shown if other.title == log.title) else None
-        axis.plot(
-            [line.epoch for line in log.lines],
-            [line.values["loss"] for line in log.lines],
-            color=COLOURS[number],
-            marker=MARKERS[number],
-            ms=3,
-            lw=1.2,
-            label=labelled,
-        )
+        epochs, losses = [line.epoch for line in log.lines], [line.values["loss"] for line in log.lines]
+        axis.plot(epochs, losses, ms=3, lw=1.2, label=labelled, **_look(methods.index(log.title)))
     axis.set(xlabel="epoch", ylabel="training loss", yscale="log")
     axis.legend()
-    figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -199,9 +171,14 @@ def inline_svg(figure: Figure, label: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, height: float, title: str) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure.suptitle(title, fontsize=9)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _look(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def _overlay(axis: Axes, pixels: np.ndarray | None, response: np.ndarray | None, title: str) -> None:

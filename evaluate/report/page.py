@@ -8,7 +8,6 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,20 +35,14 @@ CAPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a page is made of: its tables, the measured runs of every data set, and how to run the models again."""
+def page(tables: Sequence[Table], datasets: Mapping[str, Sequence[Run]], device: str, images: Path | None) -> str:
+    """Return the page as text, from its tables and the measured runs of every data set.
 
-    tables: Sequence[Table]
-    runs: Mapping[str, Sequence[Run]]
-    device: str = "auto"
-    images: Path | None = None
-
-
-def page(content: Content) -> str:
-    """Return the page as text. Where a figure or an example cannot be made, the page says why."""
-    runs = [run for group in content.runs.values() for run in group]
-    shown_first = [series.chosen_run(group) for group in content.runs.values()]
+    The models run again on `device`, over the photographs in `images`, by default those that the stores name. Where a
+    figure or an example cannot be made, the page says why.
+    """
+    runs = [run for group in datasets.values() for run in group]
+    shown_first = [series.chosen_run(group) for group in datasets.values()]
     per_class = [_per_class(run) for run in sorted(runs, key=lambda run: run not in shown_first)]
     # autoescape covers every value; only our own svg, script and json (with < escaped) are marked safe
     environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -58,8 +51,8 @@ def page(content: Content) -> str:
         js=(TEMPLATE / "report.js").read_text(encoding="utf-8"),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
-        tables=[_table(table) for table in content.tables],
-        datasets=[_dataset(name, group, content) for name, group in content.runs.items()],
+        tables=[_table(table) for table in tables],
+        datasets=[_dataset(name, group, device, images) for name, group in datasets.items()],
         runs=[_run(run) for run in runs],
         per_class=per_class,
         per_class_json=json.dumps(per_class, ensure_ascii=False).replace("<", "\\u003c"),
@@ -89,10 +82,10 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _dataset(name: str, runs: Sequence[Run], content: Content) -> dict[str, Any]:
+def _dataset(name: str, runs: Sequence[Run], device: str, images: Path | None) -> dict[str, Any]:
     run = series.chosen_run(runs)
     makers: dict[int, Callable[[], Any]] = {
-        3: lambda: figures.draw_embedding(explain.embedding(run, content.device), run.id),
+        3: lambda: figures.draw_embedding(explain.embedding(run, device), run.id),
         4: lambda: figures.draw_curves(series.curves(runs), f"{name}, test split"),
         5: lambda: figures.draw_costs(series.costs(runs), f"{name}, test split"),
     }
@@ -103,7 +96,7 @@ def _dataset(name: str, runs: Sequence[Run], content: Content) -> dict[str, Any]
     )  # fmt: skip
     found, problem = [], ""
     try:
-        found = [_example(each) for each in explain.examples(run, EXAMPLES, content.device, content.images)]
+        found = [_example(each) for each in explain.examples(run, EXAMPLES, device, images)]
     except C3Error as error:
         problem = str(error)
     if found and not any(example["photo"] for example in found):

@@ -91,11 +91,11 @@ def write_page(path: Path, options: FigureOptions) -> str:
 
     What cannot be drawn (a figure that needs other runs, photographs that have gone) is said on the page.
     """
-    from .page import Content, page
+    from .page import page
     from .run import report_tables
 
     by_dataset = runs_by_dataset(options.runs)
-    text = page(Content(report_tables(EVERY_TABLE, options.runs), by_dataset, options.device, options.images))
+    text = page(report_tables(EVERY_TABLE, options.runs), by_dataset, options.device, options.images)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -146,35 +146,33 @@ def _paper_lines(block: Block) -> Iterator[_Line]:
         for group in own or [Group(row.method, (), {})]:
             comparable = block.at_home and not foreign and group.backbone in (None, row.backbone)
             label = group.label(row.title if block.layout.by_backbone else block.title(row.method))
-            for task, published in zip(block.layout.tasks, row.values, strict=True):
-                yield _Line(label + " †" * foreign, task, _measured(block, group, task), published, comparable)
-                if task == "zsl" and (leak_free := _leak_free(block, group, label)):
-                    yield leak_free
+            for line in _lines_of(block, group, label, row.values, comparable):
+                yield replace(line, label=f"{label} †") if foreign and line.task != LEAK_FREE else line
 
 
 def _further_lines(block: Block) -> Iterator[_Line]:
     """Yield the methods (or backbones) that the paper's table does not have, in order of their first run."""
     listed = [group for row in block.layout.rows for group in block.groups if _is(row, group, block.layout)]
     for group in block.groups:
-        if group in listed:
-            continue
-        label = group.label((block.layout.by_backbone and group.backbone) or block.title(group.method))
-        for task in block.layout.tasks:
-            yield _Line(label, task, _measured(block, group, task), _unpublished(block))
-            if task == "zsl" and (leak_free := _leak_free(block, group, label)):
-                yield leak_free
+        if group not in listed:
+            label = group.label((block.layout.by_backbone and group.backbone) or block.title(group.method))
+            yield from _lines_of(block, group, label, [_unpublished(block)] * len(block.layout.tasks))
+
+
+def _lines_of(
+    block: Block, group: Group, label: str, published: Sequence[Sequence[float]], comparable: bool = False
+) -> Iterator[_Line]:
+    """Yield every task of a group, and ZSL without near-duplicates of seen classes where a store names them."""
+    for task, values in zip(block.layout.tasks, published, strict=True):
+        yield _Line(label, task, _measured(block, group, task), values, comparable)
+        if task == "zsl":
+            leak_free = _measured(block, group, LEAK_FREE)
+            if any(found != NOTHING for found in leak_free):
+                yield _Line(label, LEAK_FREE, leak_free, _unpublished(block))
 
 
 def _is(row: Row, group: Group, layout: PublishedTable) -> bool:
     return group.method == row.method and (not layout.by_backbone or group.backbone == row.backbone)
-
-
-def _leak_free(block: Block, group: Group, label: str) -> _Line | None:
-    """Return ZSL without the unseen classes that are near-duplicates of seen ones, where a store names them."""
-    measured = _measured(block, group, LEAK_FREE)
-    return (
-        None if all(found == NOTHING for found in measured) else _Line(label, LEAK_FREE, measured, _unpublished(block))
-    )
 
 
 def _measured(block: Block, group: Group, task: str) -> list[Summary]:

@@ -50,6 +50,11 @@ class Pixels:
                 )
             yield rows, batch.pixels()
 
+    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
+        """Yield a buffer for each part of the order; the next ones are decoded while one is in use."""
+        for rows, pixels in self.batches(order):
+            yield ShuffleBuffer(rows, torch.arange(len(rows)), {PIXELS: torch.from_numpy(pixels)})
+
     def crops(self, parts: Iterable[np.ndarray]) -> Generator[tuple[np.ndarray, CropBatch], None, None]:
         """Yield the row numbers and the crops of every part, failed ones too."""
         path, box = self._split.path, self._split.crop
@@ -108,23 +113,8 @@ class ImageTable:
         return status
 
 
-class DecodedBuffers:
-    """Buffers of pixels; the next ones are decoded while one is in use."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        self._pixels = pixels
-
-    def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
-        """Yield a buffer for each part of the order."""
-        for rows, pixels in self._pixels.batches(order):
-            yield ShuffleBuffer(rows, torch.arange(len(rows)), {PIXELS: torch.from_numpy(pixels)})
-
-
 class ImageStream(ShuffledBatches):
     """Batches of the images that can be trained on, in an order that depends on seed and epoch alone."""
 
     def __init__(self, table: ImageTable, split: str, batch_size: int, seed: int, device: torch.device) -> None:
-        def decoded(_rows: np.ndarray) -> DecodedBuffers:
-            return DecodedBuffers(table.maps(split, PIXELS))
-
-        super().__init__(table, split, batch_size, seed, decoded, batch_size, device)
+        super().__init__(table, split, batch_size, seed, lambda _rows: table.maps(split, PIXELS), batch_size, device)

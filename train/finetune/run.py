@@ -48,6 +48,7 @@ __all__ = ["FineTuneOptions", "finetune", "summary"]
 SCORED_AT_ONCE = 32  # images; the layers of a backbone take far more memory than its features
 
 
+@terminated_like_interrupted()
 def finetune(options: FineTuneOptions) -> Run:
     """Train the backbone of a finished run together with its head, from images, and return the new run.
 
@@ -57,11 +58,6 @@ def finetune(options: FineTuneOptions) -> Run:
     differs from that of the run.
     """
     require_alone("training end to end")
-    with terminated_like_interrupted():
-        return _finetune(options)
-
-
-def _finetune(options: FineTuneOptions) -> Run:
     device = resolve_device(options.device)
     if options.tensorboard:
         require_tensorboard()

@@ -11,7 +11,6 @@ family (colours, shapes ...) share a direction, and each word has one of its own
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import uuid
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from ....common.errors import C3Error
@@ -219,8 +219,11 @@ def _write_files(root: Path, spec: DemoSpec) -> None:
         rows.append((path, "|".join(present), split))
         confirmed = _some(present, spec.verified[0], choose)
         verified.append((path, confirmed, _some(absent, spec.verified[1], choose), split))
-    _write_csv(root / "labels.csv", ("image_path", "labels", "split"), rows)
-    _write_csv(root / "labels-verified.csv", ("image_path", "labels", "negatives", "split"), verified)
+    for name, columns, lines in (
+        ("labels.csv", ["image_path", "labels", "split"], rows),
+        ("labels-verified.csv", ["image_path", "labels", "negatives", "split"], verified),
+    ):
+        pd.DataFrame(lines, columns=columns).to_csv(root / name, index=False, lineterminator="\n")
     vectors = word_vectors(spec).items()
     _write_lines(root / "vectors.txt", [f"{word} {' '.join(f'{x:.6f}' for x in vector)}" for word, vector in vectors])
     _write_lines(root / "classes.txt", CLASSES)
@@ -236,10 +239,3 @@ def _some(names: Sequence[str], share: float, rng: np.random.Generator) -> str:
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

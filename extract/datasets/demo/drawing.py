@@ -14,11 +14,8 @@ COLOURS = {
     "red": (0.86, 0.07, 0.09), "orange": (1.00, 0.50, 0.02), "yellow": (0.99, 0.87, 0.06), "green": (0.05, 0.66, 0.17),
     "blue": (0.06, 0.24, 0.92), "purple": (0.48, 0.09, 0.72), "pink": (1.00, 0.42, 0.70),
 }  # fmt: skip
-SIZES = {
-    "small": (0.085, 0.105),
-    "medium": (0.145, 0.175),
-    "large": (0.23, 0.28),
-}  # range of the radius; gaps keep the words apart
+# range of the radius; gaps keep the words apart
+SIZES = {"small": (0.085, 0.105), "medium": (0.145, 0.175), "large": (0.23, 0.28)}
 
 
 @dataclass(frozen=True)
@@ -92,14 +89,10 @@ def draw_scene(scene: Scene, side: int, rng: np.random.Generator) -> np.ndarray:
     across = np.linspace(-1, 1, side, dtype=np.float32) ** 2
     canvas *= (1 - 0.10 * (across[:, None] + across[None, :]))[..., None]
     canvas *= np.float32(rng.uniform(0.92, 1.06)) * rng.uniform(0.98, 1.02, 3).astype(np.float32)
-    picture = Image.fromarray(_bytes(canvas)).filter(ImageFilter.GaussianBlur(side / 224 * rng.uniform(0.3, 0.7)))
+    pixels = (np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(side / 224 * rng.uniform(0.3, 0.7)))
     grain = rng.standard_normal((side, side, 1), dtype=np.float32) * np.float32(rng.uniform(1.0, 3.0))
     return np.clip(np.asarray(picture, np.float32) + grain, 0, 255).astype(np.uint8)
-
-
-def _bytes(canvas: np.ndarray) -> np.ndarray:
-    pixels: np.ndarray = np.clip(canvas, 0, 1) * 255
-    return pixels.astype(np.uint8)
 
 
 def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray | float) -> np.ndarray:
