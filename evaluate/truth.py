@@ -107,8 +107,8 @@ def read_truth(cache: FeatureCache, split: str) -> Truth:
         what = f"none of {rows} rows of {split} is usable" if rows else f"split {split} is empty"
         raise C3Error(f"{cache.location}: {what}; see: c3 inspect {cache.location}")
     ids = cache.image_ids(split)[used]
-    first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
-    of_row = np.cumsum(np.append(True, ids[1:] != ids[:-1])) - 1
+    starts = np.append(True, ids[1:] != ids[:-1])
+    first, of_row = np.flatnonzero(starts), np.cumsum(starts) - 1
     listed = cache.labels(split).take(used)
     labels = listed.take(first)
     if len(first) < len(used):

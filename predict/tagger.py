@@ -75,12 +75,13 @@ class _Question:
 
 @dataclass(frozen=True)
 class Parts:
-    """A finished run, the classes of its store, its model on the CPU, and the backbone of its features."""
+    """A finished run, the classes of its store, its model on the CPU, its backbone, and the catalog of weights."""
 
     run: Run
     classes: Classes
     model: Method
     backbone: Backbone
+    catalog: Catalog
 
 
 def load_parts(
@@ -98,7 +99,8 @@ def load_parts(
     run.require_finished()
     classes, made = read_classes(run), run.record.features
     model = rebuild(run)
-    found = _weights(run, weights, Catalog(Path(catalog) if catalog else None))
+    names = Catalog(Path(catalog) if catalog else None)
+    found = _weights(run, weights, names)
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
     backbone = load_backbone(made.backbone, found, device, precision or made.precision, extras)
@@ -114,15 +116,14 @@ def load_parts(
             f"weights {found} are not those that the features of {run.path} were made with: expected sha256 "
             f"{made.weights_sha256}, found {backbone.weights_sha256}; give the right ones with --weights"
         )
-    return Parts(run, classes, model, backbone)
+    return Parts(run, classes, model, backbone, names)
 
 
 class Tagger:
     """A trained run with the backbone of its features. `Tagger.load(RUN).tag(PICTURES)`; loading takes seconds."""
 
-    def __init__(self, parts: Parts, catalog: str | os.PathLike[str] | None = None) -> None:
-        self.run, self.classes, self.backbone = parts.run, parts.classes, parts.backbone
-        self._catalog = Catalog(Path(catalog) if catalog else None)
+    def __init__(self, parts: Parts) -> None:
+        self.run, self.classes, self.backbone, self._catalog = parts.run, parts.classes, parts.backbone, parts.catalog
         self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
         self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.device)
@@ -142,7 +143,7 @@ class Tagger:
         `weights` says where they are now. Raises C3Error for a folder that is unfinished or damaged, and for other
         weights.
         """
-        return cls(load_parts(run, weights, catalog, resolve_device(device)), catalog)
+        return cls(load_parts(run, weights, catalog, resolve_device(device)))
 
     def tag(self, images: Iterable[str | os.PathLike[str]] | str | os.PathLike[str], **asked: Any) -> list[Tagged]:
         """Tag files, folders and globs; the keywords are the fields of `TagOptions` (vocabulary, vectors, top ...)."""

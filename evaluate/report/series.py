@@ -124,23 +124,17 @@ def _points(family: Sequence[Run]) -> int:
 
 def _curve(setting: str, family: Sequence[Run]) -> Curve | None:
     (other,) = VARIED.keys() - {setting}
-    values: dict[float, set[float]] = defaultdict(set)
+    lines: dict[float, dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in family:
-        values[run.record.number(other)].add(run.record.number(setting))
-    if not values:
-        return None
-    kept = max(values, key=lambda value: (len(values[value]), -abs(value - VARIED[other])))
-    line = [run for run in family if run.record.number(other) == kept]
-    x = sorted(values[kept])
-    if len(x) < 2:
+        lines[run.record.number(other)][run.record.number(setting)].append(run)
+    kept = max(lines, key=lambda value: (len(lines[value]), -abs(value - VARIED[other])), default=0.0)
+    line = dict(sorted(lines[kept].items()))
+    if len(line) < 2:
         return None
     shown = {}
     for task in TASKS:
-        at: dict[float, list[float]] = {value: [] for value in x}
-        for run in line:
-            reached = run.metrics.first.value(task, "mAP") if run.metrics else None
-            if reached is not None:
-                at[run.record.number(setting)].append(reached)
-        if all(at.values()):
-            shown[task] = tuple((mean(v), stdev(v) if len(v) > 1 else 0.0) for v in at.values())
-    return Curve(setting, {other: kept}, tuple(x), shown) if shown else None
+        found = [[run.metrics.first.value(task, "mAP") for run in runs if run.metrics] for runs in line.values()]
+        reached = [[value for value in values if value is not None] for values in found]
+        if all(reached):
+            shown[task] = tuple((mean(v), stdev(v) if len(v) > 1 else 0.0) for v in reached)
+    return Curve(setting, {other: kept}, tuple(line), shown) if shown else None
