@@ -124,6 +124,9 @@ def test_the_group_of_table_1_has_every_row_of_the_paper_in_order() -> None:
     ("name", "settings"),
     [
         ("conse", {"top": 0}),
+        ("fast0tag", {"hidden1": 0}),
+        ("fast0tag", {"dropout": 1.5}),
+        ("fast0tag", {"objective": "mse"}),
         ("kim", {"hidden": 0}),
         ("lesa", {"heads": 0}),
         ("lesa", {"lambda_span": -1.0}),
