@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from ..common.errors import C3Error
 from .backbone.network import Backbone
 from .backbone.weights import load_backbone
 from .catalog.catalog import Catalog, weights_of
-from .options import from_anywhere
+from .options import ExtractOptions, from_anywhere
 from .request import Request, package_versions
 from .store.cache import FeatureCache
 from .store.storage import open_storage
@@ -41,34 +41,24 @@ ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What a worker process needs to build its backbone. `threads` is its share of this machine; 0 means all."""
+    """What a worker process needs to build its backbone: options whose paths mean the same on every machine.
 
-    location: str
-    backbone: str
-    weights: str
+    `threads` is its share of this machine; 0 means all.
+    """
+
+    options: ExtractOptions
     weights_sha256: str
-    precision: str
-    extras: tuple[str, ...]
-    compiled: bool
-    batch_size: int
-    device: str
     threads: int
     versions: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, request: Request) -> WorkerSetup:
-        """Return the setup for a request; its paths must mean the same on every worker."""
+        """Return the setup for a request."""
         options = request.options
+        weights = from_anywhere(weights_of(options.backbone, options.weights, Catalog(options.catalog)))
         return cls(
-            location=open_storage(options.out).address,
-            backbone=options.backbone,
-            weights=from_anywhere(weights_of(options.backbone, options.weights, Catalog(options.catalog))),
+            options=replace(options, out=open_storage(options.out).address, weights=weights),
             weights_sha256=request.backbone.weights_sha256,
-            precision=options.precision,
-            extras=options.extras,
-            compiled=options.compiled,
-            batch_size=options.batch_size,
-            device=options.device,
             threads=max((os.cpu_count() or 1) // options.workers, 1) if options.workers else 0,
             versions=tuple(package_versions().items()),
         )
@@ -92,14 +82,13 @@ def check_worker(setup: WorkerSetup, dask_worker: Worker | None = None) -> str |
 
 def work(task: ShardTask, setup: WorkerSetup) -> Report:
     """Extract one shard on this worker, with the backbone of the process."""
-    from distributed import get_worker
-
+    worker = _this_worker()
     with ONE_AT_A_TIME:  # the threads of a process share one device
-        wrong = check_worker(setup, get_worker())  # workers may join late
+        wrong = check_worker(setup, worker)  # workers may join late
         if wrong:
             raise C3Error(wrong)
         total = Report()
-        for report in _shard_worker(setup, _number(get_worker())).run([task], lambda _rows, _failed: None):
+        for report in _shard_worker(setup, _number(worker)).run([task], lambda _rows, _failed: None):
             total.add(report)
         return total
 
@@ -108,21 +97,31 @@ def work(task: ShardTask, setup: WorkerSetup) -> Report:
 def _backbone(setup: WorkerSetup, number: int) -> Backbone:
     if setup.threads:
         torch.set_num_threads(setup.threads)
-    device = resolve_device(nth_device(setup.device, number))
-    backbone = load_backbone(setup.backbone, setup.weights, device, setup.precision, setup.extras)
-    if setup.compiled:
+    options, device = setup.options, resolve_device(nth_device(setup.options.device, number))
+    backbone = load_backbone(options.backbone, options.weights, device, options.precision, options.extras)
+    if options.compiled:
         backbone.body.compile()
     return backbone
 
 
 @lru_cache(maxsize=1)
 def _shard_worker(setup: WorkerSetup, number: int) -> ShardWorker:
-    cache = FeatureCache.open(setup.location, mode="r+")
-    return ShardWorker(_backbone(setup, number), cache, setup.batch_size, setup.threads or None)
+    cache = FeatureCache.open(setup.options.out, mode="r+")
+    return ShardWorker(_backbone(setup, number), cache, setup.options.batch_size, setup.threads or None)
+
+
+def _this_worker() -> Worker | None:
+    """Return the dask worker that runs this task; None outside of a task, as in a test."""
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None
 
 
 def _number(worker: Worker | None) -> int:
-    """Return the number of a worker, by which workers of one machine share its devices out; 0 where it has a name."""
+    """Return the number of a worker, by which the workers of a machine share its devices out; 0 when it has none."""
     name = str(worker.name) if worker else ""
     return int(name) if name.isdigit() else 0
 

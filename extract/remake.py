@@ -43,16 +43,7 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
         options.backbone, _weights(options), resolve_device(options.device), options.precision, options.extras
     )
     origin = cache.origin
-    cache.require_origin(
-        feature_origin(
-            backbone,
-            dataset=origin.dataset,
-            manifest_sha256=origin.manifest_sha256,
-            labelling=origin.labelling,
-            crops=origin.crops,
-            dtype=origin.dtype,
-        )
-    )
+    cache.require_origin(feature_origin(backbone, origin, origin.manifest_sha256, origin.dtype))
     root = images or (Path(cache.provenance.image_root) if cache.provenance.image_root else None)
     paths = {split: cache.image_paths(split) for split in cache.splits}
     if not any((table != UNKNOWN_PATH).any() for table in paths.values()):

@@ -54,15 +54,7 @@ class Request:
     @property
     def origin(self) -> FeatureOrigin:
         """What decides the values of its store; a store of another origin is refused on resume."""
-        manifest = self.manifest
-        return feature_origin(
-            self.backbone,
-            dataset=manifest.dataset,
-            manifest_sha256=manifest.digest(),
-            labelling=manifest.labelling,
-            crops=manifest.crops,
-            dtype=self.options.dtype,
-        )
+        return feature_origin(self.backbone, self.manifest, self.manifest.digest(), self.options.dtype)
 
     @property
     def digest(self) -> str:
@@ -72,19 +64,19 @@ class Request:
 
 
 def feature_origin(
-    backbone: Backbone, *, dataset: str, manifest_sha256: str, labelling: str, crops: str, dtype: str
+    backbone: Backbone, rows: Manifest | FeatureOrigin, manifest_sha256: str, dtype: str
 ) -> FeatureOrigin:
-    """Return the origin of the features that a backbone computes of the rows of a manifest."""
+    """Return the origin of the features that a backbone computes of the rows of a manifest, or of a known origin."""
     extras = {name: asdict(tap) for name, tap in backbone.extras.items()}
     return FeatureOrigin(
-        dataset=dataset,
+        dataset=rows.dataset,
         manifest_sha256=manifest_sha256,
-        labelling=labelling,
+        labelling=rows.labelling,
         backbone=backbone.spec.name,
         weights_sha256=backbone.weights_sha256,
         taps=tuple(asdict(tap) for tap in backbone.spec.taps),
         transform=backbone.transform,
-        crops=crops,
+        crops=rows.crops,
         regions=extras.get(REGIONS),
         global_vector=extras.get(GLOBAL_VECTOR),
         precision=backbone.precision,

@@ -132,7 +132,7 @@ def test_a_worker_with_other_packages_or_weights_is_named(finished: ExtractOptio
     versions = (("torch", "1.0"), ("numpy", "9"))
     assert "here 1.0; numpy" in cluster.check_worker(setup(finished, versions=versions))
     assert "has weights" in cluster.check_worker(setup(finished, weights_sha256="f" * 64))
-    assert "random:SEED" in cluster.check_worker(setup(finished, weights="random:x"))
+    assert "random:SEED" in cluster.check_worker(setup(finished, options=replace(finished, weights="random:x")))
 
 
 def test_a_setup_means_the_same_on_every_machine(finished: ExtractOptions) -> None:
@@ -141,7 +141,7 @@ def test_a_setup_means_the_same_on_every_machine(finished: ExtractOptions) -> No
     request = prepare(finished)
     for out, expected in ((os.path.relpath(finished.out), str(finished.out)), ("s3://b/f.zarr", "s3://b/f.zarr")):
         asked = replace(request, options=replace(finished, out=out))
-        assert cluster.WorkerSetup.of(asked).location == expected
+        assert cluster.WorkerSetup.of(asked).options.out == expected
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 24, 30])
