@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ from . import __version__
 from .common.click_options import (
     ManyValues,
     Name,
+    UserPath,
     cache_option,
     device_option,
     grouped,
@@ -36,23 +42,50 @@ DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet w
 class _Program(click.Group):
     """Print every C3Error as one line with exit code 2, and an interrupt with the next command and exit code 130."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _one_line(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_line(ctx):
             return super().invoke(ctx)
-        except C3Error as error:
-            click.echo(f"c3: {' '.join(str(error).split())}", err=True)
-            ctx.exit(2)
-        except KeyboardInterrupt as interrupt:
-            click.echo(f"c3: interrupted. {interrupt or 'The same command starts this step again'}", err=True)
-            ctx.exit(130)
+
+
+@contextmanager
+def _one_line(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except C3Error as error:
+        click.echo(f"c3: {' '.join(str(error).split())}", err=True)
+        ctx.exit(2)
+    except OSError as error:
+        if error.filename is None:  # not about a file: a closed pipe, a connection
+            raise
+        click.echo(f"c3: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+        ctx.exit(2)
+    except KeyboardInterrupt as interrupt:
+        click.echo(f"c3: interrupted. {interrupt or 'The same command starts this step again'}", err=True)
+        ctx.exit(130)
+
+
+def _print_all_names() -> None:
+    """Let output carry every name: in a locale without UTF-8, and for file names that are no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(
+                encoding="utf-8" if ascii_only else None,
+                errors="surrogateescape" if ascii_only else "backslashreplace",
+            )
 
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="c3")
-@click.option("--catalog", type=click.Path(path_type=Path), help="Your own catalog; it extends the built-in one.")
+@click.option("--catalog", type=UserPath(), help="Your own catalog; it extends the built-in one.")
 @click.pass_context
 def main(ctx: click.Context, catalog: Path | None) -> None:
     """Tag images with many labels, also unseen ones: extract features once, train many times, report."""
+    _print_all_names()
     ctx.obj = catalog
     # the handler of this invocation writes to this invocation's stderr
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
@@ -74,7 +107,7 @@ for _command in (
     "--out",
     default="c3-demo",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Folder for the store and the runs.",
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
@@ -112,7 +145,7 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 @click.option(
     "--list",
     "listed",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="A YAML list of settings; each entry is combined with all values of the other options.",
 )
 @click.option(

@@ -14,8 +14,12 @@ from typing import Any, TypeAlias
 import yaml
 
 from .errors import C3Error, described, unknown_name
+from .text_files import read_text
+from .unicode_forms import nfc
+from .user_paths import expanded
 
 VERSION = "1"
+MOST = 1_000_000  # settings of a file, as often as aliases repeat them
 ENTRY_SECTIONS = ("datasets", "vectors", "weights")
 SECTIONS = (*ENTRY_SECTIONS, "recipes")
 BUILT_IN = Path(__file__).parents[1] / "data_catalog.yaml"
@@ -58,7 +62,10 @@ class CatalogFile:
 
 def data_root() -> Path:
     """Return the folder of the built-in data sets: $C3_DATA, or `data` in the current folder."""
-    return Path(os.environ.get("C3_DATA", "data")).expanduser()
+    try:
+        return Path(expanded(os.environ.get("C3_DATA") or "data"))
+    except ValueError as fault:
+        raise C3Error(f"the variable C3_DATA: expected {fault}") from fault
 
 
 def read_catalog(user_file: str | Path | None = None) -> CatalogFile:
@@ -76,14 +83,12 @@ def read_catalog(user_file: str | Path | None = None) -> CatalogFile:
 def read_yaml(path: Path, kind: str) -> Any:
     """Return the content of a YAML file that the user wrote; `kind` says in errors what the file is."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(read_text(path, kind))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # PyYAML leaves bad dates to Python
         raise _unreadable(path, kind, error) from error
 
 
-def _unreadable(path: Path, kind: str, error: OSError | yaml.YAMLError | UnicodeDecodeError) -> C3Error:
-    if isinstance(error, OSError):
-        return C3Error(f"{kind} {path} cannot be read: {error.strerror}")
+def _unreadable(path: Path, kind: str, error: Exception) -> C3Error:
     mark = getattr(error, "problem_mark", None)
     where = f" line {mark.line + 1}" if mark else ""
     return C3Error(f"{kind} {path}{where} is not valid YAML: {getattr(error, 'problem', None) or error}")
@@ -134,34 +139,44 @@ def _texts(values: dict[str, Setting], where: str) -> dict[str, str]:
 
 def _read_texts(path: Path) -> Setting:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=LOADER)
-        return None if root is None else _setting(root, path)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        root = yaml.compose(read_text(path, "catalog"), Loader=LOADER)
+        return None if root is None else _Nodes(path).setting(root)
+    except yaml.YAMLError as error:
         raise _unreadable(path, "catalog", error) from error
     except RecursionError:
         raise C3Error(f"catalog {path} is nested too deeply, or an alias in it refers to itself") from None
 
 
-def _setting(node: yaml.Node, path: Path) -> Setting:
-    """Turn a YAML node into texts, lists and dicts; `<<` merges other mappings, whose settings give way."""
-    if isinstance(node, yaml.SequenceNode):
-        return [_setting(item, path) for item in node.value]
-    if not isinstance(node, yaml.MappingNode):
-        return None if node.tag == NULL else str(node.value)
-    own: dict[str, Setting] = {}
-    merged: dict[str, Setting] = {}
-    for key, value in node.value:
-        where = f"catalog {path} line {key.start_mark.line + 1}"
-        if not isinstance(key, yaml.ScalarNode):
-            raise C3Error(f"{where}: expected a name before the colon, found a list or a mapping")
-        if key.tag == MERGE:
-            sources = _setting(value, path)
-            for source in sources if isinstance(sources, list) else [sources]:
-                if not isinstance(source, dict):
-                    raise C3Error(f"{where}: << merges mappings only, found {described(source)}")
-                merged = source | merged
-        elif key.value in own:
-            raise C3Error(f"{where}: {key.value!r} is set twice; once is enough")
-        else:
-            own[key.value] = _setting(value, path)
-    return merged | own
+class _Nodes:
+    """The nodes of a YAML file as texts, lists and dicts, each as often as aliases repeat it, up to `MOST`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._left = path, MOST
+
+    def setting(self, node: yaml.Node) -> Setting:
+        """Return the content of a node; `<<` merges other mappings, whose settings give way."""
+        self._left -= 1
+        if not self._left:
+            raise C3Error(f"catalog {self._path}: its aliases repeat more than {MOST:,} settings")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.setting(item) for item in node.value]
+        if not isinstance(node, yaml.MappingNode):
+            return None if node.tag == NULL else str(node.value)
+        own: dict[str, Setting] = {}
+        merged: dict[str, Setting] = {}
+        for key, value in node.value:
+            where = f"catalog {self._path} line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise C3Error(f"{where}: expected a name before the colon, found a list or a mapping")
+            name = nfc(key.value)
+            if key.tag == MERGE:
+                sources = self.setting(value)
+                for source in sources if isinstance(sources, list) else [sources]:
+                    if not isinstance(source, dict):
+                        raise C3Error(f"{where}: << merges mappings only, found {described(source)}")
+                    merged = source | merged
+            elif name in own:
+                raise C3Error(f"{where}: {name!r} is set twice; once is enough")
+            else:
+                own[name] = self.setting(value)
+        return merged | own

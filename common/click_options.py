@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .errors import C3Error, unknown_name
+from .user_paths import typed_path
 
+SHOWN = 100  # characters of a wrong value in an error
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
@@ -32,9 +36,42 @@ class Name(Choice):
         return super().convert(value, param, ctx)
 
 
+class UserPath(click.Path):
+    """A path as a user types it, see `typed_path`; a name of a file that no file can have is refused in one line."""
+
+    def __init__(self, *, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises C3Error for one that no file can have."""
+        return super().convert(_typed(value, param), param, ctx)
+
+
+class UserPlace(click.ParamType[str]):
+    """A path as a user types it, an fsspec URL, or a name of something else; arrives as a text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text. Raises C3Error for a path that no file can have."""
+        return str(super().convert(_typed(value, param), param, ctx))
+
+
+def _typed(value: Any, param: click.Parameter | None) -> str:
+    try:
+        return typed_path(os.fspath(value))
+    except ValueError as fault:
+        option = (
+            param.opts[0] if param and param.param_type_name == "option" else param.human_readable_name if param else ""
+        )
+        raise C3Error(f"{option} {shorten(repr(value), SHOWN)}: expected {fault}") from fault
+
+
 def cache_option(command: Command) -> Command:
     """Add --cache."""
-    return click.option("--cache", required=True, help="A complete store: a path or an fsspec URL.")(command)
+    return click.option("--cache", required=True, type=UserPlace(), help="A complete store: a path or an fsspec URL.")(
+        command
+    )
 
 
 def device_option(command: Command) -> Command:
@@ -44,8 +81,9 @@ def device_option(command: Command) -> Command:
 
 def runs_option(command: Command) -> Command:
     """Add --runs."""
-    path = click.Path(path_type=Path)
-    return click.option("--runs", default="runs", show_default=True, type=path, help="Folder of run folders.")(command)
+    return click.option("--runs", default="runs", show_default=True, type=UserPath(), help="Folder of run folders.")(
+        command
+    )
 
 
 def grouped(group: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:

@@ -56,8 +56,8 @@ def writing(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file, in UTF-8; see `writing`."""
-    write_bytes(path, text.encode())
+    """Replace a text file, in UTF-8; see `writing`. File names in it that are no text keep their bytes."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> None:

@@ -12,31 +12,28 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from .errors import C3Error
+from .file_kinds import HEAD, foreign_kind
 from .files import require_file
 from .safe_pickle import load_pickle
-from .unicode_forms import clean_name, is_text, nfc
+from .unicode_forms import clean_name, is_text, nfc, on_disk
 
 LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more of them, which stand inside of names
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
          codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
-NO_TEXT = {b"PK\3\4": "a zip archive, or an Excel workbook", b"\xd0\xcf\x11\xe0": "an Excel workbook",
-           b"\x1f\x8b": "compressed by gzip", b"\xfd7zXZ\0": "compressed by xz", b"PAR1": "a parquet file",
-           b"\x93NUMPY": "a numpy array", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture"}  # fmt: skip
 
 
 def read_text(path: Path, what: str = "list") -> str:
     """Return the text of a file, without its byte order mark.
 
-    Raises C3Error for a missing file (`what` says what it is) and for what is no text, with the first line at fault.
+    `what` says in errors what the file is. Raises C3Error for one that cannot be read, and for one that is no text,
+    with the first line at fault.
     """
-    path = require_file(path, what)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise C3Error(f"{path} cannot be read: {error.strerror or error}") from error
-    for start, kind in NO_TEXT.items():
-        if data.startswith(start):
-            raise C3Error(f"{path} is {kind}; expected text in UTF-8")
+        data = on_disk(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise C3Error(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if data and (kind := foreign_kind(data[:HEAD])):
+        raise C3Error(f"{what} {path} is {kind}; expected text in UTF-8")
     code = next((code for mark, code in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(code).removeprefix("\ufeff")

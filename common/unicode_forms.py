@@ -61,12 +61,17 @@ def on_disk(path: Path) -> Path:
     return found
 
 
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text for records and messages: in UTF-8 whatever the locale; `on_disk` finds it again."""
+    try:
+        return os.fsencode(path).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # the locale knows fewer characters than the path has
+        return os.fspath(path)
+
+
 def _entry(folder: Path, name: str) -> str:
     """Return the entry of a folder that has a name in some Unicode form; else the name itself, as UTF-8 bytes."""
-    try:
-        text = os.fsencode(name).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # the locale knows fewer characters than the name has
-        text = name
+    text = path_text(name)
     try:
         forms = [os.fsdecode(normalize(form, text).encode("utf-8", "surrogateescape")) for form in ("NFC", "NFD")]
         exact = os.fsdecode(text.encode("utf-8", "surrogateescape"))
@@ -86,4 +91,4 @@ def _entries(folder: Path, _changed: int) -> dict[str, str]:
     """Return the non-ASCII names in a folder by their NFC form; read again when the folder has changed."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.isascii()]
-    return {nfc(os.fsencode(name).decode("utf-8", "surrogateescape")): name for name in sorted(names)}
+    return {nfc(path_text(name)): name for name in sorted(names)}

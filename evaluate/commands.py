@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..common.click_options import Name, device_option
+from ..common.click_options import Name, UserPath, UserPlace, device_option
 from .names import PROTOCOLS, TIES
 
 if TYPE_CHECKING:
     from ..common.average_precision import Ties
 
-PATH = click.Path(path_type=Path)
+PATH = UserPath()
 
 
 @click.command()
@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--split", default="test", show_default=True, help="The split to measure: choose settings on val, report test."
 )
-@click.option("--cache", help="The place of the store now, or another store to score the run on.")
+@click.option("--cache", type=UserPlace(), help="The place of the store now, or another store to score the run on.")
 @click.option(
     "--protocol", "protocols", multiple=True, type=Name("protocol", PROTOCOLS), metavar="NAME",
     help=f"How to average: {', '.join(PROTOCOLS)}; may be repeated. Default: by the name of the data set.",
@@ -53,7 +53,7 @@ def evaluate(
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--split", default="test", show_default=True, help="The split to compare on.")
-@click.option("--cache", help="Score both runs on this store.")
+@click.option("--cache", type=UserPlace(), help="Score both runs on this store.")
 @click.option(
     "--resamples",
     default=1000,

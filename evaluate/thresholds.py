@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import C3Error
+from ..common.unicode_forms import clean_name
 from ..train.run_folder import THRESHOLDS, ClassThreshold, Run, read_thresholds, write_thresholds
 from .evidence import Evidence
 
@@ -23,7 +24,8 @@ class Thresholds:
 
     def take(self, names: Sequence[str]) -> np.ndarray:
         """Return (names,) float64: the threshold of every name."""
-        return np.array([self.of.get(name, self.other) for name in names])
+        of = {clean_name(name): threshold for name, threshold in self.of.items()}
+        return np.array([of.get(clean_name(name), self.other) for name in names])
 
 
 def best_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:

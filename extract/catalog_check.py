@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import C3Error
+from ..common.unicode_forms import on_disk
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec, FileSpec, TableSpec
 from .datasets.kinds import reader_of
@@ -60,9 +61,9 @@ def _own_files(spec: DatasetSpec) -> list[FileSpec]:
 
 
 def _finding(spec: DatasetSpec, file: FileSpec) -> str:
-    path = spec.root / file.path
+    path = on_disk(spec.root / file.path)
     if not path.exists():
-        if file.instead and all((spec.root / other).exists() for other in file.instead):
+        if file.instead and all(on_disk(spec.root / other).exists() for other in file.instead):
             return f"ok (instead: {', '.join(file.instead)})"
         other = f"; or in its place {', '.join(file.instead)}" if file.instead else ""
         size = f", {file.size:,} bytes" if file.size else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..common.click_options import Name, device_option
+from ..common.click_options import Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from .backbone.crop_policies import NAMES as CROP_POLICIES
 from .backbone.names import BACKBONES, PRECISIONS
@@ -15,7 +15,7 @@ from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES
 
 images_option = click.option(
-    "--images", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the images are now, if they have moved."
+    "--images", type=UserPath(), metavar="FOLDER", help="Where the images are now, if they have moved."
 )
 
 
@@ -37,9 +37,9 @@ class PartType(click.ParamType[tuple[int, int]]):
               help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
 @click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES),
               help="The network that computes the features.")  # fmt: skip
-@click.option("--weights", default="imagenet", show_default=True, metavar="NAME|FILE",
+@click.option("--weights", default="imagenet", show_default=True, type=UserPlace(), metavar="NAME|FILE",
               help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.")  # fmt: skip
-@click.option("--out", default="features.zarr", show_default=True, metavar="STORE",
+@click.option("--out", default="features.zarr", show_default=True, type=UserPlace(), metavar="STORE",
               help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.")  # fmt: skip
 @click.option("--splits", multiple=True, metavar="NAME",
               help="Extract this split only. Repeat the option for more splits. Default: all splits.")  # fmt: skip
@@ -111,7 +111,7 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
 
 
 @click.command()
-@click.argument("cache")
+@click.argument("cache", type=UserPlace())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
     "--channels", is_flag=True, help="Read all maps and show the mean, maximum and share of zeros of every channel."
@@ -132,7 +132,7 @@ def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None,
 
 
 @click.command()
-@click.argument("cache")
+@click.argument("cache", type=UserPlace())
 @click.option("--repair", is_flag=True, help="Extract broken shards again and rewrite broken tables.")
 @images_option
 def verify(cache: str, repair: bool, images: Path | None) -> None:
@@ -143,7 +143,7 @@ def verify(cache: str, repair: bool, images: Path | None) -> None:
 
 
 @click.command()
-@click.argument("cache")
+@click.argument("cache", type=UserPlace())
 @click.pass_obj
 def migrate(catalog: Path | None, cache: str) -> None:
     """Bring a store of an older version to the present one, in place; the same command continues a stopped one."""
@@ -153,8 +153,8 @@ def migrate(catalog: Path | None, cache: str) -> None:
 
 
 @click.command()
-@click.argument("caches", nargs=-1, required=True)
-@click.option("--out", required=True, help="The store to write: a path or an fsspec URL.")
+@click.argument("caches", nargs=-1, required=True, type=UserPlace())
+@click.option("--out", required=True, type=UserPlace(), help="The store to write: a path or an fsspec URL.")
 def merge(caches: tuple[str, ...], out: str) -> None:
     """Join stores: the parts of one extraction, or other images and splits extracted in the same way."""
     from .merge import merge as run
@@ -233,13 +233,11 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
 
 
 @click.command("import-biam")
-@click.option("--train", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's training features.")
-@click.option("--test", type=click.Path(path_type=Path), help="The HDF5 file of BiAM's test features.")
+@click.option("--train", type=UserPath(), help="The HDF5 file of BiAM's training features.")
+@click.option("--test", type=UserPath(), help="The HDF5 file of BiAM's test features.")
 @click.option("--dataset", default="nuswide", show_default=True, metavar="NAME",
               help="The data set whose classes and word vectors the store gets.")  # fmt: skip
-@click.option(
-    "--out", default="features.zarr", show_default=True, type=click.Path(path_type=Path), help="The store to fill."
-)
+@click.option("--out", default="features.zarr", show_default=True, type=UserPath(), help="The store to fill.")
 @click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
 @click.pass_obj
 def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, **options: Any) -> None:

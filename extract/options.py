@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from ..common.parsing import STRICT, parse
+from ..common.unicode_forms import path_text
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.storage import open_storage
@@ -68,7 +69,7 @@ class ExtractOptions:
         """Return what asks for the same values again, for the provenance of a store; see `from_record`."""
         record = {name: getattr(self, name) for name in RECORDED} | {
             "weights": from_anywhere(self.weights),
-            "catalog": str(self.catalog.resolve()) if self.catalog else None,
+            "catalog": path_text(self.catalog.resolve()) if self.catalog else None,
             "splits": list(self.splits),
         }
         return record | {name: True for name in ("regions", "global_vector") if getattr(self, name)}
@@ -76,7 +77,7 @@ class ExtractOptions:
     def command(self) -> str:
         """Return the command line that makes the same store, wherever it is given."""
         plain = ExtractOptions("")
-        words = ["c3", *(["--catalog", str(self.catalog.resolve())] if self.catalog else []), "extract"]
+        words = ["c3", *(["--catalog", path_text(self.catalog.resolve())] if self.catalog else []), "extract"]
         for name in ("dataset", "backbone", "weights", "limit", "precision", "dtype", "crops", "label_source"):
             value = getattr(self, name)
             if value != getattr(plain, name):
@@ -99,4 +100,4 @@ def _option(name: str) -> str:
 
 def from_anywhere(weights: str) -> str:
     """Return the absolute path of a weights file, which means the same in every folder; other forms as they are."""
-    return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+    return path_text(Path(weights).resolve()) if Path(weights).is_file() else weights

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error
+from ..common.unicode_forms import on_disk
 from .align import aligned
 from .backbone.network import Backbone
 from .backbone.weights import load_backbone
@@ -84,6 +85,10 @@ def paths_in(cache: FeatureCache, manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _weights(options: ExtractOptions) -> str:
     """Return the weights of a request; the catalog is read only for one of its names."""
-    if options.weights == "imagenet" or options.weights.startswith("random:") or Path(options.weights).is_file():
+    if (
+        options.weights == "imagenet"
+        or options.weights.startswith("random:")
+        or on_disk(Path(options.weights)).is_file()
+    ):
         return options.weights
     return weights_of(options.backbone, options.weights, Catalog(options.catalog))

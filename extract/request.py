@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, SettingError
+from ..common.unicode_forms import path_text
 from .backbone.network import Backbone
 from .backbone.specs import backbone_spec
 from .backbone.weights import load_backbone
@@ -130,7 +131,7 @@ def _create(request: Request) -> FeatureCache:
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             weights=backbone.weights_id,
-            image_root=str(request.manifest.root.resolve()),
+            image_root=path_text(request.manifest.root.resolve()),
             device=str(backbone.device),
             versions={"python": platform.python_version()} | package_versions(),
             git_commit=_git_commit(),

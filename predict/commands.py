@@ -7,19 +7,19 @@ from typing import Any
 
 import click
 
-from ..common.click_options import device_option
+from ..common.click_options import UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 
-PATH = click.Path(path_type=Path)
+PATH = UserPath()
 WEIGHTS_HELP = "The backbone's weights, if they are not where they were: imagenet, random:SEED, a file, a catalog name."
 SOME_FAILED = 3  # exit code: some pictures could not be read, all others are tagged
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=UserPlace())
 @click.option("--run", "run_path", required=True, type=PATH, help="A finished run folder.")
 @click.option("--vocabulary", type=PATH, help="A file of words to ask for, one a line. Default: the store's classes.")
-@click.option("--vectors", help="Where their vectors are: a file, or a name of the catalog.")
+@click.option("--vectors", type=UserPlace(), help="Where their vectors are: a file, or a name of the catalog.")
 @click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
 @click.option(
     "--top", type=click.IntRange(min=1), help="Labels of an image. Default: 5, or all that reach a threshold."
@@ -29,7 +29,7 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--csv", "form", flag_value="csv", help="One line a label.")
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
 @click.option("--overlay", type=PATH, help="Folder for drawings of where the labels of each image come from, as png.")
-@click.option("--weights", help=WEIGHTS_HELP)
+@click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @device_option
 @click.pass_context
@@ -76,7 +76,7 @@ def predict(
     "--onnx", type=PATH, help="Write backbone and head as one graph: uint8 pixels and word vectors to scores."
 )
 @click.option("--safetensors", type=PATH, help="Write the head's weights with what it takes to rebuild it.")
-@click.option("--weights", help=WEIGHTS_HELP)
+@click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
 @click.pass_obj
 def export(
     catalog: Path | None, run_path: Path, onnx: Path | None, safetensors: Path | None, weights: str | None

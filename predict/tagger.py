@@ -14,6 +14,7 @@ import torch
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error
+from ..common.unicode_forms import clean_name, on_disk
 from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.crop_policies import POLICIES
 from ..extract.backbone.network import Backbone
@@ -164,10 +165,14 @@ class Tagger:
         return (tagged for batch in batches for tagged in self._batch(batch, question, options.responses))
 
     def _question(self, options: TagOptions) -> _Question:
-        kind = dict(zip(self.classes.names, np.where(self.classes.seen, "seen", "unseen").tolist(), strict=True))
+        kind = dict(
+            zip(
+                map(clean_name, self.classes.names), np.where(self.classes.seen, "seen", "unseen").tolist(), strict=True
+            )
+        )
         if options.vocabulary is None:
             scorer = self._own
-            names = tuple(name for name in self.classes.names if scorer.zero_shot or kind[name] == "seen")
+            names = tuple(name for name in self.classes.names if scorer.zero_shot or kind[clean_name(name)] == "seen")
         elif not self._own.zero_shot:
             raise C3Error(
                 f"method {self.run.method} can only tag with the {self.classes.seen.sum()} classes that it was trained "
@@ -184,7 +189,7 @@ class Tagger:
         else:
             thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
         top = options.top or (TOP if thresholds is None else len(names))
-        return _Question(names, tuple(kind.get(name, "new") for name in names), scorer, thresholds, top)
+        return _Question(names, tuple(kind.get(clean_name(name), "new") for name in names), scorer, thresholds, top)
 
     def _batch(self, batch: Pictures, question: _Question, responses: bool) -> Iterator[Tagged]:
         crops = len(self._boxes)
@@ -210,7 +215,7 @@ def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
     """Return what load_backbone takes: the weights given, else those that the store was made with."""
     made = run.record.features
     found = weights_of(made.backbone, asked or run.weights_asked, catalog)
-    if asked is None and not (found == "imagenet" or found.startswith("random:") or Path(found).is_file()):
+    if asked is None and not (found == "imagenet" or found.startswith("random:") or on_disk(Path(found)).is_file()):
         raise C3Error(
             f"{run.path}: the features were made by {made.backbone} with weights {found!r}, which are no file and "
             "no name in the catalog; give --weights FILE, or the catalog that has them: c3 --catalog FILE predict ..."

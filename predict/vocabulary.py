@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import C3Error
+from ..common.unicode_forms import clean_name, is_text
 from ..extract.catalog.catalog import Catalog, vectors_of
 from ..extract.store.tables import Classes
 from ..extract.words.class_vectors import class_vectors
@@ -37,13 +38,17 @@ def find_vocabulary(
 ) -> Vocabulary:
     """Look up words in `vectors`: a file, a name in the catalog, or an array (words, d_w).
 
+    Words are compared and kept in the form of `clean_name`: NFC, single blanks.
     `classes` are the classes that the model knows; without `vectors`, words are looked up among them. Names of several
     words are looked up like class names. `drop_unknown` leaves out words without a vector, and repeated words. Raises
     C3Error naming these otherwise, for an empty vocabulary, and for a file with other vectors than the model was
     trained with.
     """
+    words = [clean_name(word) for word in words]
     if not words:
         raise C3Error("the vocabulary is empty: expected at least one word")
+    if wrong := [place for place, word in enumerate(words, start=1) if not (word and is_text(word))]:
+        raise C3Error(f"words of the vocabulary: expected texts, found nothing that can be written as word {wrong[0]}")
     unique = list(dict.fromkeys(words))
     if vectors is None:
         found, source = _of_classes(unique, classes), "the run's own classes (--vectors has those of other words)"
@@ -70,7 +75,7 @@ def find_vocabulary(
 
 
 def _of_classes(words: Sequence[str], classes: Classes) -> np.ndarray:
-    place = {name: index for index, name in enumerate(classes.names)}
+    place = {clean_name(name): index for index, name in enumerate(classes.names)}
     none = np.full(classes.d_w, np.nan, np.float32)
     return np.stack([classes.vectors[place[word]] if word in place else none for word in words])
 
@@ -89,7 +94,7 @@ def _of_array(words: Sequence[str], unique: Sequence[str], vectors: np.ndarray) 
 def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> tuple[np.ndarray, str]:
     """Look up words and classes in one pass over a file; the classes show whether it is the right file."""
     spec, asked = vectors_of(name, catalog), set(words)
-    names = [*words, *(name for name in classes.names if name not in asked)]
+    names = [*words, *(name for name in map(clean_name, classes.names) if name not in asked)]
     vectors, coverage = class_vectors(names, spec)
     if partly := [f"{word} ({' '.join(lost)})" for word, lost in coverage.partly.items() if word in asked]:
         LOG.warning("%s: words left out of a mean because they have no vector: %s", spec.name, ", ".join(partly))
@@ -103,7 +108,7 @@ def _require_same_space(path: Path, names: Sequence[str], vectors: np.ndarray, c
 
     Two files of the same width need not be the same space: scores would compare unrelated numbers.
     """
-    trained = dict(zip(classes.names, classes.vectors, strict=True))
+    trained = dict(zip(map(clean_name, classes.names), classes.vectors, strict=True))
     pairs = [
         (vector, trained[name])
         for name, vector in zip(names, vectors, strict=True)

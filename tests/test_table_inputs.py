@@ -117,8 +117,8 @@ def test_what_is_read(tmp_path: Path, table: str, expected: dict[str, list[str]]
         ((HEADER + "a.jpg,dog,train\n").encode("utf-16-le"), "line 1 holds a NUL .* save it as UTF-8"),
         (HEADER + "b.jpg,dog,train\na\0.jpg,dog,train\n", "line 3 holds a NUL character"),
         (HEADER.encode("utf-16") + b"a", "is not a text file in UTF-16"),
-        (b"PK\3\4" + bytes(20), "is a zip archive, or an Excel workbook; expected text"),
-        (b"\x1f\x8b\x08" + bytes(20), "is compressed by gzip"),
+        (b"PK\3\4" + bytes(20), "is a zip archive, or an Excel workbook"),
+        (b"\x1f\x8b\x08" + bytes(20), "is a gzip archive"),
         # lines as an editor counts them
         ("image_path,labels,split\n\n\na.jpg,dog,train\n\nb.jpg,car,vall\n", "line 6: split must .* found 'vall'"),
         ('image_path,labels,split,note\na.jpg,dog,train,"1\n2\r\n3"\nb.jpg,car,vall,\n', "line 5: split"),

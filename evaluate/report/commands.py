@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from ...common.click_options import ManyValues, Name, device_option, runs_option
+from ...common.click_options import ManyValues, Name, UserPath, device_option, runs_option
 from ...common.errors import C3Error
 from ..names import FORMATS
 
-PATH = click.Path(path_type=Path)
+PATH = UserPath()
 
 
 @click.command(cls=ManyValues)
 @click.option("--tables", multiple=True, type=click.IntRange(1, 5), help="Numbers of tables: --tables 1 2.")
 @click.option("--figures", multiple=True, type=click.IntRange(3, 6), help="Numbers of figures: --figures 3 4 5 6.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write everything as one page.")
+@click.option("--html", type=UserPath(dir_okay=False), help="Write everything as one page.")
 @runs_option
 @click.option(
     "--format",

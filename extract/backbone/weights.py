@@ -13,6 +13,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from ...common.errors import C3Error
+from ...common.unicode_forms import on_disk
 from .network import Backbone, cut
 from .specs import SPECS, BackboneSpec, backbone_spec
 from .weight_files import read_weights
@@ -41,7 +42,7 @@ def load_backbone(
     elif weights.startswith("random:"):
         network, weights_id = _random(spec, weights), weights
     else:
-        network, weights_id = _from_file(spec, Path(weights), extras), Path(weights).name
+        network, weights_id = _from_file(spec, on_disk(Path(weights)), extras), Path(weights).name
     return Backbone(spec, network, weights_id, precision, extras).to(device)
 
 

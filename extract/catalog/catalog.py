@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ...common.catalog_file import Entry, read_catalog
 from ...common.errors import C3Error, unknown_name
 from ...common.files import require_file
+from ...common.unicode_forms import nfc, on_disk, path_text
 from .parse import parse
 from .specs import KINDS, DatasetSpec, Surroundings, VectorSpec, WeightSpec
 
@@ -61,14 +63,14 @@ class Catalog:
 
 
 def _named(entries: dict[str, Entry], kind: str, name: str) -> Entry:
-    if name not in entries:
+    if (name := nfc(path_text(name))) not in entries:
         raise unknown_name(kind, name, entries)
     return entries[name]
 
 
 def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
     """Turn a catalog name into its file; return other forms (`imagenet`, `random:SEED`, a file) as they are."""
-    if weights not in catalog.weights:
+    if nfc(path_text(weights)) not in catalog.weights:
         return weights
     weight = catalog.weight(weights)
     if weight.backbone != backbone:
@@ -78,10 +80,10 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
 
 def vectors_of(vectors: str, catalog: Catalog) -> VectorSpec:
     """Return the vectors of a catalog name, else of a file, whose content tells its format."""
-    if vectors in catalog.vector_names:
+    if nfc(path_text(vectors)) in catalog.vector_names:
         return catalog.vectors(vectors)
-    path = Path(vectors)
-    if not path.is_file():
+    path = on_disk(Path(vectors))
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise C3Error(f"--vectors {vectors!r}: no such file, and no such name in the catalog's section `vectors`")
     return VectorSpec(name=path.name, path=path)
 

@@ -5,17 +5,17 @@ Each class is the schema of its entries (`parse.py` turns what does not fit into
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from ...common.errors import C3Error
 from ...common.files import require_file
+from ...common.unicode_forms import clean_name, on_disk
+from ...common.user_paths import expanded
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,17 @@ class Surroundings:
 
 
 def _expand(value: object) -> str:
-    """Return a path with `~` and `$VARIABLE` replaced, as a shell does; ValueError says what was expected."""
+    """Return a path with `~` and `$VARIABLE` replaced; ValueError says what was expected."""
     if isinstance(value, Path):
         return str(value)
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str):
         raise ValueError("the name of a file or folder")
-    expanded = os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111 - leaves ~stranger as a shell does
-    if unset := re.search(r"\$\w+|\$\{\w+\}", expanded):
-        raise ValueError(f"a path whose variables have a value ({unset[0]} has none)")
-    return expanded
+    return expanded(value)
 
 
 def _below_base(value: object, info: ValidationInfo) -> Path:
     base = info.context.base if isinstance(info.context, Surroundings) else Path()
-    return base / _expand(value)
+    return on_disk(base / _expand(value))
 
 
 def _named_vectors(value: object, info: ValidationInfo) -> object:
@@ -58,6 +55,7 @@ def _one_or_many(value: object) -> object:
 BelowBase = Annotated[Path, BeforeValidator(_below_base)]
 Place = Annotated[str, BeforeValidator(_expand)]  # below the root of the data set
 VectorKind = Literal["text", "word2vec", "npz", "npy", "pickle"]
+ClassName = Annotated[str, AfterValidator(clean_name)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -162,9 +160,14 @@ class DatasetSpec(Spec):
             raise C3Error(f"catalog {self.catalog}: datasets.{self.name}: the setting {setting!r} is missing")
         return require_file(self.root / place, f"data set {self.name}: {setting} file")
 
+    @property
+    def images_root(self) -> Path:
+        """Return the place of the images folder, which may be missing."""
+        return on_disk(self.root / self.images)
+
     def images_folder(self) -> Path:
         """Return the folder of the images; a missing one is refused with the next command."""
-        folder = self.root / self.images
+        folder = self.images_root
         if not folder.is_dir():
             raise C3Error(
                 f"data set {self.name}: images folder {folder} does not exist; see: c3 catalog check {self.name}"
@@ -249,8 +252,8 @@ class CocoSpec(BoxedSpec):
 
     kind: Literal["coco"]
     years: CocoYears = CocoYears()
-    seen: tuple[str, ...] = ()
-    unseen: tuple[str, ...] = ()
+    seen: tuple[ClassName, ...] = ()
+    unseen: tuple[ClassName, ...] = ()
     drop_unseen_images: bool = False
     train_annotations: Place | None = None
     val_annotations: Place | None = None

@@ -60,14 +60,13 @@ def _years(spec: CocoSpec) -> dict[str, str]:
 def _classes(spec: CocoSpec, instances: Instances) -> Classes:
     if not spec.seen:
         return unvectored(instances.categories)
-    seen, unseen = ([clean_name(name) for name in names] for names in (spec.seen, spec.unseen))
-    chosen = (*seen, *unseen)
+    chosen = (*spec.seen, *spec.unseen)
     for name in chosen:
         if name not in instances.categories:
             raise C3Error(f"data set {spec.name} in {spec.catalog}: {instances.path} has no category {name!r}")
         if chosen.count(name) > 1:
             raise C3Error(f"data set {spec.name} in {spec.catalog}: class {name!r} is listed twice")
-    return unvectored(seen, unseen)
+    return unvectored(spec.seen, spec.unseen)
 
 
 def _split(spec: CocoSpec, instances: Instances, classes: Classes, year: str, drop: bool, options: ReadOptions) -> Rows:

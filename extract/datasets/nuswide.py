@@ -49,7 +49,7 @@ def nuswide_manifest(spec: NusWideSpec, _: ReadOptions) -> Manifest:
         chosen = np.array([(image in held_out) == (split == "val") for image in images], bool)
         if chosen.any():
             splits[split] = _split(images, chosen, Positives.join(table[official] for table in tables))
-    return Manifest(spec.name, spec.root / spec.images, spec.labelling, classes, splits)
+    return Manifest(spec.name, spec.images_root, spec.labelling, classes, splits)
 
 
 def nuswide_counts(spec: NusWideSpec) -> dict[str, int]:

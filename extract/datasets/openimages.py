@@ -57,10 +57,10 @@ def openimages_manifest(spec: OpenImagesSpec, options: ReadOptions) -> Manifest:
             images = _read_split(
                 spec, split, classes, machine=split == "train" and options.label_source == HUMAN_AND_MACHINE
             )
-            whole = _rows(images, _pattern(spec.root / spec.images, OFFICIAL[split]))
+            whole = _rows(images, _pattern(spec.images_root, OFFICIAL[split]))
             splits[split] = _boxes(spec, split, classes, whole, images) if options.crops == "boxes" else whole
     return Manifest(
-        spec.name, spec.root / spec.images, spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
+        spec.name, spec.images_root, spec.labelling, _unvectored(classes), splits, class_keys=classes.mids,
         notes=Notes(label_source=options.label_source),
     )  # fmt: skip
 

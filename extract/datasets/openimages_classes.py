@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...common.errors import C3Error
 from ...common.text_files import class_list, numbered_lines, read_names
+from ...common.unicode_forms import clean_name
 from ..catalog.specs import OpenImagesSpec
 
 
@@ -86,7 +87,7 @@ def _descriptions(path: Path) -> dict[str, str]:
             for row in (reader := csv.reader(file, strict=True)):
                 if len(row) != 2 or not row[0].startswith("/"):
                     raise C3Error(f"{path} line {reader.line_num}: expected MID,name, found {','.join(row)!r}")
-                mid, name = row[0], row[1].strip()
+                mid, name = row[0], clean_name(row[1])
                 if mid in described:
                     raise C3Error(f"{path} line {reader.line_num}: {mid} is repeated")
                 described[mid] = name

@@ -21,6 +21,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from ...common.errors import C3Error, StoreDamaged
 from ...common.files import replacing
+from ...common.unicode_forms import on_disk, path_text
 
 # Empty; processes hold single bytes of it, which the system frees when they end. Inside an array, because zarr-python
 # warns of strange files in a group.
@@ -33,7 +34,7 @@ def open_storage(location: str | Path) -> Storage:
     text = os.fspath(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
-    return RemoteStorage(text) if "://" in text else LocalStorage(Path(text))
+    return RemoteStorage(text) if "://" in text else LocalStorage(on_disk(Path(text)))
 
 
 class Storage(ABC):
@@ -104,7 +105,7 @@ class LocalStorage(Storage):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self.address = str(path.resolve())
+        self.address = path_text(path.resolve())
 
     def zarr_store(self, read_only: bool = False) -> Store:
         return LocalStore(self.path, read_only=read_only)

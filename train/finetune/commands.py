@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from ...common.click_options import ManyValues, Name, running_options, runs_option
+from ...common.click_options import ManyValues, Name, UserPath, running_options, runs_option
 from ...common.errors import C3Error
 from ..commands import loop_options, output_options
 from ..names import METHODS
 
 
 @click.command(cls=ManyValues)
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=UserPath())
 @click.option("--dataset", required=True, metavar="NAME", help="The data set of the run, in the catalog.")
 @click.option("--method", metavar="NAME", type=Name("method", METHODS),
               help="Without RUN: start from the newest finished run of this method. Default: c3.")  # fmt: skip

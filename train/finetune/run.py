@@ -11,6 +11,7 @@ import torch
 from ...common.devices import resolve_device
 from ...common.errors import C3Error
 from ...common.signals import terminated_like_interrupted
+from ...common.unicode_forms import path_text
 from ...extract.backbone.network import state_hash
 from ...extract.options import from_anywhere
 from ...extract.request import Request, package_versions
@@ -139,7 +140,7 @@ def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, r
     extraction = replace(request, options=options)
     features = replace(
         record.features,
-        path=str((path / FEATURES).resolve()),
+        path=path_text((path / FEATURES).resolve()),
         digest=extraction.digest,
         tuned=True,
         weights_asked=from_anywhere(options.weights),
