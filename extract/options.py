@@ -68,6 +68,7 @@ class ExtractOptions:
     def record(self) -> dict[str, object]:
         """Return what asks for the same values again, for the provenance of a store; see `from_record`."""
         record = {name: getattr(self, name) for name in RECORDED} | {
+            "dataset": path_text(self.dataset),
             "weights": from_anywhere(self.weights),
             "catalog": path_text(self.catalog.resolve()) if self.catalog else None,
             "splits": list(self.splits),

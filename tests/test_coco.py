@@ -233,6 +233,7 @@ def test_a_box_without_an_area_in_its_picture_is_left_out_and_counted(
     tree: Tree, caplog: pytest.LogCaptureFixture, box: list[float]
 ) -> None:
     count = len(manifest(tree, crops="boxes").splits["train"])
+    caplog.clear()  # of what other tests made the root logger say
     caplog.set_level(logging.INFO)
     edit(tree, lambda c: objects(c)[0].update(bbox=box))
     assert len(manifest(tree, crops="boxes").splits["train"]) == count - 1
