@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from ...common.errors import C3Error
-from ...common.unicode_forms import clean_name, nfc
+from ...common.unicode_forms import nfc
 from ..catalog.specs import CocoSpec
 from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import ImageBoxes, box_split
