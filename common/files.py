@@ -36,7 +36,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         yield scratch
         scratch.chmod(mode)  # safetensors makes its own file, which only its owner may read
         if durable:
-            _flush(scratch)
+            flush(scratch)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -66,7 +66,8 @@ def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> 
         scratch.write_bytes(data)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Return when a file, or the entries of a folder, would survive a power cut."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

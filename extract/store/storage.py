@@ -20,7 +20,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from ...common.errors import C3Error, StoreDamaged
-from ...common.files import replacing
+from ...common.files import flush, replacing
 from ...common.unicode_forms import on_disk, path_text
 
 # Empty; processes hold single bytes of it, which the system frees when they end. Inside an array, because zarr-python
@@ -164,11 +164,7 @@ class LocalStorage(Storage):
 
     def flush(self, keys: Sequence[str]) -> None:
         for path in {self.path / key for key in keys} | {(self.path / key).parent for key in keys}:
-            file = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            flush(path)
 
     @contextlib.contextmanager
     def claim(self, number: int) -> Iterator[bool]:
