@@ -122,12 +122,12 @@ def read_instances(path: Path) -> Instances:
 
 def _parse(path: Path) -> dict[str, list[Json]]:
     """Return the three sections of the file as lists."""
-    with open_unpacked(path) as stream:
-        data = stream.read()
-    if said := foreign_kind(data[:HEAD]):
-        raise C3Error(f"{path} is not a COCO instances file: it is {said}")
     try:
-        content = json.loads(data, object_pairs_hook=_lean)
+        with open_unpacked(path) as stream:
+            if said := foreign_kind(stream.read(HEAD)):
+                raise C3Error(f"{path} is not a COCO instances file: it is {said}")
+            stream.seek(0)
+            content = json.loads(stream.read(), object_pairs_hook=_lean)  # without a name, the bytes go when decoded
     except UnicodeDecodeError as error:
         raise C3Error(
             f"{path} is not a COCO instances file: byte {error.start} is not in {error.encoding.upper()}; save it in "
@@ -170,10 +170,10 @@ def _category(entry: Json, where: str) -> tuple[str, str]:
     name = entry.get("name")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)
-    shown = f"{where} (id {_shown(entry.get('id'))})"
-    return _id(entry.get("id"), f"{where}: id"), _text(
-        clean_name(name) if isinstance(name, str) else name, f"{shown}: name"
-    )
+    if isinstance(name, str):
+        name = clean_name(name)
+    key = _id(entry.get("id"), f"{where}: id")
+    return key, _text(name, f"{where} (id {_shown(entry['id'])}): name")
 
 
 def _image(entry: Json, where: str) -> tuple[str, str, tuple[Json, Json]]:
@@ -181,10 +181,11 @@ def _image(entry: Json, where: str) -> tuple[str, str, tuple[Json, Json]]:
     if not isinstance(entry, dict):
         raise C3Error(f"{where}: expected an object with id and file_name, found {_shown(entry)}")
     file = entry.get("file_name") or entry.get("coco_url")
-    shown = f"{where} (id {_shown(entry.get('id'))})"
+    if not isinstance(file, str):
+        where = f"{where} (id {_shown(entry.get('id'))})"
     return (
         _id(entry.get("id"), f"{where}: id"),
-        _text(file, f"{shown}: file_name"),
+        _text(file, f"{where}: file_name"),
         (entry.get("width"), entry.get("height")),
     )
 
