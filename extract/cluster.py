@@ -107,7 +107,8 @@ def _backbone(setup: WorkerSetup, number: int) -> Backbone:
 @lru_cache(maxsize=1)
 def _shard_worker(setup: WorkerSetup, number: int) -> ShardWorker:
     cache = FeatureCache.open(setup.options.out, mode="r+")
-    return ShardWorker(_backbone(setup, number), cache, setup.options.batch_size, setup.threads or None)
+    options = setup.options
+    return ShardWorker(_backbone(setup, number), cache, options.batch_size, options.decoding, setup.threads or None)
 
 
 def _this_worker() -> Worker | None:

@@ -12,7 +12,7 @@ from ..common.errors import C3Error
 from .backbone.crop_policies import NAMES as CROP_POLICIES
 from .backbone.names import BACKBONES, PRECISIONS
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
-from .store.names import CODEC_NAMES, DTYPES
+from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
 
 images_option = click.option(
     "--images", type=UserPath(), metavar="FOLDER", help="Where the images are now, if they have moved."
@@ -51,6 +51,12 @@ class PartType(click.ParamType[tuple[int, int]]):
               help="Open Images only: human+machine adds machine labels to the train split, as positives.")  # fmt: skip
 @click.option("--drop-unknown-classes", is_flag=True,
               help="Leave out classes without a word vector, and their labels, instead of stopping.")  # fmt: skip
+@click.option("--truncated", default=STATUS, show_default=True, type=click.Choice(TRUNCATED),
+              help="What becomes of an image whose file ends too early: a status, or keep the part that is in the "
+                   "file. The store records it.")  # fmt: skip
+@click.option("--max-megapixels", default=MAX_MEGAPIXELS, show_default=True, type=click.IntRange(min=1), metavar="N",
+              help="The largest image to read, in million pixels. Each takes 1 to 8 bytes of memory a pixel. The store "
+                   "records it.")  # fmt: skip
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1),
               help="The number of crops in one forward pass.")  # fmt: skip
 @device_option

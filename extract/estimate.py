@@ -77,7 +77,7 @@ def measure(request: Request) -> Measured:
     picked = _sample(request, size * (BATCHES + 1))
     with progress("measuring", len(picked), "images") as bar:
         start = time.perf_counter()
-        ((_, found),) = CropLoader().load([(None, picked)])
+        ((_, found),) = CropLoader(options=request.options.decoding).load([(None, picked)])
         decode = len(picked) / (time.perf_counter() - start)
         if found.empty:
             raise C3Error(f"none of {len(picked)} images could be read (first: {picked[0].path}: "

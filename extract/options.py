@@ -12,14 +12,17 @@ from pydantic import ConfigDict
 
 from ..common.parsing import STRICT, parse
 from ..common.unicode_forms import path_text
+from .backbone.decode_options import DecodeOptions
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
+from .store.names import MAX_MEGAPIXELS, STATUS
 from .store.storage import open_storage
 
 RECORDED = (
     "dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype", "crops",
     "label_source", "drop_unknown_classes",
 )  # fmt: skip
+RECORDED_IF_ASKED = ("regions", "global_vector", "truncated", "max_megapixels")  # later than the first stores
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class ExtractOptions:
     drop_unknown_classes: bool = False
     regions: bool = False
     global_vector: bool = False
+    truncated: str = STATUS
+    max_megapixels: int = MAX_MEGAPIXELS
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -65,6 +70,11 @@ class ExtractOptions:
         """The options that concern the reader of the data set."""
         return ReadOptions(self.crops, self.label_source, self.drop_unknown_classes, self.splits)
 
+    @property
+    def decoding(self) -> DecodeOptions:
+        """The options that concern the decoding of images."""
+        return DecodeOptions(self.truncated, self.max_megapixels)
+
     def record(self) -> dict[str, object]:
         """Return what asks for the same values again, for the provenance of a store; see `from_record`."""
         record = {name: getattr(self, name) for name in RECORDED} | {
@@ -73,13 +83,16 @@ class ExtractOptions:
             "catalog": path_text(self.catalog.resolve()) if self.catalog else None,
             "splits": list(self.splits),
         }
-        return record | {name: True for name in ("regions", "global_vector") if getattr(self, name)}
+        plain = ExtractOptions("")
+        asked = [name for name in RECORDED_IF_ASKED if getattr(self, name) != getattr(plain, name)]
+        return record | {name: getattr(self, name) for name in asked}
 
     def command(self) -> str:
         """Return the command line that makes the same store, wherever it is given."""
         plain = ExtractOptions("")
         words = ["c3", *(["--catalog", path_text(self.catalog.resolve())] if self.catalog else []), "extract"]
-        for name in ("dataset", "backbone", "weights", "limit", "precision", "dtype", "crops", "label_source"):
+        for name in ("dataset", "backbone", "weights", "limit", "precision", "dtype", "crops", "label_source",
+                     "truncated", "max_megapixels"):  # fmt: skip
             value = getattr(self, name)
             if value != getattr(plain, name):
                 words += [_option(name), from_anywhere(value) if name == "weights" else str(value)]

@@ -12,6 +12,7 @@ from ..common.devices import resolve_device
 from ..common.errors import C3Error
 from ..common.unicode_forms import on_disk
 from .align import aligned
+from .backbone.decode_options import DecodeOptions
 from .backbone.network import Backbone
 from .backbone.weights import load_backbone
 from .catalog.catalog import Catalog, weights_of
@@ -31,6 +32,7 @@ class Remake:
     root: Path
     paths: Mapping[str, np.ndarray]
     batch_size: int
+    decoding: DecodeOptions
 
 
 def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
@@ -44,7 +46,7 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
         options.backbone, _weights(options), resolve_device(options.device), options.precision, options.extras
     )
     origin = cache.origin
-    cache.require_origin(feature_origin(backbone, origin, origin.manifest_sha256, origin.dtype))
+    cache.require_origin(feature_origin(backbone, origin, origin.manifest_sha256, origin.dtype, options.decoding))
     root = images or (Path(cache.provenance.image_root) if cache.provenance.image_root else None)
     paths = {split: cache.image_paths(split) for split in cache.splits}
     if not any((table != UNKNOWN_PATH).any() for table in paths.values()):
@@ -52,7 +54,7 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
         paths, root = paths_in(cache, manifest), images or manifest.root
     if root is None:
         raise C3Error(f"{cache.location} does not say where its images are; name their folder with --images")
-    return Remake(backbone, root, paths, options.batch_size)
+    return Remake(backbone, root, paths, options.batch_size, options.decoding)
 
 
 def options_of(cache: FeatureCache) -> ExtractOptions:

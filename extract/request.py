@@ -13,6 +13,7 @@ from pathlib import Path
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, SettingError
 from ..common.unicode_forms import path_text
+from .backbone.decode_options import DecodeOptions
 from .backbone.network import Backbone
 from .backbone.specs import backbone_spec
 from .backbone.weights import load_backbone
@@ -55,7 +56,9 @@ class Request:
     @property
     def origin(self) -> FeatureOrigin:
         """What decides the values of its store; a store of another origin is refused on resume."""
-        return feature_origin(self.backbone, self.manifest, self.manifest.digest(), self.options.dtype)
+        return feature_origin(
+            self.backbone, self.manifest, self.manifest.digest(), self.options.dtype, self.options.decoding
+        )
 
     @property
     def digest(self) -> str:
@@ -65,7 +68,7 @@ class Request:
 
 
 def feature_origin(
-    backbone: Backbone, rows: Manifest | FeatureOrigin, manifest_sha256: str, dtype: str
+    backbone: Backbone, rows: Manifest | FeatureOrigin, manifest_sha256: str, dtype: str, decoding: DecodeOptions
 ) -> FeatureOrigin:
     """Return the origin of the features that a backbone computes of the rows of a manifest, or of a known origin."""
     extras = {name: asdict(tap) for name, tap in backbone.extras.items()}
@@ -82,6 +85,8 @@ def feature_origin(
         global_vector=extras.get(GLOBAL_VECTOR),
         precision=backbone.precision,
         dtype=dtype,
+        truncated=decoding.truncated,
+        max_megapixels=decoding.max_megapixels,
     )
 
 

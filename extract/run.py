@@ -66,6 +66,8 @@ def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], cluster
             ) from None
     for failure in report.failures:
         LOG.warning("failed: %s", failure)
+    for line in report.remarks.lines("image" if request.manifest.crops == "whole" else "crop"):
+        LOG.warning("%s", line)
     if not _complete(cache):
         return _unfinished(cache, report.left)
     if not any((cache.status(split) == Status.OK).any() for split in cache.splits):
@@ -92,7 +94,9 @@ def _reports(
     on_batch: Callable[[int, int], None],
 ) -> Iterator[Report]:
     if cluster is None:
-        yield from ShardWorker(request.backbone, cache, request.options.batch_size).run(tasks, on_batch)
+        yield from ShardWorker(request.backbone, cache, request.options.batch_size, request.options.decoding).run(
+            tasks, on_batch
+        )
         return
     for report in cluster.run(tasks):
         on_batch(sum(report.rows.values()), report.failed)

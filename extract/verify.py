@@ -68,7 +68,7 @@ def _make_again(cache: FeatureCache, broken: Sequence[tuple[str, int]], remake: 
     tasks = [_task(cache, remake, split, shard) for split, shard in broken]
     report = Report()
     with progress("repair", sum(len(task.paths) for task in tasks), "images") as bar:
-        for done in ShardWorker(remake.backbone, cache, remake.batch_size).run(tasks, bar.advance):
+        for done in ShardWorker(remake.backbone, cache, remake.batch_size, remake.decoding).run(tasks, bar.advance):
             report.add(done)
     return report
 

@@ -19,7 +19,9 @@ import torch
 
 from ..common.errors import C3Error
 from .backbone.crop_loader import CropBatch, CropLoader, CropSource
+from .backbone.decode_options import DEFAULT, DecodeOptions
 from .backbone.network import Backbone
+from .backbone.remarks import RemarkCounts
 from .store.cache import FeatureCache, Status
 from .store.quantise import FLOAT16_MAX
 
@@ -57,6 +59,7 @@ class Report:
     failures: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "forward", "write"), 0.0))
     left: int = 0
+    remarks: RemarkCounts = field(default_factory=RemarkCounts)
 
     @property
     def failed(self) -> int:
@@ -70,6 +73,7 @@ class Report:
         for phase, seconds in other.seconds.items():
             self.seconds[phase] += seconds
         self.left += other.left
+        self.remarks.add(other.remarks)
 
     def shares(self) -> str:
         """Say how the device spent its time: computing, waiting for pictures, or waiting for the writer."""
@@ -130,9 +134,16 @@ def _to_pinned(values: torch.Tensor) -> torch.Tensor:
 class ShardWorker:
     """A backbone and a store, with the threads around them. `run` may be called again and again."""
 
-    def __init__(self, backbone: Backbone, cache: FeatureCache, batch_size: int, decoders: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        cache: FeatureCache,
+        batch_size: int,
+        decoding: DecodeOptions = DEFAULT,
+        decoders: int | None = None,
+    ) -> None:
         self.backbone, self.cache, self.batch_size = backbone, cache, batch_size
-        self._loader = CropLoader(decoders)
+        self._loader = CropLoader(decoders, options=decoding)
 
     def run(self, tasks: Iterable[ShardTask], on_batch: Callable[[int, int], None]) -> Iterator[Report]:
         """Yield a report for every shard once it is safely written; call `on_batch(rows, failed)` after every batch.
@@ -196,6 +207,7 @@ class ShardWorker:
         for row, crop in zip(rows, batch.crops, strict=True):
             shard.status[row] = crop.status
             shard.report.rows[crop.status] += 1
+            shard.report.remarks.note(str(shard.task.paths[row]), crop.remarks)
             if crop.status != Status.OK:
                 failed.append(row)
                 reason = f"{shard.task.paths[row]}: {crop.status.name.lower()}, {crop.reason}"

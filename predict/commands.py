@@ -9,6 +9,7 @@ import click
 
 from ..common.click_options import UserPath, UserPlace, device_option
 from ..common.errors import C3Error
+from ..extract.store.names import TRUNCATED
 
 PATH = UserPath()
 WEIGHTS_HELP = "The backbone's weights, if they are not where they were: imagenet, random:SEED, a file, a catalog name."
@@ -30,6 +31,11 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
 @click.option("--overlay", type=PATH, help="Folder for drawings of where the labels of each image come from, as png.")
 @click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
+@click.option("--truncated", type=click.Choice(TRUNCATED),
+              help="What becomes of an image whose file ends too early: a status, or keep the part that is in the "
+                   "file. Default: as in the store of the run.")  # fmt: skip
+@click.option("--max-megapixels", type=click.IntRange(min=1), metavar="N",
+              help="The largest image to read, in million pixels. Default: as in the store of the run.")  # fmt: skip
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @device_option
 @click.pass_context

@@ -6,6 +6,7 @@ Pictures are decoded and cropped as in extraction, so that a model sees features
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from torch import Tensor
 from ..common.errors import C3Error
 from ..extract.backbone.crop_loader import CropBatch, CropLoader, CropSource
 from ..extract.backbone.crops import Crop
+from ..extract.backbone.decode_options import DEFAULT, DecodeOptions
 from ..extract.backbone.network import Backbone
+from ..extract.backbone.remarks import RemarkCounts, shared_remarks
+from .walk import Walk
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # looked for in folders
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,43 +41,67 @@ class Pictures:
 
 
 def find_pictures(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return files as they are given, and the pictures of folders (all below, by suffix) and globs, each path once.
+    """Return files as they are given, and the pictures of folders (see `Walk`) and globs, each once.
 
-    A file that does not exist stays in the list: reading it will fail by name. Hidden files in folders are left out.
-    Raises C3Error for a folder or glob without a picture, and when nothing was given.
+    A file that does not exist stays in the list: reading it will fail by name. The log says which files in folders are
+    no pictures. Raises C3Error for a folder or glob without a picture, and when nothing was given.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
+    walk = Walk()
     for given in places:
-        place, path = os.fspath(given), Path(given)
-        if path.is_dir():
-            here = _inside(path)
-        elif glob.has_magic(place) and not path.exists():
-            # Path.glob takes no absolute pattern
-            matches = [Path(match) for match in sorted(glob.glob(place, recursive=True))]  # noqa: PTH207
-            here = [file for match in matches for file in (_inside(match) if match.is_dir() else [match])]
+        place, path, walk.met_again = os.fspath(given), Path(given), False
+        if _is_folder(path):
+            here = walk.pictures(path)
+        elif glob.has_magic(place) and not os.path.lexists(path):
+            here = [
+                file
+                for match in walk.matches(place)
+                for file in (walk.pictures(match) if _is_folder(match) else [match])
+            ]
         else:
             here = [path]
-        if not here:
-            raise C3Error(f"no pictures at {place}: expected files that end in {' '.join(SUFFIXES)}")
-        found |= dict.fromkeys(here)
+        if not here and not walk.met_again:
+            raise C3Error(f"no pictures at {place}{walk.left_out(' (left out: {})')}: expected files such as "
+                          "a.jpg, a.png, a.webp or a.tif")  # fmt: skip
+        for file in here:
+            found.setdefault(walk.identity(file), file)
     if not found:
         raise C3Error("no pictures: give files, folders or globs")
-    return list(found)
+    if told := walk.left_out("left out: {}"):
+        LOG.warning("%s", told)
+    return list(found.values())
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no folder can have
+        return False
 
 
 def read_pictures(
-    backbone: Backbone, paths: Sequence[Path], boxes: Sequence[Sequence[float]], batch_size: int
+    backbone: Backbone,
+    paths: Sequence[Path],
+    boxes: Sequence[Sequence[float]],
+    batch_size: int,
+    decoding: DecodeOptions = DEFAULT,
 ) -> Iterator[Pictures]:
     """Decode pictures in threads and run the backbone on them, `batch_size` pictures at a time, in order.
 
     `boxes` are the crops of every picture (x0, y0, x1, y1 in 0..1). The next batches are decoded while the device
-    computes on the current one.
+    computes on the current one. At the end the log counts the pictures that are odd.
     """
     shares = [np.asarray(box, np.float32) for box in boxes]
     batches = (tuple(paths[start : start + batch_size]) for start in range(0, len(paths), batch_size))
     asked = ((batch, [CropSource(path, box) for path in batch for box in shares]) for batch in batches)
-    for batch, decoded in CropLoader().load(asked):
-        yield _computed(backbone, batch, decoded, len(shares))
+    remarks = RemarkCounts()
+    for batch, decoded in CropLoader(options=decoding).load(asked):
+        pictures = _computed(backbone, batch, decoded, len(shares))
+        for place in pictures.readable:
+            remarks.note(str(batch[place]), shared_remarks([crop.remarks for crop in pictures.crops[place]]))
+        yield pictures
+    for line in remarks.lines():
+        LOG.warning("%s", line)
 
 
 def _computed(backbone: Backbone, paths: tuple[Path, ...], decoded: CropBatch, per_picture: int) -> Pictures:
@@ -87,8 +115,3 @@ def _computed(backbone: Backbone, paths: tuple[Path, ...], decoded: CropBatch, p
         rows = [row for i in readable for row in range(i * per_picture, (i + 1) * per_picture)]
         arrays = {name: values[rows] for name, values in arrays.items()}
     return Pictures(paths, crops, readable, arrays)
-
-
-def _inside(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in files if not path.name.startswith("."))

@@ -17,6 +17,7 @@ from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name, on_disk
 from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.crop_policies import POLICIES
+from ..extract.backbone.decode_options import DecodeOptions
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.weights import load_backbone
 from ..extract.catalog.catalog import Catalog, weights_of
@@ -39,7 +40,8 @@ class TagOptions:
     `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, or an
     array (words, d_w) as read. `top` labels (default: 5, or all that reach a threshold); `threshold` a score, or `val`
     for those of thresholds.csv. `drop_unknown` leaves out words without a vector and repeats. `responses` also asks
-    where labels come from.
+    where labels come from. `truncated` and `max_megapixels` say which pictures count as readable (see `DecodeOptions`;
+    default: as when the features of the run were made).
     """
 
     vocabulary: Sequence[str] | None = None
@@ -49,9 +51,15 @@ class TagOptions:
     drop_unknown: bool = False
     batch_size: int = 32
     responses: bool = False
+    truncated: str | None = None
+    max_megapixels: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("top", self.top), ("batch size", self.batch_size)):
+        for name, value in (
+            ("top", self.top),
+            ("batch size", self.batch_size),
+            ("max megapixels", self.max_megapixels),
+        ):
             if value is not None and value < 1:
                 raise C3Error(f"{name}: expected at least 1, found {value}")
         number = isinstance(self.threshold, int | float) and math.isfinite(self.threshold)
@@ -128,6 +136,7 @@ class Tagger:
         self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
         self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.device)
+        self._decoding = DecodeOptions.recorded(self.run.record.features.request)
         self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 
     @classmethod
@@ -161,7 +170,10 @@ class Tagger:
             shapes = {name: (1, *self._own.model.inputs.shape(name)) for name in question.scorer.arrays}
             if question.scorer.responses({name: np.zeros(shape) for name, shape in shapes.items()}, [0]) is None:
                 raise C3Error(f"method {self.run.method} does not know where a label comes from: it has no overlays")
-        batches = read_pictures(self.backbone, paths, self._boxes, options.batch_size)
+        decoding = DecodeOptions(
+            options.truncated or self._decoding.truncated, options.max_megapixels or self._decoding.max_megapixels
+        )
+        batches = read_pictures(self.backbone, paths, self._boxes, options.batch_size, decoding)
         return (tagged for batch in batches for tagged in self._batch(batch, question, options.responses))
 
     def _question(self, options: TagOptions) -> _Question:

@@ -12,6 +12,7 @@ import torch
 from c3.extract.backbone import crop_loader
 from c3.extract.backbone.crop_loader import CropLoader, CropSource
 from c3.extract.backbone.crops import Crop, load_crop
+from c3.extract.backbone.decode_options import DecodeOptions
 from c3.extract.store.cache import Status
 from PIL import Image
 
@@ -51,9 +52,9 @@ def test_batches_are_decoded_ahead_and_no_further_than_asked(
     taken: list[int] = []
     begun = threading.Semaphore(0)
 
-    def counted(path: Path, box: np.ndarray) -> Crop:
+    def counted(path: Path, box: np.ndarray, options: DecodeOptions) -> Crop:
         begun.release()
-        return load_crop(path, box)
+        return load_crop(path, box, options=options)
 
     def batches() -> Iterator[tuple[int, list[CropSource]]]:
         for number in range(20):

@@ -307,8 +307,8 @@ def test_remarks_are_counted_with_the_first_picture() -> None:
     second.note("b.png", {Remark.ONE_COLOUR: "#ffffff", Remark.TRUNCATED: ""})
     first.add(second)
     assert list(first.lines()) == [
-        "2 images of one single colour (first: a.png: #000000)",
-        "1 image cut off, used as far as the file goes (first: b.png)",
+        "2 images are one single colour, first: a.png (#000000)",
+        "1 image is cut off, and used as far as the file goes, first: b.png",
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...common.errors import C3Error
 from ...extract.backbone.crops import load_crop
+from ...extract.backbone.decode_options import DecodeOptions
 from ...extract.store.cache import FeatureCache, Status
 from ...train.run_folder import Run
 from ..score import open_store, truth_for
@@ -112,6 +113,7 @@ def examples(
     """
     store, scorer, truth = _opened(run, device, split)
     root = images or Path(store.provenance.image_root or "")
+    decoding = DecodeOptions(store.origin.truncated, store.origin.max_megapixels)
     has = [truth.positives_of_images(part) > 0 for part in (truth.seen, ~truth.seen)]
     kind = has[0] & has[1] if (has[0] & has[1]).any() else has[0] | has[1]
     pool = np.flatnonzero(kind)
@@ -125,7 +127,7 @@ def examples(
         found.append(
             Example(
                 image_id=str(truth.ids[image]),
-                pixels=_photograph(root, str(paths[row]), str(truth.ids[image]), crops[row]),
+                pixels=_photograph(root, str(paths[row]), str(truth.ids[image]), crops[row], decoding),
                 true_seen=tuple(truth.names[c] for c in np.flatnonzero(positive & truth.seen)),
                 true_unseen=tuple(truth.names[c] for c in np.flatnonzero(positive & ~truth.seen)),
                 unseen=_predictions(scorer, maps, truth, scores, positive, False, 3),
@@ -192,13 +194,13 @@ def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return images, class_of[images]
 
 
-def _photograph(root: Path, path: str, image_id: str, crop: np.ndarray) -> np.ndarray | None:
+def _photograph(root: Path, path: str, image_id: str, crop: np.ndarray, decoding: DecodeOptions) -> np.ndarray | None:
     """Return a crop as the backbone saw it, or None.
 
     A store of version 2 has no paths: there the id is tried, as the path below the root and with `.jpg` added.
     """
     for name in [path] if path else [image_id, f"{image_id}.jpg"]:
-        found = load_crop(root / name, crop)
+        found = load_crop(root / name, crop, options=decoding)
         if found.status is not Status.MISSING:
             return found.pixels
     return None

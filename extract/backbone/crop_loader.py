@@ -16,6 +16,7 @@ from torch import Tensor
 from ...common.lookahead import look_ahead
 from ..store.cache import Status
 from .crops import Crop, load_crop
+from .decode_options import DEFAULT, DecodeOptions
 from .specs import INPUT_SIZE
 
 BATCHES_AHEAD = 2  # decoded, or being decoded, while one is in use
@@ -68,8 +69,11 @@ class CropBatch:
 class CropLoader:
     """Threads that decode crops. `load` may be called again and again, and from several places at once."""
 
-    def __init__(self, threads: int | None = None, ahead: int = BATCHES_AHEAD) -> None:
-        self._threads, self._ahead = ThreadPoolExecutor(threads or os.cpu_count(), "decode"), ahead
+    def __init__(
+        self, threads: int | None = None, ahead: int = BATCHES_AHEAD, options: DecodeOptions = DEFAULT
+    ) -> None:
+        self._threads = ThreadPoolExecutor(threads or os.cpu_count(), "decode")
+        self._ahead, self._options = ahead, options
 
     def load(self, batches: Iterable[tuple[Key, Sequence[CropSource]]]) -> Generator[tuple[Key, CropBatch], None, None]:
         """Yield every batch decoded, in order, with the key it was asked for by; `ahead` more are under way.
@@ -80,7 +84,8 @@ class CropLoader:
 
     def _start(self, batch: tuple[Key, Sequence[CropSource]]) -> _Decoding[Key]:
         key, sources = batch
-        return _Decoding(key, [self._threads.submit(load_crop, source.path, source.box) for source in sources])
+        crops = [self._threads.submit(load_crop, source.path, source.box, options=self._options) for source in sources]
+        return _Decoding(key, crops)
 
 
 @dataclass(frozen=True)

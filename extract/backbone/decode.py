@@ -38,7 +38,7 @@ TURNS = {
 }
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".heics", ".heifs")
-HEIF_HINT = "its decoder is a package of its own: pip install pillow-heif"
+HEIF_HINT = "install a decoder: pip install pillow-heif"
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 NO_PICTURES = ("MPEG", "EPS")  # Pillow identifies videos and decodes none; PostScript is a program, run by another one
 TRUNCATED = "image file is truncated"  # Pillow says it in words alone

@@ -1,14 +1,12 @@
-"""Settings that decide whether and how a picture is read. Imports nothing heavy: the command line offers them."""
+"""Settings that decide whether a picture is read. A store records them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...common.errors import SettingError
-
-STATUS, KEEP = "status", "keep"
-TRUNCATED = (STATUS, KEEP)  # what becomes of a picture whose file ends too early
-MAX_MEGAPIXELS = 179  # as Pillow's own limit
+from ..store.names import KEEP, MAX_MEGAPIXELS, STATUS, TRUNCATED
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,14 @@ class DecodeOptions:
     def __post_init__(self) -> None:
         if self.truncated not in TRUNCATED:
             raise SettingError(f"truncated: expected {' or '.join(TRUNCATED)}, found {self.truncated!r}")
-        if self.max_megapixels < 1:
+        if not isinstance(self.max_megapixels, int) or self.max_megapixels < 1:
             raise SettingError(f"max megapixels: expected at least 1, found {self.max_megapixels}")
+
+    @classmethod
+    def recorded(cls, request: Mapping[str, object] | None) -> DecodeOptions:
+        """Return the settings in the record of a request, in which defaults are left out."""
+        known = {name: value for name, value in (request or {}).items() if name in cls.__dataclass_fields__}
+        return cls(**known)  # type: ignore[arg-type]  # JSON, which __post_init__ checks
 
     @property
     def keeps_truncated(self) -> bool:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Remark(StrEnum):
-    """Why a picture that was read deserves a look. The value completes a sentence that begins with "3 images"."""
+    """Why a picture that was read deserves a look. The value completes a sentence that begins with "3 images are"."""
 
-    ONE_COLOUR = "of one single colour"
-    RANGE = "whose file does not declare the range of its numbers, scaled by the numbers themselves"
-    NOT_FINITE = "with pixels that are not finite numbers, drawn black"
-    TRUNCATED = "cut off, used as far as the file goes"
-    METADATA = "with metadata that cannot be read, used as stored"
-    LARGE = "of more than 89 megapixels"
-    WARNING = "with a warning from the decoder"
+    ONE_COLOUR = "one single colour"
+    RANGE = "scaled by the numbers in them, whose range their files do not declare"
+    NOT_FINITE = "without a finite number in some pixels, which are black"
+    TRUNCATED = "cut off, and used as far as the file goes"
+    METADATA = "not turned, because their metadata cannot be read"
+    LARGE = "larger than 89 megapixels"
+    WARNING = "read with a warning of the decoder"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class RemarkCounts:
         """Count the remarks of a picture; the values say details, and may be empty."""
         for remark, detail in remarks.items():
             self.counts[remark] += 1
-            self.first.setdefault(remark, f"{name}: {detail}" if detail else name)
+            self.first.setdefault(remark, f"{name} ({detail})" if detail else name)
 
     def add(self, other: RemarkCounts) -> None:
         """Add the counts of later pictures."""
@@ -42,4 +42,10 @@ class RemarkCounts:
         """Yield one line for each kind of remark, in a fixed order."""
         for remark in Remark:
             if count := self.counts[remark]:
-                yield f"{count:,} {noun}{'s' * (count > 1)} {remark} (first: {self.first[remark]})"
+                subject = f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+                yield f"{subject} {remark}, first: {self.first[remark]}"
+
+
+def shared_remarks(crops: Sequence[Mapping[Remark, str]]) -> dict[Remark, str]:
+    """Return the remarks that all crops of a picture share: a part of one colour does not make the picture so."""
+    return {remark: detail for remark, detail in crops[0].items() if all(remark in other for other in crops[1:])}

@@ -13,6 +13,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .names import MAX_MEGAPIXELS, STATUS
+
 
 @dataclass(frozen=True)
 class FeatureOrigin:
@@ -21,7 +23,8 @@ class FeatureOrigin:
     manifest_sha256 is the digest of rows, labels and classes; weights_sha256 that of the layers that ran. labelling is
     `complete` (an absent label is negative) or `verified` (it is unknown). taps, regions and global_vector say where
     the arrays leave the backbone, transform how pixels are prepared: they are compared, never read. precision is the
-    backbone's arithmetic, dtype the stored number type. No older digest may depend on what has a default here.
+    backbone's arithmetic, dtype the stored number type. truncated (`status` or `keep`) and max_megapixels say which
+    images count as readable. No older digest may depend on what has a default here.
     """
 
     dataset: str
@@ -36,6 +39,8 @@ class FeatureOrigin:
     global_vector: Annotated[object, Field(alias="global")] = None
     precision: str = "fp32"
     dtype: str = "float16"
+    truncated: str = STATUS
+    max_megapixels: int = MAX_MEGAPIXELS
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ...common.errors import C3Error
 from ...common.progress import progress
 from ...extract.backbone.crop_loader import CropBatch, CropLoader, CropSource
 from ...extract.backbone.crops import Crop
+from ...extract.backbone.decode_options import DEFAULT, DecodeOptions
 from ...extract.datasets.manifest import Manifest
 from ...extract.store.cache import Status
 from ...extract.store.layout import Layout
@@ -74,11 +75,11 @@ class ImageTable:
 
     layout = Layout(chunk_rows=1, shard_rows=1)  # no two rows are read together, so an epoch is one free shuffle
 
-    def __init__(self, manifest: Manifest, read_before: Sequence[str] = ()) -> None:
+    def __init__(self, manifest: Manifest, read_before: Sequence[str] = (), decoding: DecodeOptions = DEFAULT) -> None:
         self.classes, self.absent_label = manifest.classes, absent_label(manifest.labelling)
         self.location = str(manifest.root)
         self._manifest, self._read_before = manifest, tuple(read_before)
-        self._loader = CropLoader()
+        self._loader = CropLoader(options=decoding)
         self._status: dict[str, np.ndarray] = {}
 
     def labels(self, split: str) -> SparseLabels:

@@ -107,7 +107,8 @@ def finetune(options: FineTuneOptions) -> Run:
 def _images(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> tuple[ImageTable, ImageStream]:
     """Return the images that the run was trained on; all are decoded once if extraction could not read some."""
     expected = start.record.rows
-    for table in (ImageTable(request.manifest, read_before=("train",)), ImageTable(request.manifest)):
+    for read_before in (("train",), ()):
+        table = ImageTable(request.manifest, read_before, request.options.decoding)
         stream = ImageStream(table, "train", loop.batch_size, loop.seed, device)
         if len(stream.rows) == expected:
             return table, stream
