@@ -12,10 +12,10 @@ class Remark(StrEnum):
     """Why a picture that was read deserves a look. The value completes a sentence that begins with "3 images are"."""
 
     ONE_COLOUR = "one single colour"
-    RANGE = "scaled by the numbers in them, whose range their files do not declare"
+    RANGE = "in a range of numbers that the file does not declare, and scaled by the numbers found"
     NOT_FINITE = "without a finite number in some pixels, which are black"
     TRUNCATED = "cut off, and used as far as the file goes"
-    METADATA = "not turned, because their metadata cannot be read"
+    METADATA = "not turned, because the metadata cannot be read"
     LARGE = "larger than 89 megapixels"
     WARNING = "read with a warning of the decoder"
 
