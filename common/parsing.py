@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -35,21 +37,23 @@ EXPECTED = {
     "less_than": "less than {lt:g}",
     "value_error": "{error}",  # ours: validators raise ValueError with what was expected
 }
+# Halves of surrogate pairs, which stand for the bytes of a path that is not UTF-8, -> characters for private use:
+# pydantic reads no such half.
+PRIVATE = {half: half + 0x100000 for half in range(0xD800, 0xE000)}
+HALVES = {private: half for half, private in PRIVATE.items()}
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}  # made once, which takes a millisecond
 
 
 def parse(kind: type[T], content: object, where: str, remedy: str = EDITED) -> T:
-    """Return JSON `content` as a dataclass. Raises C3Error, which begins with `where`, for an entry that does not fit.
-
-    Half a surrogate pair, as a path that is not UTF-8 has it, becomes a question mark.
-    """
-    text = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+    """Return JSON `content` as a dataclass. Raises C3Error, beginning with `where`, for an entry that does not fit."""
+    text = json.dumps(content, ensure_ascii=False)
+    spelled = text.translate(PRIVATE)
     try:
-        parsed: T = _adapter(kind).validate_json(text)  # strict parsing takes a list for a tuple in JSON alone
+        parsed: T = _adapter(kind).validate_json(spelled)  # strict parsing takes a list for a tuple in JSON alone
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise C3Error(f"{where} cannot be read: {_said(fault)}; {remedy}") from error
-    return parsed
+    return parsed if spelled == text else _restored(parsed)
 
 
 def to_json(record: object, *, defaults: bool = False) -> dict[str, Any]:
@@ -73,6 +77,19 @@ def _said(fault: ErrorDetails) -> str:
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{entry} is unknown to this c3"
     return f"{entry}: {expectation(fault)}"
+
+
+def _restored(value: Any) -> Any:
+    """Return a record with the halves that `PRIVATE` replaced."""
+    if isinstance(value, str):
+        return value.translate(HALVES)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_restored, value))
+    if isinstance(value, dict):
+        return {_restored(name): _restored(item) for name, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _restored(getattr(value, field.name)) for field in fields(value)})
+    return Path(_restored(str(value))) if isinstance(value, Path) else value
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:

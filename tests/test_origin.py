@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from c3.common.errors import C3Error, StoreDamaged
 from c3.common.parsing import parse, to_json
+from c3.extract.options import ExtractOptions
 from c3.extract.store.attributes import checksum, content_digest, write_attributes
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray
@@ -56,9 +57,13 @@ def test_provenance_and_notes_give_back_the_stored_record() -> None:
         assert to_json(parse(Notes, notes, "here")) == notes
 
 
-def test_a_folder_whose_name_is_not_utf8_does_not_make_a_store_unreadable() -> None:
-    made = json.loads(json.dumps(MADE | {"image_root": "/caf\udce9"}))
-    assert parse(Provenance, made, "here").image_root == "/caf?"
+def test_names_that_are_not_utf8_come_back_as_they_were() -> None:
+    made = MADE | {"image_root": "/caf\udce9", "request": {"dataset": "demo", "catalog": "/caf\udce9/c.yaml"}}
+    made = made | {"merged": [made]}
+    provenance = parse(Provenance, json.loads(json.dumps(made)), "here")
+    assert to_json(provenance) == made
+    options = ExtractOptions.from_record(provenance.request, "out")
+    assert options.catalog == Path("/caf\udce9/c.yaml")
 
 
 @pytest.mark.parametrize(
