@@ -91,8 +91,10 @@ def _decoded(file: IO[bytes], suffix: str, options: DecodeOptions) -> Decoded:
     try:
         image.load()
     except (OSError, SyntaxError) as error:
-        if not (options.keeps_truncated and _ends_early(error, file)):
+        if not _ends_early(error, file):
             raise
+        if not options.keeps_truncated:
+            raise Undecodable(f"{error}; --truncated keep uses the part that is there") from error
         image = _what_is_there(image, file, suffix)
         remarks[Remark.TRUNCATED] = ""
     try:

@@ -12,7 +12,7 @@ class Remark(StrEnum):
     """Why a picture that was read deserves a look. The value completes a sentence that begins with "3 images are"."""
 
     ONE_COLOUR = "one single colour"
-    RANGE = "in a range of numbers that the file does not declare, and scaled by the numbers found"
+    RANGE = "made of numbers whose range the file does not declare, and scaled by what was found"
     NOT_FINITE = "without a finite number in some pixels, which are black"
     TRUNCATED = "cut off, and used as far as the file goes"
     METADATA = "not turned, because the metadata cannot be read"
