@@ -14,6 +14,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from c3.train.run_folder import open_run, read_classes, write_json
 from c3.train.scorer import restore
 from click.testing import CliRunner, Result
 from PIL import Image
+
+gzipped = partial(gzip.compress, mtime=0)  # the same bytes in every process: xdist compares the names of tests
 
 QUICK = {"epochs": 1, "batch_size": 4, "lr": 1e-3}
 SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}}
@@ -371,7 +374,7 @@ def test_files_of_vectors_are_recognised_by_their_content(place: Placement, tmp_
     words.write_text("sea\n", encoding="utf-8")
     odd = {
         "glove.bin": (codecs.BOM_UTF8 + b"sea 1 1 0 0\n", ""),
-        "vectors.txt": (gzip.compress(b"1 4\nsea " + np.ones(4, "<f4").tobytes()), ""),
+        "vectors.txt": (gzipped(b"1 4\nsea " + np.ones(4, "<f4").tobytes()), ""),
         "pickle": (pickle.dumps(OrderedDict(sea=np.ones(4))), ""),
         "zeros.txt": (b"sea 0 0 0 0\nsky 1 1 1 1\n", "sea. Leave them out"),
         "fast.txt": (b"\xba\x16\x4f\x2f" + bytes(9), "a model of fastText"),

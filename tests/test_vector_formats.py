@@ -15,6 +15,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections import OrderedDict, defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from c3.extract.catalog.specs import VectorKind, VectorSpec
 from c3.extract.words.class_vectors import class_vectors
 from c3.extract.words.vector_files import read_vectors
 from click.testing import CliRunner
+
+gzipped = partial(gzip.compress, mtime=0)  # the same bytes in every process: xdist compares the names of tests
 
 WORDS = {"red": [1.0, 0.5, 0.0], "café": [0.0, -2.0, 1e-3], "new york": [7.0, 7.0, 7.0]}
 NAMES, MATRIX = list(WORDS), np.array(list(WORDS.values()), np.float32)
@@ -112,16 +115,16 @@ READ: dict[str, bytes] = {
     "the first of two vectors": GLOVE.encode() + b"red 5 5 5\n",
     "tokens of several parts first": b". . . 1 2 3\nnew 1 5 5 5\n" + GLOVE.encode() + b"new 4 4 4\n",
     # how it is packed
-    "gzip": gzip.compress(GLOVE.encode()),
-    "gzip in two pieces": gzip.compress(GLOVE.encode()[:20]) + gzip.compress(GLOVE.encode()[20:]),
+    "gzip": gzipped(GLOVE.encode()),
+    "gzip in two pieces": gzipped(GLOVE.encode()[:20]) + gzipped(GLOVE.encode()[20:]),
     "bzip2": bz2.compress(GLOVE.encode()),
     "xz": lzma.compress(GLOVE.encode()),
     "lzma": lzma.compress(GLOVE.encode(), lzma.FORMAT_ALONE),
     "zip": packed("glove.txt", GLOVE.encode()),
     "zip with notes of macOS": packed("v/glove.txt", GLOVE.encode(), "v/", "__MACOSX/v/._glove.txt", "v/.DS_Store"),
-    "gzip of UTF-16": gzip.compress(GLOVE.encode("utf-16")),
-    "gzip twice": gzip.compress(gzip.compress(GLOVE.encode())),
-    "gzip of word2vec": gzip.compress(binary()),
+    "gzip of UTF-16": gzipped(GLOVE.encode("utf-16")),
+    "gzip twice": gzipped(gzipped(GLOVE.encode())),
+    "gzip of word2vec": gzipped(binary()),
     "zip of word2vec": packed("v.bin", binary(b"")),
     "xz of npz": lzma.compress(npz(names=NAMES, vectors=MATRIX)),
     "bzip2 of a pickle": bz2.compress(pickle.dumps(WORDS)),
@@ -181,12 +184,12 @@ def foreign(module: str, name: str = "KeyedVectors") -> bytes:
 REFUSED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "it is an empty file"),
     "zeros": (b"\0" * 999, "it is a file of zero bytes only"),
-    "gzip of nothing": (gzip.compress(b""), "it is an empty file"),
+    "gzip of nothing": (gzipped(b""), "it is an empty file"),
     "blank": (b"\n \n", "no format of word vectors"),
     "a header alone": (b"400000 300\n", "none of the words that are looked up .it holds no word at all"),
     "HTML": (b"<!DOCTYPE html>\n<html><p style='margin: 0 auto'>Sign in</html>", "it is an HTML page"),
     "HTML with a mark": (codecs.BOM_UTF8 + b"\n<html lang=en>", "it is an HTML page"),
-    "gzip of HTML": (gzip.compress(b"<html>"), "it is an HTML page"),
+    "gzip of HTML": (gzipped(b"<html>"), "it is an HTML page"),
     "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "it is an XML document"),
     "JSON": (json.dumps(WORDS).encode(), "it is a JSON file; write one line"),
     "JSON on many lines": (b'{\n  "dim": 3,\n  "red": [1, 2, 3]\n}', "it is a JSON file"),
@@ -194,7 +197,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "pointer of Git LFS.*git lfs"),
     "git-annex": (b"/annex/objects/SHA256E-s12--0.txt\n", "pointer of git-annex.*git annex get"),
     "fastText": (struct.pack("<ii", 793712314, 12) + b"\0" * 99, r"model of fastText .*\.vec .*load_facebook_vectors"),
-    "gzip of fastText": (gzip.compress(struct.pack("<ii", 793712314, 12)), "a model of fastText"),
+    "gzip of fastText": (gzipped(struct.pack("<ii", 793712314, 12)), "a model of fastText"),
     "gensim": (foreign("gensim.models.keyedvectors"), r"objects of gensim \(gensim\.models\.keyedvectors\.Keyed.*\); "
                "write it with gensim: .*save_word2vec_format"),
     "pandas": (foreign("pandas.core.frame", "DataFrame"), "objects of pandas .*np.savez"),
@@ -210,7 +213,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "zstd": (b"\x28\xb5\x2f\xfd\0\0", "it is a zstd archive; unpack it with: unzstd"),
     "7z": (b"7z\xbc\xaf\x27\x1c\0\0", "it is a 7z archive"),
     "tar": (tar(GLOVE.encode()), "it is a tar archive; unpack it with: tar -xf"),
-    "tar.gz": (gzip.compress(tar(GLOVE.encode())), "it is a tar archive"),
+    "tar.gz": (gzipped(tar(GLOVE.encode())), "it is a tar archive"),
     "UTF-16 without a mark": (GLOVE.encode("utf-16-le"), "UTF-16 without a byte order mark; .*iconv -f UTF-16LE"),
     "UTF-16 big-endian without a mark": (GLOVE.encode("utf-16-be"), "iconv -f UTF-16BE"),
     "commas": (b"word,a,b\nred,1,2\n", "a table whose fields are separated by commas; use blanks or tabs: tr ',' ' '"),
@@ -222,8 +225,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "other words": (b"/c/en/red 1 2\n/c/en/sea 2 1\n", r"none of the words .*among its 2: '/c/en/red', '/c/en/sea'"),
     "a short line at the end": (b"moon 1 2 3\nred 1 2 3\nsun 1", "ends inside line 3, after 1 of 3 numbers"),
     "half a word at the end": (b"moon 1 2 3\nred 1 2 3\nsu", "ends inside line 3, after 0 of 3 numbers"),
-    "gzip that ends early": (gzip.compress(GLOVE.encode())[:-12], "is damaged or ends early"),
-    "gzip with a wrong byte": (gzip.compress(GLOVE.encode())[:-8] + b"\1" * 8, "is damaged"),
+    "gzip that ends early": (gzipped(GLOVE.encode())[:-12], "is damaged or ends early"),
+    "gzip with a wrong byte": (gzipped(GLOVE.encode())[:-8] + b"\1" * 8, "is damaged"),
     "bzip2 that ends early": (bz2.compress(GLOVE.encode())[:-12], "is damaged or ends early"),
     "xz that ends early": (lzma.compress(GLOVE.encode())[:-12], "is damaged or ends early"),
     "xz with a wrong byte": (lzma.compress(GLOVE.encode())[:-40] + b"\1" * 40, "is damaged or ends early"),
