@@ -141,6 +141,36 @@ def test_grey_with_alpha_in_sixteen_bits_is_not_black(tmp_path: Path) -> None:
     assert ends(crop) == [[0] * 3, [255] * 3]
 
 
+HOT = np.arange(4096).reshape(64, 64) == 70  # one pixel of all
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(np.where(HOT, 65535, 4095 * RAMP).astype("u2")),
+        tiff(np.where(HOT, 2**31 - 1, 4095 * RAMP).astype("i4"), 2),
+        tiff(np.where(HOT, 1e6, RAMP).astype("f4"), 3),
+        deep_png(np.where(HOT[..., None], 65535, np.dstack([4095 * RAMP] * 3)), 2),
+    ],
+)
+def test_a_hot_pixel_does_not_turn_the_picture_black(tmp_path: Path, content: bytes) -> None:
+    crop = read(tmp_path, content)
+    assert ends(crop) == [[0] * 3, [255] * 3]
+    assert set(crop.remarks) == {Remark.RANGE}
+
+
+def test_few_levels_are_spread(tmp_path: Path) -> None:
+    assert ends(read(tmp_path, tiff(whole("i4", 0, 20), 2))) == [[0] * 3, [255] * 3]  # a map of twenty classes
+    flat = tiff(whole("u2", 60000, 60100))
+    assert ends(read(tmp_path, flat)) == [[0] * 3, [255] * 3]
+
+
+def test_a_dark_photograph_of_sixteen_bits_keeps_its_brightness(tmp_path: Path) -> None:
+    crop = read(tmp_path, deep_png(whole("u2", 0, 20000), 0))
+    assert ends(crop)[1][0] == 78
+    assert not crop.remarks
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, -9999, -3.4028235e38])
 def test_pixels_without_a_value_are_black_and_change_no_other(tmp_path: Path, odd: float) -> None:
     values = RAMP.astype("f4")

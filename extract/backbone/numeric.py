@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from .pixel_ranges import PLAINLY, Range, range_of_floats, range_of_integers, to_bytes
+from .pixel_ranges import BULK, NEARLY_BLACK, PLAINLY, Range, range_of_floats, range_of_integers, to_bytes
 from .png_chunks import significant_bits
 from .remarks import Remark
 
@@ -128,7 +128,8 @@ def eight_bits(
     if image.mode == "F":
         scale = range_of_floats(found, numbers.declared)
     else:
-        scale = range_of_integers(int(found.min()), int(found.max()), numbers.room, numbers.declared)
+        bulk = float(np.percentile(found, BULK))
+        scale = range_of_integers(int(found.min()), int(found.max()), numbers.room, numbers.declared, bulk)
     if scale.guessed:
         remarks[Remark.RANGE] = _told(found.min(), found.max(), scale)
     if len(found) < values.size:
@@ -156,7 +157,10 @@ def _deep_colours(
 ) -> tuple[Image.Image, dict[Remark, str]]:
     """Return colours of 16 bits in 8. Where all high bytes are small, the low bytes are decoded as well."""
     colours = len([band for band in image.getbands() if band != "A"])
-    largest = int(np.asarray(image)[..., :colours].max())
+    shown = np.array(image.histogram()).reshape(-1, 256)[:colours].sum(0).cumsum()  # pixels by high byte
+    largest, bulk = (int(np.searchsorted(shown, shown[-1] * share / 100)) for share in (100, BULK))
+    if bulk * NEARLY_BLACK < 255:  # but for hot pixels
+        largest = bulk
     if image.format == "PPM":
         return (image, {}) if numbers.declared else _ppm_colours(image, largest, again)
     if largest * PLAINLY > 255 and not numbers.declared:
@@ -171,7 +175,7 @@ def _deep_colours(
     other.load()
     values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
     least, most = int(values[..., :colours].min()), int(values[..., :colours].max())
-    scale = range_of_integers(least, most, SIXTEEN, numbers.declared)
+    scale = range_of_integers(least, most, SIXTEEN, numbers.declared, float(np.percentile(values[..., :colours], BULK)))
     pixels = to_bytes(values, scale)
     if image.mode == "RGBA" and values[..., 3].max() > scale.white:
         pixels[..., 3] = values[..., 3] >> 8

@@ -16,7 +16,9 @@ FLOAT_TOPS = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 PLAINLY = 4  # numbers below a fourth of the range: two bits too few
 FLAT = 64  # numbers in a 64th of the range, which are four levels of grey
 OVERSHOOT = 0.05  # of floats from 0 to 1, as resizing and sharpening leave
-OUTLIER = 10  # a range of so many times that of the middle 99 % is one of outliers
+OUTLIER = 10  # a range of floats of more than ten times that of the middle 96 % is one of outliers
+NEARLY_BLACK = 16  # integers below a 16th of the range: four bits too few
+BULK = 99.9  # percent of the pixels, without hot ones
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,25 @@ class Range:
     guessed: bool = False
 
 
-def range_of_integers(low: int, high: int, room: Range, declared: Range | None = None) -> Range:
+def range_of_integers(
+    low: int, high: int, room: Range, declared: Range | None = None, bulk: float | None = None
+) -> Range:
     """Return the range of integers from `low` to `high`, of a type with `room`, in a file that declares a range.
 
-    A declared range counts where all numbers are in it.
+    A declared range counts where all numbers are in it. `bulk` is the largest number but for hot pixels, which do not
+    decide where nearly all of the picture would be black.
     """
     if declared and declared.black <= low and high <= declared.white:
         return declared
     if low < 0:
         wide = low * PLAINLY < room.black and high * PLAINLY > room.white
         return room if wide else Range(low, max(high, low + 1), guessed=True)
+    if bulk and bulk * NEARLY_BLACK < room.white:
+        high = int(bulk)
     if high * PLAINLY > room.white or high == 0:
         return _not_flat(low, high, Range(0, room.white))
-    return _not_flat(low, high, Range(0, next(2**depth - 1 for depth in DEPTHS if high < 2**depth), guessed=True))
+    top = next(2**depth - 1 for depth in DEPTHS if high < 2**depth)
+    return _not_flat(low, high, Range(0, top if high * PLAINLY > top else high, guessed=True))
 
 
 def range_of_floats(numbers: np.ndarray, declared: Range | None = None) -> Range:
@@ -67,7 +75,7 @@ def _not_flat(low: float, high: float, usual: Range) -> Range:
 
 
 def _without_outliers(numbers: np.ndarray, found: Range) -> Range:
-    low, high = np.percentile(numbers, (0.5, 99.5)).tolist()
+    low, high = np.percentile(numbers, (2, 98)).tolist()
     middle = high - low
     return Range(low, high, guessed=True) if 0 < OUTLIER * middle < found.white - found.black else found
 
