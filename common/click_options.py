@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .errors import C3Error, unknown_name
+from .errors import C3Error, clipped, unknown_name
 from .user_paths import typed_path
 
-SHOWN = 100  # characters of a wrong value in an error
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def _typed(value: Any, param: click.Parameter | None) -> str:
         option = (
             param.opts[0] if param and param.param_type_name == "option" else param.human_readable_name if param else ""
         )
-        raise C3Error(f"{option} {shorten(repr(value), SHOWN)}: expected {fault}") from fault
+        raise C3Error(f"{option} {clipped(repr(value))}: expected {fault}") from fault
 
 
 def cache_option(command: Command) -> Command:

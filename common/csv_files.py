@@ -11,10 +11,9 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import C3Error
+from .errors import C3Error, clipped
 from .text_files import read_text
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 DELIMITERS = ",;\t"  # which Excel writes, by country and format
 HEAD = 1 << 16  # characters that hold the header
-SHOWN = 100  # characters of a wrong line in an error
 EXCEL_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)  # Excel's own note of the delimiter
 
 
@@ -53,7 +51,7 @@ class CsvFile:
         if not header:
             raise C3Error(f"{path} cannot be read as csv: it has no header; {expected}")
         if missing := [name for name in needed if name not in header]:
-            found = shorten(", ".join(header), SHOWN)
+            found = clipped(", ".join(header))
             raise C3Error(f"{path} line {line}: {expected}; found {found}; missing {missing[0]}")
         for name in filter(None, header):
             if header.count(name) > 1:
@@ -102,7 +100,7 @@ class CsvFile:
         return f"{self.path} line {line + self._skipped}"
 
     def _of_another_width(self, fields: list[str], line: int) -> C3Error:
-        found = shorten(self.delimiter.join(fields), SHOWN)
+        found = clipped(self.delimiter.join(fields))
         hint = f"; a field that holds {self.delimiter!r} stands in quotes" if len(fields) > len(self.columns) else ""
         return C3Error(
             f"{self._at(line)}: expected {len(self.columns)} fields ({', '.join(self.columns)}), found {len(fields)}: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from textwrap import shorten
 
 SHOWN = 100  # characters of a wrong value
 
@@ -48,5 +47,10 @@ def described(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, list):
-        return shorten(f"a list ({', '.join(map(str, value))})", SHOWN)
-    return shorten(f"settings ({', '.join(value)})" if isinstance(value, dict) else repr(value), SHOWN)
+        return clipped(f"a list ({', '.join(map(str, value))})")
+    return clipped(f"settings ({', '.join(value)})" if isinstance(value, dict) else repr(value))
+
+
+def clipped(text: str) -> str:
+    """Return the start of a text that is too long for an error message."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -20,6 +20,7 @@ STRICT = ConfigDict(strict=True, extra="forbid")  # of a dataclass and those ins
 EDITED = "was it edited by hand, or written by a newer c3?"
 EXPECTED = {
     "string_type": "a text",
+    "string_too_short": "a text with at least {min_length} character",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
     "float_parsing": "a number",

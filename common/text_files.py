@@ -70,8 +70,15 @@ def class_list(path: Path) -> list[str]:
 
 
 def word_list(path: Path) -> list[str]:
-    """Read a user's words, one per line; blank lines and lines that start with # are skipped, repeats stay."""
-    return [line for _, line in _named_lines(path) if not line.startswith("#")]
+    """Read a user's words, one per line; blank lines and lines that start with # are skipped, repeats stay.
+
+    Raises C3Error for a line of several columns.
+    """
+    lines = [(number, line) for number, line in numbered_lines(path) if not line.startswith("#")]
+    for number, line in lines:
+        if "\t" in line:
+            raise C3Error(f"{path} line {number}: expected one word or name per line, found a tab: {line!r}")
+    return [name for _, line in lines if (name := clean_name(line))]
 
 
 def image_list(path: Path) -> list[str]:

@@ -21,6 +21,8 @@ from ..extract.words.found import finite_vector, is_zero
 LOG = logging.getLogger(__name__)
 SAME = 0.99  # vectors of a word with a larger cosine are the same vector, perhaps written with fewer digits
 
+JOINING = ",;|"
+
 VectorSource = str | os.PathLike[str] | np.ndarray
 
 
@@ -50,6 +52,9 @@ def find_vocabulary(
     if wrong := [place for place, word in enumerate(words, start=1) if not (word and is_text(word))]:
         raise C3Error(f"words of the vocabulary: expected texts, found nothing that can be written as word {wrong[0]}")
     unique = list(dict.fromkeys(words))
+    known = {clean_name(name) for name in classes.names}
+    if joined := [word for word in unique if word not in known and any(mark in word for mark in JOINING)]:
+        LOG.warning("words that may be several words in one: %s; give each on its own", ", ".join(map(repr, joined)))
     if vectors is None:
         found, source = _of_classes(unique, classes), "the run's own classes (--vectors has those of other words)"
     elif isinstance(vectors, np.ndarray):

@@ -67,3 +67,7 @@ def test_step() -> None:
     assert [line.split(" |")[0] for line in table.splitlines()[4:]] == [
         f"| {way}" for way in ("as it is", "attention, math", "shuffle, indexing", "both")
     ]
+
+
+def test_table_reading() -> None:
+    assert "| strict |" in run("table_reading.py", "--quick")

@@ -55,6 +55,12 @@ def dataset(folder: Path, settings: str) -> DatasetSpec:
         ("catalog: other.yaml", "unknown setting of datasets.d: 'catalog'"),
         ("validation: 3", "unknown setting of datasets.d: 'validation'"),
         ("table: a.csv, table: b.csv", "line 3: 'table' is set twice"),
+        ("caf\u00e9: a.csv, cafe\u0301: b.csv", "line 3: 'caf\u00e9' is set twice"),
+        ("label_separator: ''", "d.label_separator: expected a text with at least 1 character"),
+        ("label_separator: [a]", "d.label_separator: expected a text, found a list"),
+        ("label_seperator: a", "'label_seperator'. Did you mean 'label_separator'"),
+        ("table: " + "a" * 300, "d.table: expected names of at most 255 bytes and paths of at most 4,095, found 'aaa"),
+        ("images: " + "a/" * 3000, "d.images: expected names of at most 255 bytes"),
         ("[a]: b", "line 3: expected a name before the colon"),
         ("<<: [a]", "line 3: << merges mappings only, found 'a'"),
     ],
@@ -150,6 +156,40 @@ def test_anchors_and_merges_work_and_settings_of_the_entry_win(tmp_path: Path) -
     assert isinstance(spec, TableSpec)
     assert (spec.table, spec.title) == ("b.csv", "one")
     assert read_catalog(tmp_path / "catalog.yaml").recipes["a"] == {"c3": {"lr": "1e-3", "source": "here"}}
+    many = "".join(f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    (tmp_path / "catalog.yaml").write_text(f"version: 1\ndatasets:\n  a0: &a0 [x]\n{many}")
+    with pytest.raises(C3Error, match=r"catalog\.yaml: its aliases repeat more than 1,000,000 settings"):
+        Catalog(tmp_path / "catalog.yaml")
     (tmp_path / "catalog.yaml").write_text("version: 1\ndatasets: &a {d: *a}\n")
     with pytest.raises(C3Error, match="an alias in it refers to itself"):
         Catalog(tmp_path / "catalog.yaml")
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("asked", ["Pl\u00e4tze", "Pla\u0308tze"])
+def test_names_are_found_in_every_unicode_form_and_encoding(tmp_path: Path, code: str, asked: str) -> None:
+    text = "version: 1\r\ndatasets:\r\n  Pla\u0308tze: {kind: coco, root: ., seen: [cafe\u0301]}\r\n"
+    (tmp_path / "c.yaml").write_bytes(text.encode(code))
+    spec = Catalog(tmp_path / "c.yaml").dataset(asked)
+    assert isinstance(spec, CocoSpec)
+    assert (spec.name, spec.seen) == ("Pl\u00e4tze", ("caf\u00e9",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version: 1\ndatasets:\n\td: {}\n", "line 3 is not valid YAML"),
+        (b"version: 1\ntitle: caf\xe9\n", "not a text file in UTF-8 .line 2, byte 0xe9"),
+        (b"version: 1\ndatasets: {d: \0}", "line 2 holds a NUL"),
+        (b"PK\3\4", "is a zip archive"),
+        (b"<!DOCTYPE html><p>", "is an HTML page"),
+        (b"", "expected `version: 1` at the top"),
+        (b"version: 1\ndatasets: {d: " + b"[" * 9000, "is nested too deeply|is not valid YAML"),
+        (b'version: 1\ndatasets: {d: {kind: coco, root: ., seen: ["\\ud800"]}}', "is not valid YAML|no text"),
+    ],
+)
+def test_a_file_that_is_no_catalog_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "c.yaml").write_bytes(content)
+    with pytest.raises(C3Error, match=said) as caught:
+        Catalog(tmp_path / "c.yaml").dataset("d")
+    assert str(tmp_path / "c.yaml") in str(caught.value)
