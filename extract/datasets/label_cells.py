@@ -56,7 +56,8 @@ class LabelCells:
         if cell[0] in " [({" and (text := cell.strip())[:1] in LISTS and (text[0] == "[" or LIST.fullmatch(text)):
             return [clean_name(cell)] if self._known(clean_name(cell)) else _listed(text)
         parts = cell.split(self.separator)
-        return [clean_name(cell)] if len(parts) > 1 and self._known(clean_name(cell)) else parts
+        listed = self.classes or self.unseen
+        return [clean_name(cell)] if listed and len(parts) > 1 and self._known(clean_name(cell)) else parts
 
     def _known(self, name: str) -> bool:
         return name in self.classes or name in self.unseen
