@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from c3.extract.backbone.crops import load_crop
+from c3.extract.backbone.pictures.crops import load_crop
 from c3.extract.backbone.specs import INPUT_SIZE
 from c3.extract.options import ExtractOptions
 from c3.extract.request import Request, open_or_create, prepare

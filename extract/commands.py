@@ -9,8 +9,8 @@ import click
 
 from ..common.click_options import Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
-from .backbone.crop_policies import NAMES as CROP_POLICIES
 from .backbone.names import BACKBONES, PRECISIONS
+from .backbone.pictures.crop_policies import NAMES as CROP_POLICIES
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
 

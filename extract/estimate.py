@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from ..common.errors import C3Error
 from ..common.progress import progress
-from .backbone.crop_loader import CropBatch, CropLoader, CropSource
+from .backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
 from .options import ExtractOptions
 from .request import Request, prepare
 from .store import quantise

@@ -20,7 +20,7 @@ import numpy as np
 from ..common.errors import C3Error
 from ..common.files import require_file
 from ..common.progress import progress
-from .backbone.crop_policies import WHOLE_IMAGE
+from .backbone.pictures.crop_policies import WHOLE_IMAGE
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec
 from .datasets.manifest import Manifest, texts

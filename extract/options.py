@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 from ..common.parsing import STRICT, parse
 from ..common.unicode_forms import path_text
-from .backbone.decode_options import DecodeOptions
+from .backbone.pictures.decode_options import DecodeOptions
 from .datasets.manifest import ReadOptions
 from .store.layout import GLOBAL_VECTOR, REGIONS
 from .store.names import MAX_MEGAPIXELS, STATUS

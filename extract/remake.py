@@ -12,8 +12,8 @@ from ..common.devices import resolve_device
 from ..common.errors import C3Error
 from ..common.unicode_forms import on_disk
 from .align import aligned
-from .backbone.decode_options import DecodeOptions
 from .backbone.network import Backbone
+from .backbone.pictures.decode_options import DecodeOptions
 from .backbone.weights import load_backbone
 from .catalog.catalog import Catalog, weights_of
 from .datasets.manifest import Manifest

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, SettingError
 from ..common.unicode_forms import path_text
-from .backbone.decode_options import DecodeOptions
 from .backbone.network import Backbone
+from .backbone.pictures.decode_options import DecodeOptions
 from .backbone.specs import backbone_spec
 from .backbone.weights import load_backbone
 from .catalog.catalog import Catalog, weights_of

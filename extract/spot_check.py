@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import C3Error
-from .backbone.crop_loader import CropBatch, CropLoader, CropSource
+from .backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
 from .remake import Remake, prepare_remake
 from .store.cache import FeatureCache, Status
 from .store.quantise import along_channels

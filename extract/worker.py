@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from ..common.errors import C3Error
-from .backbone.crop_loader import CropBatch, CropLoader, CropSource
-from .backbone.decode_options import DEFAULT, DecodeOptions
 from .backbone.network import Backbone
-from .backbone.remarks import RemarkCounts
+from .backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
+from .backbone.pictures.decode_options import DEFAULT, DecodeOptions
+from .backbone.pictures.remarks import RemarkCounts
 from .store.cache import FeatureCache, Status
 from .store.quantise import FLOAT16_MAX
 

@@ -16,11 +16,11 @@ import numpy as np
 from torch import Tensor
 
 from ..common.errors import C3Error
-from ..extract.backbone.crop_loader import CropBatch, CropLoader, CropSource
-from ..extract.backbone.crops import Crop
-from ..extract.backbone.decode_options import DEFAULT, DecodeOptions
 from ..extract.backbone.network import Backbone
-from ..extract.backbone.remarks import RemarkCounts, shared_remarks
+from ..extract.backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
+from ..extract.backbone.pictures.crops import Crop
+from ..extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
+from ..extract.backbone.pictures.remarks import RemarkCounts, shared_remarks
 from .walk import Walk
 
 LOG = logging.getLogger(__name__)

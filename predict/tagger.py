@@ -16,9 +16,9 @@ from ..common.devices import resolve_device
 from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name, on_disk
 from ..evaluate.thresholds import thresholds_of
-from ..extract.backbone.crop_policies import POLICIES
-from ..extract.backbone.decode_options import DecodeOptions
 from ..extract.backbone.network import Backbone
+from ..extract.backbone.pictures.crop_policies import POLICIES
+from ..extract.backbone.pictures.decode_options import DecodeOptions
 from ..extract.backbone.weights import load_backbone
 from ..extract.catalog.catalog import Catalog, weights_of
 from ..extract.store.layout import GLOBAL_VECTOR, REGIONS

@@ -9,7 +9,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..extract.backbone.decode import HEIF_HINT, HEIF_SUFFIXES, add_heif_decoder, decoded_suffixes, is_photograph
+from ..extract.backbone.pictures.decode import (
+    HEIF_HINT,
+    HEIF_SUFFIXES,
+    add_heif_decoder,
+    decoded_suffixes,
+    is_photograph,
+)
 
 SHOWN = 8  # kinds of files that are left out; the others are counted together
 HIDDEN, UNREADABLE, BROKEN, SPECIAL = "hidden", "folder without permission", "broken link", "no regular file"

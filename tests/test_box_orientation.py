@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.common.errors import C3Error
-from c3.extract.backbone.crops import load_crop
-from c3.extract.backbone.frame import Frame, read_frame
+from c3.extract.backbone.pictures.crops import load_crop
+from c3.extract.backbone.pictures.frame import Frame, read_frame
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.datasets.manifest import Manifest, ReadOptions
 from c3.extract.datasets.orientation import turn

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from c3.extract.backbone import crop_loader
-from c3.extract.backbone.crop_loader import CropLoader, CropSource
-from c3.extract.backbone.crops import Crop, load_crop
-from c3.extract.backbone.decode_options import DecodeOptions
+from c3.extract.backbone.pictures.crop_loader import CropLoader, CropSource
+from c3.extract.backbone.pictures.crops import Crop, load_crop
+from c3.extract.backbone.pictures.decode_options import DecodeOptions
 from c3.extract.store.cache import Status
 from PIL import Image
 

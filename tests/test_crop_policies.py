@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.common.errors import C3Error
-from c3.extract.backbone.crops import load_crop
+from c3.extract.backbone.pictures.crops import load_crop
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.datasets import manifest as manifest_module
 from c3.extract.datasets.manifest import Manifest, ReadOptions, crop_manifest, texts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.extract.backbone.crops import load_crop
+from c3.extract.backbone.pictures.crops import load_crop
 from c3.extract.store.cache import Status
 from PIL import Image
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from c3.common.errors import SettingError
 from c3.extract.backbone import decode
-from c3.extract.backbone.crops import Crop, load_crop
-from c3.extract.backbone.decode_options import DEFAULT, DecodeOptions
-from c3.extract.backbone.frame import read_frame
-from c3.extract.backbone.remarks import Remark, RemarkCounts
+from c3.extract.backbone.pictures.crops import Crop, load_crop
+from c3.extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
+from c3.extract.backbone.pictures.frame import read_frame
+from c3.extract.backbone.pictures.remarks import Remark, RemarkCounts
 from c3.extract.store.cache import Status
 from odd_pictures import chunk, encoded, exif, jpeg_with, png_text, ramp_picture, with_chunks
 from PIL import Image, ImageFile
@@ -172,8 +172,8 @@ def test_damage_is_not_truncation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP"])
 def test_a_panorama_is_read_up_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # so that small pictures stand for large ones
-    monkeypatch.setattr("c3.extract.backbone.decode.WORTH_SAYING", 1_000_000)
-    monkeypatch.setattr("c3.extract.backbone.crops.WORTH_SAYING", 1_000_000)
+    monkeypatch.setattr("c3.extract.backbone.pictures.decode.WORTH_SAYING", 1_000_000)
+    monkeypatch.setattr("c3.extract.backbone.pictures.crops.WORTH_SAYING", 1_000_000)
     panorama = encoded(ramp_picture().resize((3000, 1000)), form)
     refused = read(tmp_path, panorama, form.lower(), DecodeOptions(max_megapixels=2))
     assert refused.status == Status.UNREADABLE

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c3.extract.backbone.crops import Crop, load_crop
-from c3.extract.backbone.remarks import Remark
+from c3.extract.backbone.pictures.crops import Crop, load_crop
+from c3.extract.backbone.pictures.remarks import Remark
 from c3.extract.store.cache import Status
 from odd_pictures import RAMP, chunk, deep_png, tiff
 from PIL import Image, TiffImagePlugin

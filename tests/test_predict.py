@@ -26,7 +26,7 @@ from c3.cli import main
 from c3.common.errors import C3Error
 from c3.evaluate.run import evaluate
 from c3.evaluate.thresholds import best_threshold, thresholds_of
-from c3.extract.backbone.crop_policies import POLICIES
+from c3.extract.backbone.pictures.crop_policies import POLICIES
 from c3.extract.backbone.weights import load_backbone
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.options import ExtractOptions

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...common.errors import C3Error
-from ...extract.backbone.crops import load_crop
-from ...extract.backbone.decode_options import DecodeOptions
+from ...extract.backbone.pictures.crops import load_crop
+from ...extract.backbone.pictures.decode_options import DecodeOptions
 from ...extract.store.cache import FeatureCache, Status
 from ...train.run_folder import Run
 from ..score import open_store, truth_for

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...common.errors import C3Error, unknown_name
 from ...common.unicode_forms import nfc
-from ..backbone.crop_policies import BOXES, POLICIES, WHOLE_IMAGE
-from ..backbone.crop_policies import NAMES as CROP_POLICIES
+from ..backbone.pictures.crop_policies import BOXES, POLICIES, WHOLE_IMAGE
+from ..backbone.pictures.crop_policies import NAMES as CROP_POLICIES
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
 from .label_sources import HUMAN

@@ -17,7 +17,7 @@ import numpy as np
 from ...common.errors import C3Error
 from ...common.lookahead import look_ahead
 from ...common.progress import progress
-from ..backbone.frame import read_frame
+from ..backbone.pictures.frame import read_frame
 
 LOG = logging.getLogger(__name__)
 THREADS = 8  # a network disk answers them at once

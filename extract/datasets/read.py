@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...common.errors import C3Error
-from ..backbone.crop_policies import BOXES
+from ..backbone.pictures.crop_policies import BOXES
 from ..catalog.specs import DatasetSpec, VectorSpec
 from ..store.tables import Classes
 from ..words.class_vectors import Coverage, class_vectors

@@ -13,9 +13,9 @@ import torch
 
 from ...common.errors import C3Error
 from ...common.progress import progress
-from ...extract.backbone.crop_loader import CropBatch, CropLoader, CropSource
-from ...extract.backbone.crops import Crop
-from ...extract.backbone.decode_options import DEFAULT, DecodeOptions
+from ...extract.backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
+from ...extract.backbone.pictures.crops import Crop
+from ...extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
 from ...extract.datasets.manifest import Manifest
 from ...extract.store.cache import Status
 from ...extract.store.layout import Layout

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...common.lookahead import look_ahead
-from ..store.cache import Status
+from ....common.lookahead import look_ahead
+from ...store.cache import Status
+from ..specs import INPUT_SIZE
 from .crops import Crop, load_crop
 from .decode_options import DEFAULT, DecodeOptions
-from .specs import INPUT_SIZE
 
 BATCHES_AHEAD = 2  # decoded, or being decoded, while one is in use
 BLACK = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)

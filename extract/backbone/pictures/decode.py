@@ -18,7 +18,7 @@ from typing import IO
 
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from ...common.file_kinds import HEAD, foreign_kind
+from ....common.file_kinds import HEAD, foreign_kind
 from . import jpeg_segments, png_chunks
 from .decode_options import DecodeOptions
 from .decoder_warnings import collected_warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...common.unicode_forms import on_disk
+from ....common.unicode_forms import on_disk
 from .decode import identified, orientation_of
 from .decoder_warnings import collected_warnings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...common.errors import SettingError
-from ..store.names import KEEP, MAX_MEGAPIXELS, STATUS, TRUNCATED
+from ....common.errors import SettingError
+from ...store.names import KEEP, MAX_MEGAPIXELS, STATUS, TRUNCATED
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...common.unicode_forms import on_disk
-from ..store.cache import Status
+from ....common.unicode_forms import on_disk
+from ...store.cache import Status
+from ..specs import INPUT_SIZE
 from .decode import WORTH_SAYING, decode
 from .decode_options import DEFAULT, DecodeOptions
 from .numeric import Undecodable
 from .remarks import Remark
-from .specs import INPUT_SIZE
 
 MIN_SIDE = 2  # pixels: a smaller crop has nothing to show a backbone
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
