@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from c3.extract.backbone import crop_loader
+from c3.extract.backbone.pictures import crop_loader
 from c3.extract.backbone.pictures.crop_loader import CropLoader, CropSource
 from c3.extract.backbone.pictures.crops import Crop, load_crop
 from c3.extract.backbone.pictures.decode_options import DecodeOptions

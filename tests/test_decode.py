@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c3.common.errors import SettingError
-from c3.extract.backbone import decode
+from c3.extract.backbone.pictures import decode
 from c3.extract.backbone.pictures.crops import Crop, load_crop
 from c3.extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
 from c3.extract.backbone.pictures.frame import read_frame

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from c3.common.errors import C3Error
-from c3.extract.backbone import decode
+from c3.extract.backbone.pictures import decode
 from c3.predict.images import find_pictures
 from odd_pictures import encoded, ramp_picture
 

@@ -16,8 +16,8 @@ from ...common.safe_pickle import PickleRefused, load_pickle
 from ...common.text_files import read_names
 from ...common.unpack import zip_members
 from ..catalog.specs import VectorSpec
-from .found import Found
 from .vector_formats import GENSIM, WRITE_NPZ
+from .wanted_vectors import WantedVectors
 
 # the library whose objects a pickle holds, and what to do instead
 REMEDIES = {
@@ -29,7 +29,7 @@ REMEDIES = {
 TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
 
 
-def read_npz(spec: VectorSpec, stream: IO[bytes], found: Found) -> None:
+def read_npz(spec: VectorSpec, stream: IO[bytes], found: WantedVectors) -> None:
     """Read an archive of one array of names and one (names, d_w) of numbers, or of one array (d_w,) for each name."""
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -44,7 +44,7 @@ def read_npz(spec: VectorSpec, stream: IO[bytes], found: Found) -> None:
     _parts(spec, parts, found)
 
 
-def read_npy(spec: VectorSpec, stream: IO[bytes], found: Found) -> None:
+def read_npy(spec: VectorSpec, stream: IO[bytes], found: WantedVectors) -> None:
     """Read one array (names, d_w), whose rows the setting `names` of the catalog entry names, or a saved dict."""
     try:
         array = _array(spec.path, io.BytesIO(stream.read()))
@@ -55,7 +55,7 @@ def read_npy(spec: VectorSpec, stream: IO[bytes], found: Found) -> None:
     _content(spec, array, found)
 
 
-def read_pickle(spec: VectorSpec, stream: IO[bytes], found: Found) -> None:
+def read_pickle(spec: VectorSpec, stream: IO[bytes], found: WantedVectors) -> None:
     """Read a list of arrays with one `names` file each (LESA, BiAM), a dict of name -> vector, or names and a matrix.
 
     A file of torch.save holds the same, as tensors.
@@ -113,7 +113,7 @@ def _torch_content(path: Path, stream: IO[bytes]) -> object:
     return arrays(content)
 
 
-def _content(spec: VectorSpec, content: object, found: Found) -> None:
+def _content(spec: VectorSpec, content: object, found: WantedVectors) -> None:
     """Take the vectors from what a pickle or an array holds."""
     if isinstance(content, np.ndarray) and content.shape == ():
         content = content.item()  # np.save of a dict
@@ -128,7 +128,7 @@ def _content(spec: VectorSpec, content: object, found: Found) -> None:
         _parts(spec, {"array": content}, found)
 
 
-def _parts(spec: VectorSpec, parts: Mapping[str, object], found: Found) -> None:
+def _parts(spec: VectorSpec, parts: Mapping[str, object], found: WantedVectors) -> None:
     """Match names and matrices: by the setting `names`, one list of names beside one matrix, or a vector for a name."""
     matrices = [matrix for part in parts.values() if (matrix := _matrix(part)) is not None]
     lists = [names for part in parts.values() if (names := _names(part)) is not None]
@@ -147,7 +147,7 @@ def _parts(spec: VectorSpec, parts: Mapping[str, object], found: Found) -> None:
         )
 
 
-def _pairs(spec: VectorSpec, pairs: Iterable[tuple[str, object]], found: Found) -> None:
+def _pairs(spec: VectorSpec, pairs: Iterable[tuple[str, object]], found: WantedVectors) -> None:
     width: int | None = None
     for name, vector in pairs:
         length = _length(vector)
@@ -162,7 +162,9 @@ def _pairs(spec: VectorSpec, pairs: Iterable[tuple[str, object]], found: Found) 
             found.add(word, np.asarray(vector))
 
 
-def _named(spec: VectorSpec, names: Sequence[Sequence[str]], matrices: Sequence[np.ndarray], found: Found) -> None:
+def _named(
+    spec: VectorSpec, names: Sequence[Sequence[str]], matrices: Sequence[np.ndarray], found: WantedVectors
+) -> None:
     """Join lists of names with their matrices, in order."""
     shapes = [matrix.shape for matrix in matrices]
     if [len(part) for part in names] != [shape[0] for shape in shapes]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from ...common.unicode_forms import clean_name
 from ..catalog.specs import VectorSpec
-from .found import is_zero
 from .vector_files import read_vectors
+from .wanted_vectors import is_zero
 
 LOG = logging.getLogger(__name__)
 SHOWN = 10  # names in a line of the log

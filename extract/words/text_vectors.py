@@ -14,8 +14,8 @@ from typing import IO
 
 from ...common.errors import C3Error
 from ...common.unicode_forms import clean_name, nfc
-from .found import SHOWN, Found
 from .vector_formats import HEADER, LINES, SAMPLE, TEXT_MARKS, is_number
+from .wanted_vectors import SHOWN, WantedVectors
 
 LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class _Layout:
     stated: int | None
 
 
-def read_text(path: Path, stream: IO[bytes], found: Found) -> None:
+def read_text(path: Path, stream: IO[bytes], found: WantedVectors) -> None:
     """Read the vectors of the wanted words in one pass.
 
     Blanks or tabs separate the fields. A first line of two integers (words, d_w) is skipped. A word may hold blanks, as

@@ -14,14 +14,14 @@ from ...common.unicode_forms import nfc
 from ...common.unpack import open_unpacked
 from ..catalog.specs import VectorKind, VectorSpec
 from .array_vectors import read_npy, read_npz, read_pickle
-from .found import Found
 from .text_vectors import read_text
 from .vector_formats import recognise
+from .wanted_vectors import WantedVectors
 from .word2vec_binary import read_word2vec
 
 LOG = logging.getLogger(__name__)
 
-Reader = Callable[[VectorSpec, IO[bytes], Found], None]
+Reader = Callable[[VectorSpec, IO[bytes], WantedVectors], None]
 KINDS: dict[VectorKind, Reader] = {
     "text": lambda spec, stream, found: read_text(spec.path, stream, found),
     "word2vec": lambda spec, stream, found: read_word2vec(spec.path, stream, found),
@@ -39,7 +39,7 @@ def read_vectors(spec: VectorSpec, wanted: Iterable[str]) -> dict[str, np.ndarra
     when a vector holds a value that is not finite, and when the file holds none of the names.
     """
     require_file(spec.path, f"vectors {spec.name}")
-    found = Found(spec.path, frozenset(nfc(word) for word in wanted))
+    found = WantedVectors(spec.path, frozenset(nfc(word) for word in wanted))
     with open_unpacked(spec.path) as stream:
         KINDS[_kind(spec, stream)](spec, stream, found)
     if found.wanted and not found.vectors:
@@ -76,7 +76,7 @@ def _kind(spec: VectorSpec, stream: IO[bytes]) -> VectorKind:
     return known.kind
 
 
-def _nothing(found: Found) -> C3Error:
+def _nothing(found: WantedVectors) -> C3Error:
     held = f"among its {found.words:,}: {_some(found.first)}" if found.words else "it holds no word at all"
     return C3Error(f"{found.path} holds none of the words that are looked up ({held})")
 

@@ -8,14 +8,14 @@ from typing import IO
 import numpy as np
 
 from ...common.errors import C3Error
-from .found import Found
 from .vector_formats import HEADER
+from .wanted_vectors import WantedVectors
 
 BLOCK = 1 << 24  # bytes read at a time
 LONGEST = 4096  # bytes of a word
 
 
-def read_word2vec(path: Path, stream: IO[bytes], found: Found) -> None:
+def read_word2vec(path: Path, stream: IO[bytes], found: WantedVectors) -> None:
     """Read the vectors of the wanted words; a line break behind each vector is optional.
 
     Raises C3Error for a file that ends inside a word or goes on behind its last one.

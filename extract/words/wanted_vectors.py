@@ -18,7 +18,7 @@ SHOWN = 3  # words of the file, in an error
 
 
 @dataclass
-class Found:
+class WantedVectors:
     """The vectors (d_w,) float32 of the words of a file that are among the `wanted` ones (NFC).
 
     `words` counts all words of the file, `first` are some of them, and `repeated` are wanted words that stand there
