@@ -16,7 +16,7 @@ from ..common.unicode_forms import clean_name, is_text
 from ..extract.catalog.catalog import Catalog, vectors_of
 from ..extract.store.tables import Classes
 from ..extract.words.class_vectors import class_vectors
-from ..extract.words.found import finite_vector, is_zero
+from ..extract.words.wanted_vectors import finite_vector, is_zero
 
 LOG = logging.getLogger(__name__)
 SAME = 0.99  # vectors of a word with a larger cosine are the same vector, perhaps written with fewer digits
