@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def pending_tasks(manifest: Manifest, path: Path) -> list[ShardTask]:
 
 def schedule(tasks: list[ShardTask]) -> int:
     """Give every task to the scheduler; return the number of reports."""
-    with NoWork() as cluster:
+    with closing(NoWork()) as cluster:
         return sum(1 for _ in cluster.run(tasks))
 
 

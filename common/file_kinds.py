@@ -20,7 +20,7 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"PAR1", "a parquet table"),
     (b"SQLite format 3", "an SQLite database"),
     (b"GGUF", "a GGUF file"),
-    (b"PK\x03\x04", "a zip archive, or an Excel workbook; unpack it, or save it as csv"),
+    (b"PK\x03\x04", "a zip archive, or an Excel workbook; unpack it with: unzip, or save the workbook as csv"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook; save it as csv"),
 )
 
