@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,46 @@ def test_colours_of_few_bits_in_sixteen_keep_all_their_levels(tmp_path: Path, na
     crop = read(tmp_path, DEEP[name])
     assert ends(crop) in ([[0, 0, 255], [255, 125, 0]], [[0, 0, 255], [255, 124, 0]])
     assert len(np.unique(crop.pixels[30, :, 0])) == 64  # of which the high bytes have sixteen
+
+
+def planes(values: np.ndarray, order: str = "<", zipped: bool = False) -> bytes:
+    """A TIFF of 16 bits whose colours follow each other, one strip each, as tifffile and GDAL write bands."""
+    height, width, samples = values.shape
+    strips = [values[..., band].astype(f"{order}u2").tobytes() for band in range(samples)]
+    strips = [zlib.compress(strip) for strip in strips] if zipped else strips
+    lengths = [len(strip) for strip in strips]
+    tags = {256: ("H", [width]), 257: ("H", [height]), 258: ("H", [16] * samples), 259: ("H", [8 if zipped else 1]),
+            262: ("H", [2 if samples > 1 else 1]), 273: ("I", [8 + sum(lengths[:band]) for band in range(samples)]),
+            277: ("H", [samples]), 278: ("H", [height]), 279: ("I", lengths), 284: ("H", [2])}  # fmt: skip
+    end = 8 + sum(lengths)
+    entries, values_behind = b"", b""
+    for tag, (form, numbers) in tags.items():
+        packed = struct.pack(f"{order}{len(numbers)}{form}", *numbers)
+        if len(packed) > 4:
+            place = end + 2 + 12 * len(tags) + 4 + len(values_behind)
+            values_behind += packed
+            packed = struct.pack(f"{order}I", place)
+        entries += struct.pack(f"{order}HHI", tag, 3 if form == "H" else 4, len(numbers)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", end) + b"".join(strips)
+    return head + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + values_behind
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_in_planes_of_sixteen_bits_are_no_noise(tmp_path: Path, order: str, zipped: bool) -> None:
+    crop = read(tmp_path, planes(COLOURS << 4, order, zipped))
+    np.testing.assert_array_equal(crop.pixels[30], COLOURS[30] >> 4)
+    assert not crop.remarks
+    few = read(tmp_path, planes(COLOURS, order, zipped))
+    assert ends(few)[0] == [0, 0, 255]
+    assert ends(few)[1][0] == 255
+    assert set(few.remarks) == {Remark.RANGE}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_single_plane_of_sixteen_bits_is_grey(tmp_path: Path, order: str) -> None:
+    crop = read(tmp_path, planes(whole("u2", 0, 65535)[..., None], order))
+    assert ends(crop) == [[0] * 3, [255] * 3]
 
 
 def test_colours_that_use_their_sixteen_bits_are_read_as_before(tmp_path: Path) -> None:

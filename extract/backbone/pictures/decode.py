@@ -22,7 +22,7 @@ from ....common.file_kinds import HEAD, foreign_kind
 from . import jpeg_segments, png_chunks
 from .decode_options import DecodeOptions
 from .decoder_warnings import collected_warnings
-from .numeric import Undecodable, eight_bits, number_format, tiff_numbers
+from .numeric import Undecodable, eight_bits, number_format, tiff_numbers, with_deep_planes
 from .remarks import Remark
 
 WORTH_SAYING = 2**30 // 4 // 3  # pixels: Pillow warns above
@@ -119,7 +119,7 @@ def identified(file: IO[bytes], suffix: str) -> ImageFile.ImageFile:
             continue
         file.seek(0)
         try:
-            return factory(file, "")
+            return with_deep_planes(factory(file, ""))
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if accepts is not None:
                 about = f" of {tiff_numbers(file)}" if "pixel mode" in str(error) else ""

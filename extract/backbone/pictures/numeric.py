@@ -14,14 +14,15 @@ from .pixel_ranges import BULK, NEARLY_BLACK, PLAINLY, Range, range_of_floats, r
 from .png_chunks import significant_bits
 from .remarks import Remark
 
-BITS, PHOTOMETRIC, SAMPLE_FORMAT, NO_DATA = 258, 262, 339, 42113  # tags of TIFF
+BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT, NO_DATA = 258, 262, 284, 339, 42113  # tags of TIFF
 LEAST_TAGS, MOST_TAGS = (340, 280), (341, 281)  # SMinSampleValue, MinSampleValue; the same with Max
 UNSIGNED, SIGNED, FLOATS = 1, 2, 3  # values of SAMPLE_FORMAT
+SEPARATE = 2  # value of PLANES: all reds, then all greens, then all blues
 SIXTEEN = Range(0, 65535)
 # The unpacker that takes the other byte of 16. Pillow's own takes the high one, and the low one is lost.
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA", "RGBX")
+    for mode in ("RGB", "RGBA", "RGBX", "R", "G", "B", "A")
     for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 
@@ -52,11 +53,31 @@ class NumberFormat:
         return ";16" in self.raw
 
 
+def with_deep_planes(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """Name the layout of an uncompressed TIFF of 16 bits in separate planes, which Pillow takes for bytes: noise.
+
+    Compressed ones are right already.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PLANES) != SEPARATE:
+        return image
+    order = "B" if image.tag_v2.prefix == b"MM" else "L"
+    if _first(image.tag_v2.get(BITS)) == 16:
+        image.tile = [
+            tile._replace(args=(image.mode if tile.args[0] == "I" else f"{tile.args[0]};16{order}", *tile.args[1:]))
+            if tile.codec_name == "raw" and isinstance(tile.args, tuple) and len(tile.args[0]) == 1
+            else tile
+            for tile in image.tile
+        ]
+    return image
+
+
 def number_format(image: ImageFile.ImageFile, file: IO[bytes]) -> NumberFormat:
     """Return the number format of an opened picture. `file` is read where Pillow does not keep what is needed."""
     codec, args = (image.tile[0][0], image.tile[0][3]) if image.tile else ("", None)
     raw = str(args if isinstance(args, str) else args[0]) if args else ""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if codec == "libtiff" and image.tag_v2.get(PLANES) == SEPARATE:
+            raw = raw.replace("RGB", "planes")  # whose low bytes cannot be asked for
         return _tiff_format(image.tag_v2, image.mode, raw)
     if image.format == "PPM" and image.mode != "F" and isinstance(args, tuple) and codec.startswith("ppm"):
         # Pillow has scaled by the maximum of the header already, to 16 bits of grey or 8 of colour
@@ -168,10 +189,7 @@ def _deep_colours(
     if image.mode == "CMYK" or numbers.raw not in LOW_BYTES:
         return _stretched(image, largest)
     other = again()
-    low = LOW_BYTES[numbers.raw]
-    other.tile = [
-        tile._replace(args=low if isinstance(tile.args, str) else (low, *(tile.args or ())[1:])) for tile in other.tile
-    ]
+    other.tile = [tile._replace(args=_low_bytes(tile.args)) for tile in other.tile]
     other.load()
     values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(other)
     least, most = int(values[..., :colours].min()), int(values[..., :colours].max())
@@ -181,6 +199,14 @@ def _deep_colours(
         pixels[..., 3] = values[..., 3] >> 8
     remarks = {Remark.RANGE: _told(least, most, scale)} if scale.guessed else {}
     return Image.fromarray(pixels), remarks
+
+
+def _low_bytes(args: tuple[Any, ...] | str | None) -> tuple[Any, ...] | str:
+    """Return the arguments of a decoder that takes the low bytes where it took the high ones."""
+    if isinstance(args, str):
+        return LOW_BYTES[args]
+    layout, *others = args or ("",)
+    return (LOW_BYTES[layout], *others)
 
 
 def _ppm_colours(
