@@ -40,6 +40,8 @@ class CsvFile:
 
     def __init__(self, path: Path, needed: Sequence[str], what: str = "csv") -> None:
         text = read_text(path, what)
+        # Python's limit of 131,072 characters is that of the whole process; some columns hold pictures or outlines
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))
         note = EXCEL_LINE.match(text)
         self.path, self._text, self._skipped = path, text[note.end() :] if note else text, 1 if note else 0
         headers = {by: self._header(by) for by in (note[1] if note else DELIMITERS)}

@@ -72,6 +72,7 @@ def test_delimiters_of_spreadsheets(tmp_path: Path, delimiter: str, start: str) 
         ("image_path,labels,split,\na.jpg,dog,train,\n", {"a.jpg": ["dog"]}),
         ("image_path,labels,split,,\na.jpg,dog,train,,\n", {"a.jpg": ["dog"]}),
         ('image_path,labels,split,note\na.jpg,dog,train,"two\nlines, and ""quotes"""\n', {"a.jpg": ["dog"]}),
+        ("image_path,labels,split,thumbnail\na.jpg,dog,train," + 200_000 * "A" + "\n", {"a.jpg": ["dog"]}),
         (HEADER + "a.jpg,nan|null|NA,train\n", {"a.jpg": ["NA", "nan", "null"]}),
         (HEADER + "\n  \na.jpg,dog| dog |  |cat,train\n\n", {"a.jpg": ["cat", "dog"]}),
         (HEADER + "./x//y/./a.jpg,dog,train\n", {"x/y/a.jpg": ["dog"]}),
