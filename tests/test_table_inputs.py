@@ -72,7 +72,8 @@ def test_delimiters_of_spreadsheets(tmp_path: Path, delimiter: str, start: str) 
         ("image_path,labels,split,\na.jpg,dog,train,\n", {"a.jpg": ["dog"]}),
         ("image_path,labels,split,,\na.jpg,dog,train,,\n", {"a.jpg": ["dog"]}),
         ('image_path,labels,split,note\na.jpg,dog,train,"two\nlines, and ""quotes"""\n', {"a.jpg": ["dog"]}),
-        ("image_path,labels,split,thumbnail\na.jpg,dog,train," + 200_000 * "A" + "\n", {"a.jpg": ["dog"]}),
+        ('image_path,labels,split,words\na.jpg,dog,train,"sky\ntrain"\n', {"a.jpg": ["dog"]}),
+        ('image_path,labels,split,caption\na.jpg,dog,train,"seen:\na car,train"\n', {"a.jpg": ["dog"]}),
         (HEADER + "a.jpg,nan|null|NA,train\n", {"a.jpg": ["NA", "nan", "null"]}),
         (HEADER + "\n  \na.jpg,dog| dog |  |cat,train\n\n", {"a.jpg": ["cat", "dog"]}),
         (HEADER + "./x//y/./a.jpg,dog,train\n", {"x/y/a.jpg": ["dog"]}),
@@ -234,6 +235,11 @@ def test_one_file_has_one_row(tmp_path: Path, first: str, second: str, splits: t
 def test_a_path_outside_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(C3Error, match=r"labels\.csv line 2: image_path: expected a path below the images folder"):
         read(tmp_path, f"{HEADER}{path},dog,train\n")
+
+
+def test_a_long_column_is_passed_over(tmp_path: Path) -> None:
+    table = f"image_path,labels,split,thumbnail\na.jpg,dog,train,{200_000 * 'A'}\n"
+    assert labels(read(tmp_path, table)) == {"a.jpg": ["dog"]}
 
 
 def test_a_path_may_have_a_line_break_where_the_file_has(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -99,7 +98,7 @@ def _read_table(path: Path, root: Path, cells: LabelCells) -> _Table:
         image, labels, split = fields[image_place], fields[labels_place], fields[split_place]
         try:
             if last_line > line:
-                _refuse_swallowed_rows(root, fields, image, last_line)
+                _refuse_swallowed_rows(root, file, fields, image, last_line)
             if split not in SPLITS:
                 raise ValueError(f"split must be one of {', '.join(SPLITS)}, found {split!r}")
             image = _image_path(image)
@@ -145,13 +144,18 @@ def _image_path(text: str) -> str:
     return text
 
 
-def _refuse_swallowed_rows(root: Path, fields: list[str], image: str, last_line: int) -> None:
+def _refuse_swallowed_rows(root: Path, file: CsvFile, fields: list[str], image: str, last_line: int) -> None:
     """Refuse a quote that was left open and so takes further rows for text; a caption may have several lines.
 
-    A path has them only where such a file exists, and no field has a line with a split between delimiters.
+    A path has them only where such a file exists. A field that took further rows holds the delimiters of one at least,
+    and a split between them; `train` alone in a line is a word like others.
     """
-    lines = [line for value in fields if "\n" in value or "\r" in value for line in value.splitlines()]
-    swallowed = any(part in SPLITS for line in lines for part in re.split("[,;\t]", line))
+    swallowed = any(
+        value.count(file.delimiter) >= len(file.columns) - 1
+        and any(part in SPLITS for line in value.splitlines() for part in line.split(file.delimiter))
+        for value in fields
+        if "\n" in value or "\r" in value
+    )
     if swallowed or (("\n" in image or "\r" in image) and not on_disk(root / image).exists()):
         raise ValueError(
             f"a quote opens here and closes in line {last_line}, with rows between; close it where its field ends"
