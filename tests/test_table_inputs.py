@@ -72,6 +72,7 @@ def test_delimiters_of_spreadsheets(tmp_path: Path, delimiter: str, start: str) 
         ("image_path,labels,split,\na.jpg,dog,train,\n", {"a.jpg": ["dog"]}),
         ("image_path,labels,split,,\na.jpg,dog,train,,\n", {"a.jpg": ["dog"]}),
         ('image_path,labels,split,note\na.jpg,dog,train,"two\nlines, and ""quotes"""\n', {"a.jpg": ["dog"]}),
+        ("image_path,label,labels,split\na.jpg,cat,dog,train\n", {"a.jpg": ["dog"]}),
         ('image_path,labels,split,words\na.jpg,dog,train,"sky\ntrain"\n', {"a.jpg": ["dog"]}),
         ('image_path,labels,split,caption\na.jpg,dog,train,"seen:\na car,train"\n', {"a.jpg": ["dog"]}),
         (HEADER + "a.jpg,nan|null|NA,train\n", {"a.jpg": ["NA", "nan", "null"]}),
@@ -163,8 +164,9 @@ def test_labels_in_a_cell(tmp_path: Path, cell: str, separator: str, expected: l
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("dog;car", "label 'dog;car' holds ';'; expected names joined by '|'.* label_separator: ';' in datasets.d"),
-        ('"dog, cat"', "label 'dog, cat' holds ','.*set label_separator: ','"),
+        ("dog;car", "label 'dog;car' holds ';'; expected names joined by '|'.* label_separator: \";\" in datasets.d"),
+        ('"dog, cat"', "label 'dog, cat' holds ','.*set label_separator: \",\""),
+        ("dog\tcat", r'set label_separator: \"\\t\" in datasets.d'),
         ("dog、cat", "label 'dog、cat' holds '、'"),
         ("tree|dog;cat", "label 'dog;cat' holds ';'"),
         ('"[""dog;cat""]"', "label 'dog;cat' holds ';'"),
@@ -184,10 +186,17 @@ def test_labels_that_are_refused(tmp_path: Path, cell: str, said: str) -> None:
 
 
 def test_a_list_of_classes_decides_what_is_a_name(tmp_path: Path) -> None:
-    table = f'{HEADER}a.jpg,"flowers, potted|dog;cat",train\nb.jpg,[x],train\nc.jpg,6" pipe|a|b,train\n'
+    table = (
+        f'{HEADER}a.jpg,"flowers, potted|dog;cat",train\nb.jpg,[x],train\nc.jpg,6" pipe|a|b,train\nd.jpg,[x]|a,train\n'
+    )
     found = read(tmp_path, table, classes='flowers, potted\ndog;cat\n[x]\n6" pipe\na\nb\n')
-    assert labels(found) == {"a.jpg": ["flowers, potted", "dog;cat"], "b.jpg": ["[x]"], "c.jpg": ['6" pipe', "a", "b"]}
-    with pytest.raises(C3Error, match="label 'dog;cat' is not in the list of classes; set label_separator: ';'"):
+    assert labels(found) == {
+        "a.jpg": ["flowers, potted", "dog;cat"],
+        "b.jpg": ["[x]"],
+        "c.jpg": ['6" pipe', "a", "b"],
+        "d.jpg": ["[x]", "a"],
+    }
+    with pytest.raises(C3Error, match="label 'dog;cat' is not in the list of classes; set label_separator: \";\""):
         read(tmp_path, f"{HEADER}a.jpg,dog;cat,train\n", classes="dog\ncat\n")
     with pytest.raises(C3Error, match=r"label 'dog;fox' is not in the list of classes$"):
         read(tmp_path, f"{HEADER}a.jpg,dog;fox,train\n", classes="dog\ncat\n")

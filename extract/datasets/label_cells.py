@@ -53,6 +53,8 @@ class LabelCells:
     def _parts(self, cell: str) -> Sequence[str]:
         if self._known(cell):
             return [cell]
+        if (cell[0] == "[" and self.classes) and all(map(self._known, map(clean_name, cell.split(self.separator)))):
+            return cell.split(self.separator)
         if cell[0] in " [({" and (text := cell.strip())[:1] in LISTS and (text[0] == "[" or LIST.fullmatch(text)):
             return [clean_name(cell)] if self._known(clean_name(cell)) else _listed(text)
         parts = cell.split(self.separator)
@@ -72,17 +74,24 @@ class LabelCells:
         if self.classes:
             parts = [] if other is None else [clean_name(one) for one in part.split(other)]
             hint = (
-                f"; set label_separator: {other!r} in {self.entry}" if parts and self.classes.issuperset(parts) else ""
+                f"; set label_separator: {_in_yaml(other)} in {self.entry}"
+                if parts and self.classes.issuperset(parts)
+                else ""
             )
             raise ValueError(f"label {name!r} is not in the list of classes{hint}")
         if other is not None:
             raise ValueError(
                 f"label {part.strip()!r} holds {other!r}; expected names joined by {self.separator!r}. Where it joins "
-                f"labels, set label_separator: {other!r} in {self.entry}; {NAMED}"
+                f"labels, set label_separator: {_in_yaml(other)} in {self.entry}; {NAMED}"
             )
         if '"' in name:
             raise ValueError(f"label {name!r} holds a quote, so that a quote is open or has text around it; {NAMED}")
         return name
+
+
+def _in_yaml(mark: str | None) -> str:
+    """Return a separator as YAML reads it: in single quotes, a tab would be a backslash and a t."""
+    return json.dumps(mark, ensure_ascii=False)
 
 
 def joined_names(names: Iterable[str]) -> list[str]:

@@ -123,11 +123,16 @@ def _read_table(path: Path, root: Path, cells: LabelCells) -> _Table:
 
 
 def _report_columns(file: CsvFile) -> None:
-    """Name the columns that are not read; refuse one that is nearly called like one that is."""
+    """Name the columns that are not read; refuse one that is nearly called like `negatives`, where there is none.
+
+    A column that differs from one of the four in case or blanks alone is refused too; others are further columns.
+    """
     known = (*COLUMNS, NEGATIVES)
+    missing = [name for name in known if name not in file.columns]
     others = [name for name in file.columns if name.strip() and name not in known]
     for name in others:
-        if near := get_close_matches(name.strip().casefold(), known, n=1, cutoff=0.9):
+        plain = name.strip().casefold()
+        if near := [plain] if plain in known else get_close_matches(plain, missing, n=1, cutoff=0.9):
             raise C3Error(f"{file.path}: column {name!r} is not read. Did you mean {near[0]!r}? Rename or delete it")
     if others:
         LOG.info("%s: columns that are not read: %s", file.path, ", ".join(others))
