@@ -282,6 +282,33 @@ def test_the_lists_of_nus_wide_and_of_your_own(tmp_path: Path) -> None:
     assert targets("own.csv", "table", "test") == [("http://h/2", "b/2.jpg", 7)]
 
 
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_your_own_list_is_read_as_a_table_is(tmp_path: Path, code: str, delimiter: str) -> None:
+    assert own_list(tmp_path, "path,url\ncafé.jpg,http://h/1\n".replace(",", delimiter).encode(code)) == ["café.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("path,url\ncafé.jpg,http://h/1\n".encode("latin-1"), "own.csv is not a text file in UTF-8 .line 2"),
+        (b'path,url\na.jpg,"http://h/1\nb.jpg,http://h/2"\n', "own.csv line 2: url holds a line break"),
+        (b'path,url\na.jpg,"http://h/1\nb.jpg,http://h/2\n', "own.csv line 2 cannot be read as csv: a quote is open"),
+        (b"path,url\na.jpg\n", "own.csv line 2: expected 2 fields"),
+    ],
+)
+def test_your_own_list_is_refused_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(C3Error, match=said):
+        own_list(tmp_path, content)
+
+
+def own_list(root: Path, content: bytes) -> list[str]:
+    (root / "own.csv").write_bytes(content)
+    entry = {"kind": "table", "root": ".", "image_urls": {"path": "own.csv", "format": "table"}}
+    (root / "c.yaml").write_text(yaml.safe_dump({"version": 1, "datasets": {"own": entry}}))
+    return [target.path.name for target in image_targets(Catalog(root / "c.yaml").dataset("own"), ())]
+
+
 def test_requests_are_not_told_one_by_one(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         assert get(server, "plain/a.jpg", tmp_path).status == "ok"

@@ -8,6 +8,7 @@ import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ...common.csv_files import CsvFile
 from ...common.errors import C3Error
 from ...common.files import require_file
 from ...common.text_files import relative_path
@@ -63,8 +64,12 @@ def _openimages(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[T
 
 
 def _table(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Target]:
-    """Read columns path and url, and optionally split, size and md5 (hexadecimal digits)."""
-    for where, row in _rows(path, ("path", "url")):
+    """Read columns path and url, and optionally split, size and md5 (hexadecimal digits), as a table is read."""
+    file = CsvFile(path, ("path", "url"), "list of image addresses")
+    for fields, line, _ in file:
+        row, where = dict(zip(file.columns, fields, strict=True)), f"{path} line {line}"
+        if swallowed := [name for name in ("path", "url") if "\n" in row[name] or "\r" in row[name]]:
+            raise C3Error(f"{where}: {swallowed[0]} holds a line break; is a quote open?")
         if splits and row.get("split") not in splits:
             continue
         size = row.get("size") or ""
@@ -94,7 +99,8 @@ def _nuswide(path: Path, folder: Path, splits: tuple[str, ...]) -> Iterator[Targ
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    """Yield the rows of a list that is too long for the memory; its titles may have several lines and any quotes."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         missing = [name for name in needed if name not in (reader.fieldnames or ())]
         if missing:
