@@ -106,6 +106,16 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(home: Path) -> None
     assert list(Path().iterdir()) == [Path("home")]
 
 
+def test_a_file_of_exactly_that_name_comes_first_in_a_catalog(tmp_path: Path, table_dataset: Path) -> None:
+    (table_dataset / "images").rename(table_dataset / "pics$NOT_SET_HERE")
+    (table_dataset / "labels.csv").rename(table_dataset / "labels$v2.csv")
+    (table_dataset / "vectors.txt").rename(table_dataset / "$NOT_SET_HERE.txt")
+    catalog = (table_dataset / "catalog.yaml").read_text("utf-8").replace("images: images", "images: pics$NOT_SET_HERE")
+    catalog = catalog.replace("labels.csv", "labels$v2.csv").replace("vectors.txt", "$NOT_SET_HERE.txt")
+    (table_dataset / "catalog.yaml").write_text(catalog, "utf-8")
+    assert "wrong" not in c3("--catalog", str(table_dataset / "catalog.yaml"), "catalog", "check", "tiny")
+
+
 def test_what_the_system_refuses_is_told_in_one_line(home: Path) -> None:
     Path("file").touch()
     assert "file" in refused("inspect", "file/store.zarr")

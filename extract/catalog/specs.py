@@ -5,6 +5,7 @@ Each class is the schema of its entries (`parse.py` turns what does not fit into
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +27,25 @@ class Surroundings:
     vectors: Callable[[str], VectorSpec]
 
 
-def _expand(value: object) -> str:
-    """Return a path with `~` and `$VARIABLE` replaced; ValueError says what was expected."""
+def _expand(value: object, base: Path | None) -> str:
+    """Return a path with `~` and `$VARIABLE` replaced, unless a file of exactly that name is below `base`.
+
+    ValueError says what was expected.
+    """
     if isinstance(value, Path):
         return str(value)
     if not isinstance(value, str):
         raise ValueError("the name of a file or folder")
-    return expanded(value)
+    return value if "$" in value and base and os.path.lexists(base / value) else expanded(value)
 
 
 def _below_base(value: object, info: ValidationInfo) -> Path:
     base = info.context.base if isinstance(info.context, Surroundings) else Path()
-    return on_disk(base / _expand(value))
+    return on_disk(base / _expand(value, base))
+
+
+def _below_root(value: object, info: ValidationInfo) -> str:
+    return _expand(value, info.data.get("root"))
 
 
 def _named_vectors(value: object, info: ValidationInfo) -> object:
@@ -53,7 +61,7 @@ def _one_or_many(value: object) -> object:
 
 
 BelowBase = Annotated[Path, BeforeValidator(_below_base)]
-Place = Annotated[str, BeforeValidator(_expand)]  # below the root of the data set
+Place = Annotated[str, BeforeValidator(_below_root)]  # below the root of the data set
 VectorKind = Literal["text", "word2vec", "npz", "npy", "pickle"]
 ClassName = Annotated[str, AfterValidator(clean_name)]
 Share = Annotated[float, Field(ge=0, lt=1)]
