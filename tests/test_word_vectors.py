@@ -66,6 +66,19 @@ def test_every_format_gives_the_same_vectors(tmp_path: Path) -> None:
         assert found["red"].dtype == np.float32
 
 
+def test_invisible_characters_of_a_text_file_do_not_count(tmp_path: Path) -> None:
+    lines = "d\u200bog 1 0\ncafe\u0301\u200b 0 1\nNew\u00a0York 2 2\n"
+    found, coverage = class_vectors(["dog", "café", "New York"], text(tmp_path / "v.txt", lines))
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1], [2, 2]])
+    assert coverage.whole == 3
+
+
+def test_whole_numbers_beside_names_and_vectors_do_not_matter(tmp_path: Path) -> None:
+    np.savez(tmp_path / "v.npz", names=["red", "star"], vectors=np.stack([RED, STAR]), spans=np.zeros((2, 2), int))
+    found = read_vectors(VectorSpec(name="v", path=tmp_path / "v.npz"), {"red", "star"})
+    np.testing.assert_array_equal(found["star"], STAR)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

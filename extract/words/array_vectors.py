@@ -132,6 +132,8 @@ def _parts(spec: VectorSpec, parts: Mapping[str, object], found: WantedVectors) 
     """Match names and matrices: by the setting `names`, one list of names beside one matrix, or a vector for a name."""
     matrices = [matrix for part in parts.values() if (matrix := _matrix(part)) is not None]
     lists = [names for part in parts.values() if (names := _names(part)) is not None]
+    if len(matrices) > 1 and len(floats := [matrix for matrix in matrices if matrix.dtype.kind == "f"]) == 1:
+        matrices = floats  # beside numbers of something else
     if spec.names:
         _named(spec, [read_names(path) for path in spec.names], matrices, found)
     elif len(lists) == len(matrices) == 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ...common.errors import C3Error
-from ...common.unicode_forms import clean_name, nfc
+from ...common.unicode_forms import clean_name
 from .vector_formats import HEADER, LINES, SAMPLE, TEXT_MARKS, is_number
 from .wanted_vectors import SHOWN, WantedVectors
 
@@ -48,7 +48,7 @@ def read_text(path: Path, stream: IO[bytes], found: WantedVectors) -> None:
         start = line[: line.find(separator)]
         if not start.isascii():
             try:
-                start = nfc(start.decode()).removeprefix("\ufeff").encode()  # a mark inside: files put together
+                start = _first_word(start.decode(), separator)
             except UnicodeDecodeError:
                 foreign = foreign or number
         if start not in starts and line[:1] not in (b" ", b"\t"):
@@ -113,6 +113,12 @@ def _layout(sample: list[bytes]) -> _Layout:
     numbers = [count for count in counts if count] or [1]
     usual = Counter(numbers).most_common(1)[0][0]  # of equals the first
     return _Layout(int(header[2]) if header else usual, separator, int(header[1]) if header else None)
+
+
+def _first_word(text: str, separator: bytes) -> bytes:
+    """Return what stands before the separator in the form in which names are compared, as `starts` has them."""
+    name = clean_name(text)
+    return (name.split(" ")[0] if separator == b" " else name).encode()
 
 
 def _ends_at_a_tab(line: bytes) -> bool:
