@@ -244,6 +244,7 @@ def archive() -> bytes:
         (lambda s: saved({"model": s, "kind": Kind.A}), r"wants to load .*test_weight_files\.Kind"),
         (lambda s: saved({"m": s, "c": Config()}, _use_new_zipfile_serialization=False), r"test_weight_files\.Config"),
         (lambda s: pickle.dumps({"model": {"a": np.zeros(1)}, "c": Config()}), r"asks for .*test_weight_files\.Config"),
+        (lambda s: pickle.dumps(s), r"asks for torch.* convert it: python -c \"import pickle, torch; torch\.save"),
         (lambda s: saved(nn.Linear(1, 1)),
          r"holds a whole pickled network .*Linear.*\.state_dict\(\), '.*w-state\.pth'"),
         (lambda s: saved({"net": nn.DataParallel(nn.Linear(1, 1))}), "holds a whole pickled network"),

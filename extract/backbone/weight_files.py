@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from ...common.errors import C3Error
 from ...common.file_kinds import foreign_kind, head_of
-from ...common.safe_pickle import ALLOWED, load_pickle
+from ...common.safe_pickle import ALLOWED, PickleRefused, load_pickle
 
 PICKLE = b"\x80"
 ZIP = b"PK\x03\x04"
@@ -81,12 +81,24 @@ def read_weights(path: Path) -> object:
             raise C3Error(f"{path} is an ONNX graph: save the network that it was exported from with "
                           "torch.save(network.state_dict(), FILE)")  # fmt: skip
         elif head.startswith(PICKLE) and MAGIC_OF_TORCH not in head[:64]:
-            return load_pickle(path)  # of arrays, written without torch
+            return _plain(path)
         return _load(path)
     except C3Error:
         raise
     except Exception as error:  # a damaged file raises many types
         raise _refused(path, error) from error
+
+
+def _plain(path: Path) -> object:
+    """Read a pickle of arrays, written without torch; tensors in it are refused with the command that converts it."""
+    try:
+        content: object = load_pickle(path)
+    except PickleRefused as error:
+        if not error.asks_for.startswith("torch."):
+            raise
+        load = f"import pickle, torch; torch.save(pickle.load(open({str(path)!r}, 'rb')), {_converted(path)!r})"
+        raise C3Error(f'{error}. Where you trust the file, convert it: python -c "{load}"') from error
+    return content
 
 
 def _load(path: Path) -> object:
