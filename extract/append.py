@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 
 from ..common.errors import C3Error
+from ..common.unicode_forms import path_text
 from .align import aligned
-from .merge import joined_digest, require_kin
+from .merge import common_root, joined_digest, rebased, require_kin
 from .request import Request
 from .store.cache import FeatureCache
 from .store.create import replace_store, scratch_of
@@ -36,7 +37,13 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
 
     scratch = scratch_of(cache.storage)
     origin = replace(cache.origin, manifest_sha256=joined_digest([cache.origin, request.origin]))
-    provenance = replace(cache.provenance, request=request.options.record() | {"append": True})
+    # the data set gives the paths of its own splits; those of the others stay below the root that the store names
+    roots = {
+        name: path_text(manifest.root.resolve()) if name in manifest.splits else cache.provenance.image_root
+        for name in splits
+    }
+    root = common_root(roots.values())
+    provenance = replace(cache.provenance, image_root=root, request=request.options.record() | {"append": True})
     try:
         grown = FeatureCache.create(
             scratch.path,
@@ -45,7 +52,7 @@ def append(request: Request) -> tuple[Request, FeatureCache]:
             notes=cache.notes,
             levels=cache.arrays,
             classes=cache.classes,
-            splits=splits,
+            splits={name: rebased(rows, roots[name], root) for name, rows in splits.items()},
             layout=cache.layout,
         )
         for name in cache.splits:

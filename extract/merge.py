@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +40,7 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
     if not parts:
         _require_disjoint(sources)
         _require_aligned(sources)
-    origins, root = [store.origin for store in stores], _common_root(stores)
+    origins, root = [store.origin for store in stores], common_root(store.provenance.image_root for store in stores)
     merged = FeatureCache.create(
         out,
         origin=first.origin if parts else replace(first.origin, manifest_sha256=joined_digest(origins)),
@@ -48,7 +48,10 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
         notes=first.notes,
         levels=first.arrays,
         classes=first.classes,
-        splits={name: Rows.join([_table(store, name, root) for store in members]) for name, members in sources.items()},
+        splits={
+            name: Rows.join([rebased(store.table(name), store.provenance.image_root, root) for store in members])
+            for name, members in sources.items()
+        },
         layout=first.layout,
     )
     total = sum(merged.shards(name) for name in merged.splits)
@@ -92,20 +95,19 @@ def _take_shard(merged: FeatureCache, name: str, shard: int, stores: Sequence[Fe
     merged.write_shard(name, shard, maps, status)
 
 
-def _common_root(stores: Sequence[FeatureCache]) -> str | None:
-    """Return the deepest folder that holds the images of all stores; None when no store knows where they are."""
-    roots = {store.provenance.image_root for store in stores if store.provenance.image_root}
-    return os.path.commonpath(roots) if roots else None
+def common_root(roots: Iterable[str | None]) -> str | None:
+    """Return the deepest folder that holds the images below all roots; None when no root is known."""
+    known = {root for root in roots if root}
+    return os.path.commonpath(known) if known else None
 
 
-def _table(store: FeatureCache, name: str, root: str | None) -> Rows:
-    """Return the rows of a split with paths relative to the common root."""
-    table, own = store.table(name), store.provenance.image_root
+def rebased(rows: Rows, own: str | None, root: str | None) -> Rows:
+    """Return rows whose paths are relative to `own` with paths relative to `root`, a folder above it."""
     if root is None or own is None or own == root:
-        return table
+        return rows
     inside = Path(own).relative_to(root).as_posix()
-    paths = np.where(table.path == UNKNOWN_PATH, table.path, np.strings.add(f"{inside}/", table.path))
-    return replace(table, path=paths)
+    paths = np.where(rows.path == UNKNOWN_PATH, rows.path, np.strings.add(f"{inside}/", rows.path))
+    return replace(rows, path=paths)
 
 
 def _done(store: FeatureCache, name: str, rows: range) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,3 +162,25 @@ def test_stores_that_do_not_fit_are_refused(make_cache: Make, tmp_path: Path) ->
     packed = [make_cache(rows=20, name=f"i{n}.zarr", prefix=n, layout=Layout(8, 16, "int8")) for n in "ab"]
     with pytest.raises(C3Error, match="ends inside a shard of train"):
         merge([store.path for store in packed], tmp_path / "m.zarr")
+
+
+@pytest.mark.parametrize("first", [("train",), ()])
+def test_images_that_moved_before_an_append_are_found_again(
+    options: ExtractOptions, tmp_path: Path, first: tuple[str, ...]
+) -> None:
+    extract(replace(options, splits=first, limit=7 if not first else None))
+    before = by_image(options.out)
+    assert options.catalog
+    home = options.catalog.parent
+    if first:  # the images of train stay; those of the data set are in another folder now
+        shutil.copytree(home / "images", home / "elsewhere")
+    else:
+        (home / "images").rename(home / "elsewhere")
+    options.catalog.write_text(options.catalog.read_text().replace("images: images", "images: elsewhere"))
+    extract(replace(options, splits=("val", "test") if first else (), append=True))
+    for split in FeatureCache.open(options.out).splits:
+        next(Path(options.out).glob(f"{split}/pyramid/*/c/0/0/0/0")).unlink()
+    assert "3 shards made again" in verify(options.out, repair=True)
+    after = by_image(options.out)
+    for key, maps in before.items():
+        np.testing.assert_allclose(after[key], maps, atol=0.01, err_msg=str(key))  # other batches round otherwise
