@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from c3.cli import main
 from click.testing import CliRunner, Result
@@ -171,3 +173,14 @@ def test_help_does_not_import_torch() -> None:
 def test_python_dash_m_works() -> None:
     done = subprocess.run([sys.executable, "-m", "c3", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("c3, version ")
+
+
+def test_the_page_of_commands_names_every_option() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8").split("```")[1]
+    entries = dict(re.findall(r"^c3 (\S+)(.*?)(?=^c3 |\Z)", page, re.MULTILINE | re.DOTALL))
+    assert entries.keys() == main.commands.keys()
+    for name, text in entries.items():
+        known = [option.opts for option in main.commands[name].params if isinstance(option, click.Option)]
+        named = set(re.findall(r"--[a-z-]+", text))
+        assert named <= {opt for opts in known for opt in opts}, name
+        assert [opts for opts in known if not named.intersection(opts)] == [], name
