@@ -61,7 +61,7 @@ def evaluate(
     type=click.IntRange(min=100),
     help="Bootstrap resamples of the images.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the resampling.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the resampling.")
 @device_option
 def compare(first: Path, second: Path, split: str, cache: str | None, resamples: int, seed: int, device: str) -> None:
     """Compare two runs metric by metric, with paired bootstrap intervals over images: c3 compare RUN RUN."""

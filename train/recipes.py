@@ -49,7 +49,7 @@ class LoopOptions(Settings):
     compile: bool = False
     vectors: Annotated[str, one_of(("l2", "raw"))] = "l2"
     precision: Annotated[str, one_of(("fp32", "bf16"))] = "fp32"
-    seed: int = 0
+    seed: Annotated[int, Takes("0 to 2^63 - 1", lambda value: 0 <= value < 2**63)] = 0  # what numpy and torch take
 
 
 @dataclass(frozen=True)

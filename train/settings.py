@@ -70,8 +70,8 @@ def _typed(name: str, value: Any, kind: type[Any]) -> Any:
         return SWITCH[word]
     try:
         typed = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise C3Error(f"setting {name}: expected {kind.__name__}, found {value!r}") from None
-    if kind is int and float(value) != typed:
+    if kind is int and isinstance(value, float) and value != typed:
         raise C3Error(f"setting {name}: expected a whole number, found {value!r}")
     return typed
