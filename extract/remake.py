@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error
-from ..common.unicode_forms import on_disk
+from ..common.unicode_forms import on_disk, path_text
 from .align import aligned
 from .backbone.network import Backbone
 from .backbone.pictures.decode_options import DecodeOptions
@@ -38,8 +39,9 @@ class Remake:
 def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
     """Load the backbone of a store and find its images; `images` is their folder when they have moved.
 
-    A store that knows the paths of its images needs no data set; another one reads its data set again. Raises C3Error
-    when the store does not say how it was made, or when backbone or data set are not what they were.
+    A store that knows the paths of its images needs no data set; for the others its data set is read again. Raises
+    C3Error when the store does not say how it was made, or when backbone or data set are not what they were. A data set
+    that cannot be read is no error where some paths are known.
     """
     options = options_of(cache)
     backbone = load_backbone(
@@ -52,9 +54,23 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
     if not any((table != UNKNOWN_PATH).any() for table in paths.values()):
         manifest = manifest_of(cache)
         paths, root = paths_in(cache, manifest), images or manifest.root
+    elif any((table == UNKNOWN_PATH).any() for table in paths.values()):  # a store of version 2 was joined to it
+        with suppress(C3Error):
+            manifest = manifest_of(cache)
+            paths = _filled(paths, paths_in(cache, manifest), images or manifest.root)
     if root is None:
         raise C3Error(f"{cache.location} does not say where its images are; name their folder with --images")
     return Remake(backbone, root, paths, options.batch_size, options.decoding)
+
+
+def _filled(paths: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], root: Path) -> dict[str, np.ndarray]:
+    """Return the paths of a store, and where it has none the absolute ones of those `found` below `root`."""
+    filled = {}
+    for split, table in paths.items():
+        missing = (table == UNKNOWN_PATH) & (found[split] != UNKNOWN_PATH)
+        filled[split] = table.copy()
+        filled[split][missing] = [path_text((root / path).absolute()) for path in found[split][missing].tolist()]
+    return filled
 
 
 def options_of(cache: FeatureCache) -> ExtractOptions:

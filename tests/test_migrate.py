@@ -21,6 +21,7 @@ import pytest
 import zarr
 from c3.cli import main
 from c3.common.errors import C3Error
+from c3.extract.merge import merge
 from c3.extract.migrate import migrate
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
@@ -240,6 +241,25 @@ def test_an_appended_store_finds_the_paths_of_its_rows(options: ExtractOptions, 
     assert FeatureCache.open(out).schema == 2
     assert "8 of 8 rows" in migrate(out)
     assert paths_of(FeatureCache.open(out)) == [f"{number:02d}.png" for number in range(8)]
+
+
+def test_a_store_of_version_2_joined_to_one_of_version_3_is_repaired_from_its_data_set(
+    options: ExtractOptions, tmp_path: Path
+) -> None:
+    old, new, joined = tmp_path / "old.zarr", tmp_path / "new.zarr", tmp_path / "joined.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("c3.extract.store.cache.Attributes", partial(Attributes, schema=2))
+        extract(replace(options, out=old, splits=("train",)))
+    extract(replace(options, out=new, splits=("val",)))
+    merge([old, new], joined)
+    cache = FeatureCache.open(joined)
+    assert not any(cache.image_paths("train")) and all(cache.image_paths("val"))
+    before = maps(joined)
+    for split in ("train", "val"):
+        damage(joined, split)
+    assert "2 shards made again" in verify(joined, repair=True)
+    for name, values in maps(joined).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
 def test_a_run_is_valid_before_and_after(options: ExtractOptions, tmp_path: Path) -> None:
