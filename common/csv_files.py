@@ -73,7 +73,7 @@ class CsvFile:
         return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
 
     def __iter__(self) -> Iterator[CsvRow]:
-        """Yield the rows below the header; blank lines are none.
+        """Yield the rows below the header; blank lines and lines of separators alone are none.
 
         Raises C3Error naming the line of a row with more or fewer fields than the header, of a quote that is not
         closed, and of a value in a column without a name; the first column may have none, as pandas writes its index.
@@ -86,9 +86,9 @@ class CsvFile:
                 line, last = last + 1, reader.line_num
                 if line + self._skipped <= self._header_line or not fields:
                     continue
+                if not any(map(str.strip, fields)) and len(fields) in (1, width):
+                    continue  # a blank line, or one of separators only, as Excel writes rows without cells
                 if len(fields) != width:
-                    if len(fields) == 1 and not fields[0].strip():
-                        continue
                     raise self._of_another_width(fields, line)
                 if unnamed and (lost := [fields[n] for n in unnamed if fields[n].strip()]):
                     raise C3Error(f"{self._at(line)}: the column of the value {lost[0]!r} has no name in the header")

@@ -246,6 +246,11 @@ def test_a_path_outside_is_refused(tmp_path: Path, path: str) -> None:
         read(tmp_path, f"{HEADER}{path},dog,train\n")
 
 
+def test_rows_of_separators_alone_are_blank(tmp_path: Path) -> None:
+    rows = "image_path,labels,split\na.jpg,dog,train\n,,\nb.jpg,cat,train\n , ,\n,,\n"
+    assert labels(read(tmp_path, rows)) == {"a.jpg": ["dog"], "b.jpg": ["cat"]}
+
+
 def test_a_long_column_is_passed_over(tmp_path: Path) -> None:
     table = f"image_path,labels,split,thumbnail\na.jpg,dog,train,{200_000 * 'A'}\n"
     assert labels(read(tmp_path, table)) == {"a.jpg": ["dog"]}
