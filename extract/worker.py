@@ -215,7 +215,8 @@ class ShardWorker:
                 if shard.task.was_ok is not None and shard.task.was_ok[row]:
                     raise C3Error(
                         f"{reason}, but it was read when the store was made. Its shard {shard.task.shard} of "
-                        f"{shard.task.split} is left as it is; is the image folder {shard.task.root} whole?"
+                        f"{shard.task.split} is left as it is; is the image folder {shard.task.root} whole? If it has "
+                        f"moved: c3 verify {self.cache.location} --repair --images FOLDER"
                     )
         return failed
 
