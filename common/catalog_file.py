@@ -1,7 +1,7 @@
 """Read `data_catalog.yaml` and the user's own catalog, which extends it entry by entry.
 
 Every value stays the text that stands in the file: a class called `no`, a data set called `2024` and a folder called
-`007` keep their names, with or without quotes. Whoever parses a setting knows what type it must have.
+`007` keep their names, with or without quotes. The schema of a setting decides its type.
 """
 
 from __future__ import annotations

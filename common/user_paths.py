@@ -22,7 +22,7 @@ def expanded(text: str) -> str:
     for named in VARIABLE.finditer(text):
         if not os.environ.get(named[1] or named[2]):
             raise ValueError(f"a path whose variables have a value ({named[0]} has none)")
-    path = os.path.expandvars(text if "://" in text else os.path.expanduser(text))  # noqa: PTH111 - Path refuses ~nobody
+    path = os.path.expandvars(text if "://" in text else os.path.expanduser(text))  # noqa: PTH111 - Path refuses unknown users
     lengths = [len(part.encode("utf-8", "surrogatepass")) for part in path.split("/")]
     if "://" not in path and (max(lengths) > NAME_BYTES or sum(lengths) + len(lengths) - 1 > PATH_BYTES):
         raise ValueError(f"names of at most {NAME_BYTES} bytes and paths of at most {PATH_BYTES:,}")

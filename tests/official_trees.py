@@ -134,7 +134,7 @@ def write_openimages(root: Path, train: int = 32, validation: int = 8, test: int
                 colour = {"/m/01red": "red", "/m/0blu": "blue", "/m/02grn": "green", "/m/0drk": "dark"}.get(mid)
                 value = int(colour == paint) if colour else int(rng.random() < 0.4)
                 if colour is None and rng.random() < 0.5:
-                    continue  # nobody looked
+                    continue  # not verified
                 rows.append((image, "verification", mid, value))
                 if mid in shown_names:
                     known[image, shown_names[mid]] = 1 if value else -1
@@ -154,7 +154,7 @@ def write_openimages(root: Path, train: int = 32, validation: int = 8, test: int
 
 
 def write_coco(root: Path, train: int = 12, val: int = 8) -> Tree:
-    """COCO: 4 categories with gaps in their ids, an image without an object, segmentations that nobody needs."""
+    """COCO: 4 categories with gaps in their ids, an image without an object, segmentations that do not matter."""
     rng = np.random.default_rng(5)
     data = root / "coco"
     categories = {1: "red", 3: "blue", 18: "dog", 90: "tree"}

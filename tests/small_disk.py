@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class SmallDisk:
-    """A disk of so many megabytes, mounted at `path`."""
+    """A small disk mounted at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -7,7 +7,7 @@ import struct
 START, END = b"\xff\xd8", b"\xff\xd9"
 SCAN, EXIF, COMMENT = 0xDA, 0xE1, 0xFE
 APPLICATIONS = range(0xE0, 0xF0)
-COLOURS = {0xE0: 16, 0xEE: 14}  # JFIF and Adobe say how colours are stored, in at least so many bytes
+COLOURS = {0xE0: 16, 0xEE: 14}  # JFIF and Adobe say how colours are stored; the least size of each, in bytes
 RESTARTS = range(0xD0, 0xD8)
 
 
