@@ -18,8 +18,13 @@ from .safe_pickle import load_pickle
 from .unicode_forms import clean_name, is_text, nfc, on_disk
 
 LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines knows more of them, which stand inside of names
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+BYTE_ORDER_MARKS = {  # UTF-32 before UTF-16, because its mark begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_text(path: Path, what: str = "list") -> str:
@@ -34,7 +39,7 @@ def read_text(path: Path, what: str = "list") -> str:
         raise C3Error(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if data and (kind := foreign_kind(data[:HEAD])):
         raise C3Error(f"{what} {path} is {kind}; expected text in UTF-8")
-    code = next((code for mark, code in MARKS.items() if data.startswith(mark)), "utf-8")
+    code = next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(code).removeprefix("\ufeff")
     except UnicodeDecodeError as error:

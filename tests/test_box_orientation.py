@@ -1,4 +1,4 @@
-"""A crop holds the object that its box was drawn round, however EXIF turns the picture and whoever drew the box."""
+"""A crop holds the object of its box, however EXIF turns the picture and whichever tool drew the box."""
 
 from __future__ import annotations
 

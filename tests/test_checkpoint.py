@@ -114,7 +114,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(
 
 
 def interrupted(asked: TrainOptions, steps: int, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was left after so many steps; gives its checkpoint."""
+    """Interrupt a run after `steps` steps and return its checkpoint."""
 
     def leave() -> None:
         raise KeyboardInterrupt

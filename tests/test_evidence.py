@@ -192,7 +192,7 @@ def test_blocks_of_resamples_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_interval_has_the_width_that_fresh_images_would_show() -> None:
-    """The spread over 60 fresh samples of images, which nobody has in practice, is what the bootstrap estimates."""
+    """The bootstrap estimates the spread over fresh samples of images; here 60 of them can be drawn."""
     rng = np.random.default_rng(7)
 
     def sample() -> tuple[np.ndarray, np.ndarray]:

@@ -98,7 +98,7 @@ def test_what_is_not_as_known_is_not_kept(server: Server, tmp_path: Path, known:
 
 
 def test_addresses_that_are_none_and_dead_hosts_fail_without_an_exception(server: Server, tmp_path: Path) -> None:
-    dead = server.url.rsplit(":", 1)[0] + ":9"  # the discard port: nobody listens
+    dead = server.url.rsplit(":", 1)[0] + ":9"  # the discard port, where no server listens
     with Downloader(FAST) as downloader:
         for url in ("no address", "ftp://127.0.0.1/x", f"{dead}/x", f"{server.url}/loop", "http://[::bad/x"):
             outcome = downloader.fetch(Target(url, tmp_path / "x"))

@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, whoever writes it."""
+"""A file is replaced whole or not at all, whichever part of c3 writes it."""
 
 from __future__ import annotations
 

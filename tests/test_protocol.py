@@ -130,7 +130,7 @@ def test_biam_leaves_unannotated_classes_out_of_f1_on_seen_classes_but_not_in_gz
 ) -> None:
     labels, seen = verified
     scores = np.zeros(labels.shape, np.float32)
-    scores[:, 3:6] = 1  # nobody ever labelled classes 3, 4, 5
+    scores[:, 3:6] = 1  # classes 3, 4, 5 have no label
     tasks = measured(replace(OPENIMAGES_BIAM, ks=(3,)), labels, scores, seen).tasks
     assert (tasks["seen"]["R@3"], tasks["gzsl"]["R@3"]) == (pytest.approx(100.0), pytest.approx(0.0))
     assert measured(replace(OPENIMAGES_LESA, ks=(3,)), labels, scores, seen).tasks["seen"]["R@3"] == pytest.approx(0.0)

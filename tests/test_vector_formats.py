@@ -314,7 +314,7 @@ def test_a_file_that_holds_fewer_words_than_it_states_is_told(tmp_path: Path, ca
 
 
 def test_a_second_vector_of_a_word_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for content in (GLOVE + "red 1 0.5 0\n", GLOVE + "moon 8 8 8\n"):  # the same again, and a word that nobody wants
+    for content in (GLOVE + "red 1 0.5 0\n", GLOVE + "moon 8 8 8\n"):  # the same again, and a word that is not wanted
         read_vectors(spec_of(tmp_path, content), NAMES)
     assert not caplog.records
     twice = b"2 2\nred " + struct.pack("<2f", 1, 2) + b"red " + struct.pack("<2f", 3, 4)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from ...common.errors import C3Error
+from ...common.text_files import BYTE_ORDER_MARKS
 from ...common.unicode_forms import clean_name
-from .vector_formats import HEADER, LINES, SAMPLE, TEXT_MARKS, is_number
+from .vector_formats import HEADER, LINES, SAMPLE, is_number
 from .wanted_vectors import SHOWN, WantedVectors
 
 LOG = logging.getLogger(__name__)
@@ -90,9 +91,9 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Yield the lines of a text in UTF-8, without byte order mark; texts in UTF-16 and UTF-32 are recoded."""
     sample = stream.read(SAMPLE)
     stream.seek(0)
-    mark = next((mark for mark in TEXT_MARKS if sample.startswith(mark)), b"")
-    if TEXT_MARKS.get(mark, "utf-8-sig") != "utf-8-sig":
-        with io.TextIOWrapper(stream, TEXT_MARKS[mark], errors="replace", newline=None) as text:
+    mark = next((mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark)), b"")
+    if BYTE_ORDER_MARKS.get(mark, "utf-8") != "utf-8":
+        with io.TextIOWrapper(stream, BYTE_ORDER_MARKS[mark], errors="replace", newline=None) as text:
             yield from (line.encode() for line in text)
         return
     stream.seek(len(mark))

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 from typing import IO
 
 from ...common.file_kinds import HEAD, foreign_kind
+from ...common.text_files import BYTE_ORDER_MARKS
 from ...common.unpack import zip_members
 from ..catalog.specs import VectorKind
 
 SAMPLE = 1 << 18  # bytes that are looked at: about a hundred lines of 300 numbers
 LINES = 50  # of the sample
 HEADER = re.compile(rb"(\d+)[ \t]+(\d+)\s*")
-TEXT_MARKS = {  # byte order marks; UTF-32 first, whose mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF8: "utf-8-sig",
-}
 WRITE_TEXT = "write one line `word 0.1 -0.2 ...` for each word"
 WRITE_NPZ = "write its names and numbers with numpy: np.savez('vectors.npz', names=names, vectors=matrix)"
 FASTTEXT = (
@@ -76,9 +69,9 @@ def recognise(stream: IO[bytes], declared: VectorKind | None = None) -> Format |
         return PICKLE
     if re.match(rb".{6}\0\0\{\s*\"", sample, re.DOTALL):
         return Format("a safetensors file", remedy=WRITE_NPZ)
-    if sample.startswith(tuple(TEXT_MARKS)):
-        mark = next(mark for mark in TEXT_MARKS if sample.startswith(mark))
-        text = sample.decode(TEXT_MARKS[mark], errors="ignore").encode()
+    if sample.startswith(tuple(BYTE_ORDER_MARKS)):
+        mark = next(mark for mark in BYTE_ORDER_MARKS if sample.startswith(mark))
+        text = sample.decode(BYTE_ORDER_MARKS[mark], errors="ignore").removeprefix("\ufeff").encode()
         return _text(text, len(sample) < SAMPLE) or Format("a text without word vectors", remedy=WRITE_TEXT)
     return _binary(sample, declared) or _text(sample, len(sample) < SAMPLE)
 
