@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 
 from ..common.errors import C3Error
@@ -10,6 +11,7 @@ from ..train.run_folder import Run, read_metrics
 from .run import evaluate
 
 LOG = logging.getLogger(__name__)
+FIGURE_4 = {"groups", "lambda_reg"}  # the settings of its curves
 
 
 def evaluate_sweep(run: Run) -> Run:
@@ -34,4 +36,8 @@ def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
         lines.append([*(str(run.record.settings.get(name, "-")) for name in names), *shown, str(run.path)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*table, "Test metrics are in each run folder: c3 report --figures 4 draws them."])
+    root = shlex.quote(str(runs[0].path.parent)) if runs else "runs"
+    told = f"Test metrics are in each run folder: c3 report --runs {root} prints them"
+    if FIGURE_4 & set(names):
+        told += f", and c3 report --runs {root} --figures 4 draws them"
+    return "\n".join([*table, told + "."])

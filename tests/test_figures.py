@@ -11,9 +11,10 @@ import pytest
 import torch
 from c3.common.errors import C3Error
 from c3.evaluate.report import explain, series
-from c3.evaluate.report.figures import heat
+from c3.evaluate.report.figures import draw_examples, heat
 from c3.evaluate.report.pages import FigureOptions, draw
 from c3.evaluate.run import evaluate
+from c3.evaluate.sweep import sweep_summary
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.tables import unknown_paths
 from c3.train.models.base import Inputs
@@ -222,9 +223,31 @@ def test_figures_without_runs_or_photographs_are_refused(trained: Callable[..., 
         list(draw((5,), FigureOptions(tmp_path / "none", tmp_path / "out")))
     run = trained()
     options = FigureOptions(run.path.parent, tmp_path / "out", tmp_path / "nowhere", "cpu")
-    with pytest.raises(C3Error, match=r"the photograph test\d was not found; say where they are: --images"):
+    with pytest.raises(C3Error, match=r"figure 6 .*the photograph test\d was not found; say where they are: --images"):
         list(draw((6,), options))
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(
+    trained: Callable[..., Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trained()
+    drawn = list(draw((3, 4, 5), FigureOptions(run.path.parent, tmp_path / "out", device="cpu")))
+    assert [line[:16] for line in drawn] == ["figure 5 of tiny"]
+    first, second = (record.getMessage() for record in caplog.records if record.name.endswith("pages"))
+    assert "figure 3 of tiny is not drawn" in first and "ten images of test" in first
+    assert f"c3 sweep --cache {run.record.features.path} --runs {run.path.parent} --groups" in second
+
+
+def test_a_sweep_promises_figure_4_only_for_the_settings_that_it_shows(trained: Callable[..., Run]) -> None:
+    run = trained()
+    assert "--figures 4" in sweep_summary([run], ["seed", "lambda_reg"])
+    assert sweep_summary([run], ["seed", "lr"]).endswith(f"c3 report --runs {run.path.parent} prints them.")
+
+
+def test_the_picture_of_examples_keeps_its_title(trained: Callable[..., Run], tmp_path: Path) -> None:
+    found = explain.examples(trained(), 2, "cpu", photographs(tmp_path / "photographs"))
+    assert draw_examples(found, "the title").get_suptitle() == "the title"
 
 
 def test_a_run_whose_store_has_gone_is_named(trained: Callable[..., Run], tmp_path: Path) -> None:

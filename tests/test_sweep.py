@@ -39,6 +39,8 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid: list[object]
     val = json.loads((runs[3].path / "metrics-val.json").read_text())["protocols"]["table"]["tasks"]["zsl"]["mAP"]
     assert table[4].split() == ["2", "0.5", f"{val:.2f}", *table[4].split()[3:4], str(runs[3].path)]
 
+    assert table[-1].endswith(f"and c3 report --runs {tmp_path / 'runs'} --figures 4 draws them.")
+
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/*")}
     assert c3(*grid, "--seeds", 0, 1).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before

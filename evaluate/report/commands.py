@@ -50,10 +50,10 @@ def report(
     options = FigureOptions(runs, out, images, device)
     if tables or not (figures or html):
         click.echo(run(tables or (1, 2, 3, 4, 5), runs, form))
-    for line in draw(figures, options):
-        click.echo(line)
     if html:
         click.echo(write_page(html, options))
+    for line in draw(figures, options):
+        click.echo(line)
 
 
 COMMANDS = (report,)

@@ -79,16 +79,14 @@ def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
     store, scorer, truth = _opened(run, device, split)
     chosen, classes = _exclusive(truth)
     if len(chosen) < 10 or len(set(classes.tolist())) < 2:
-        raise C3Error(
-            f"{store.location}: figure 3 needs ten images of {split} with one of its classes, found {len(chosen)}"
-        )
+        raise C3Error(f"{store.location}: it needs ten images of {split} with one of its classes, found {len(chosen)}")
     parts: dict[str, list[np.ndarray]] = {}
     rows = _rows(store, split, truth)[chosen]
     for maps in _maps(store, split, rows, scorer.arrays):
         for name, values in scorer.stages(maps).items():
             parts.setdefault(name, []).append(values)
     if not parts:
-        raise C3Error(f"run {run.id}: method {run.method} has no encoder to show; figure 3 needs a run of method c3")
+        raise C3Error(f"run {run.id}: method {run.method} has no encoder to show; train a run of method c3")
     from sklearn.manifold import TSNE
     from sklearn.metrics import silhouette_score
 

@@ -99,8 +99,8 @@ def draw_examples(shown: Sequence[Example], title: str) -> Figure:
         row[0].set_title("\n".join(("true:", *_short((*example.true_unseen, *example.true_seen)))), fontsize=6)
         for axis, predicted in zip(row[1:], (*example.unseen, *example.seen[:2]), strict=False):
             kind = "seen" if predicted.seen else "unseen"
-            title = f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not listed'}"
-            _overlay(axis, example.pixels, predicted.response, title)
+            said = f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not labelled'}"
+            _overlay(axis, example.pixels, predicted.response, said)
     figure.suptitle(title, fontsize=9)
     return figure
 

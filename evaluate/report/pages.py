@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from .run import measured_runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LOG = logging.getLogger(__name__)
 EXAMPLES = 8
 EVERY_TABLE = (1, 2, 3, 4, 5)
 
@@ -32,21 +34,32 @@ class FigureOptions:
 def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
     """Write figures of every data set with runs, as png and svg, and yield a line for each.
 
-    Raises C3Error where there are no runs, or none that a figure can be drawn from; nothing is written of that figure.
+    A figure that cannot be drawn is a warning that says what is missing, and the others are drawn. Raises C3Error where
+    there are no runs, where no figure at all can be drawn, and where the folder cannot be written.
     """
     if not numbers:
         return
     from .figures import save
 
+    drawn, problems = 0, []
     for dataset, runs in runs_by_dataset(options.runs).items():
         for number in numbers:
-            figure = make_figure(number, dataset, runs, options)
+            try:
+                figure = make_figure(number, dataset, runs, options)
+            except C3Error as error:
+                problems.append(f"figure {number} of {dataset} is not drawn: {error}")
+                continue
             try:
                 options.out.mkdir(parents=True, exist_ok=True)
                 paths = save(figure, options.out, f"figure-{number}-{dataset}")
             except OSError as error:
                 raise C3Error(f"cannot write figure {number} to {options.out}: {error.strerror}") from error
+            drawn += 1
             yield f"figure {number} of {dataset}: {', '.join(map(str, paths))}"
+    for problem in problems if drawn else problems[1:]:
+        LOG.warning("%s", problem)
+    if problems and not drawn:
+        raise C3Error(problems[0])
 
 
 def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions) -> Figure:
@@ -66,9 +79,9 @@ def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureO
     run = series.chosen_run(runs)
     found = explain.examples(run, EXAMPLES // 2, options.device, options.images)
     if missing := [example.image_id for example in found if example.pixels is None]:
-        raise C3Error(f"figure 6: the photograph {missing[0]} was not found; say where they are: --images FOLDER")
+        raise C3Error(f"the photograph {missing[0]} was not found; say where they are: --images FOLDER")
     if all(label.response is None for example in found for label in example.unseen + example.seen):
-        raise C3Error(f"figure 6: method {run.method} keeps no track of positions; train one of: c3, c3-released")
+        raise C3Error(f"method {run.method} keeps no track of positions; train one of: c3, c3-released")
     return figures.draw_examples(found, f"Where labels come from, {run.id} on {dataset} test images")
 
 

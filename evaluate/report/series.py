@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, stdev
 
 from ...common.errors import C3Error
@@ -67,9 +69,10 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
     largest = max(families.values(), key=_points, default=[])
     found = tuple(curve for setting in VARIED if (curve := _curve(setting, largest)))
     if not found:
+        store, root = (runs[0].record.features.path, runs[0].path.parent) if runs else ("features.zarr", Path("runs"))
         raise C3Error(
-            "figure 4 needs C3 runs that differ in g or lambda only; make them with: "
-            "c3 sweep --cache features.zarr --groups 1 3 5 7 9 --lambda 0 0.2 0.4 0.6 0.8"
+            "it needs C3 runs that differ in g or lambda only; make them with: "
+            f"c3 sweep --cache {shlex.quote(store)} --runs {shlex.quote(str(root))} --groups 1 3 5 7 9 --lambda 0 0.2 0.4 0.6 0.8"
         )
     return found
 
@@ -97,7 +100,7 @@ def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
         ms, gflops = mean(part.ms_per_image for part in metrics), mean(part.gflops for part in metrics)
         found.append(Cost(TITLES.get(group.method, group.method), values, ms, gflops, metrics[0].device))
     if not found:
-        raise C3Error("figure 5 needs an evaluated run; make one with: c3 train and c3 evaluate")
+        raise C3Error("it needs an evaluated run; make one with: c3 train and c3 evaluate")
     return tuple(sorted(found, key=lambda cost: cost.ms))
 
 
