@@ -31,7 +31,7 @@ from statistics import median
 
 import torch
 from c3.train.models.losses import MARGIN, across
-from c3.train.models.objectives import LOGITS, OBJECTIVES
+from c3.train.models.objectives import IMAGE_LOSSES, LOGITS
 from memory import peak, resident
 from torch import Tensor
 
@@ -52,8 +52,8 @@ def dense_hinge(scores: Tensor, labels: Tensor) -> Tensor:
     return violation.sum(dim=(1, 2)) / violated.clamp(min=1)
 
 
-LOSSES = {DENSE: dense_hinge, **OBJECTIVES, "across": across}
-PAIRED = [name for name in OBJECTIVES if name not in LOGITS]  # the losses over pairs of classes
+LOSSES = {DENSE: dense_hinge, **IMAGE_LOSSES, "across": across}
+PAIRED = [name for name in IMAGE_LOSSES if name not in LOGITS]  # the losses over pairs of classes
 
 
 @dataclass(frozen=True)

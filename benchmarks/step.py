@@ -76,7 +76,7 @@ class Step:
 
 def product(size: Size, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:
     """Return the projection of the pyramid as a function, and its floating-point operations."""
-    rows, inner, columns = size.batch * encoder.POSITIONS, sum(encoder.PROJECTED), 7 * size.inputs.d_w
+    rows, inner, columns = size.batch * encoder.POSITIONS, 2 * encoder.WIDTH, 7 * size.inputs.d_w
     left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(inner, columns, dtype=dtype)
     return lambda: left @ right, 2.0 * rows * inner * columns
 

@@ -16,10 +16,11 @@ from c3.train.models.losses import (
     group_spread,
     has_pair,
     image_weight,
+    inner_weight,
     mean_over,
     ranknet,
 )
-from c3.train.models.objectives import LOGITS, OBJECTIVES, Objective
+from c3.train.models.objectives import IMAGE_LOSSES, LOGITS, OBJECTIVES, Objective
 from reference_methods import Largest
 from torch import Tensor
 
@@ -33,7 +34,7 @@ LABELS = torch.tensor(
     ],
     dtype=torch.int8,
 )
-RANKINGS = [name for name in OBJECTIVES if name not in LOGITS]
+RANKINGS = [name for name in IMAGE_LOSSES if name not in LOGITS]
 
 
 @pytest.fixture
@@ -126,11 +127,11 @@ def spread_by_hand(s: Tensor) -> float:
     return total
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", IMAGE_LOSSES)
 def test_a_loss_equals_loops_over_its_pairs_or_labels(scores: Tensor, name: str) -> None:
     scores = scores.detach()
     expected = [BY_HAND[name](scores[i], LABELS[i]) for i in range(5)]
-    assert OBJECTIVES[name](scores, LABELS).tolist() == pytest.approx(expected, rel=1e-12)
+    assert IMAGE_LOSSES[name](scores, LABELS).tolist() == pytest.approx(expected, rel=1e-12)
     assert sum(value > 0 for value in expected) >= 2
 
 
@@ -141,10 +142,47 @@ def test_across_is_ranknet_of_the_images_by_a_class(scores: Tensor) -> None:
     assert sum(value > 0 for value in expected) >= 4
 
 
+def test_across_weighs_every_pair_by_its_image_with_the_class(scores: Tensor) -> None:
+    scores, weight = scores.detach(), torch.tensor([1.0, 2.0, 3.0, 5.0, 7.0], dtype=torch.float64)
+    expected = []
+    for c in range(5):
+        terms = [
+            float(weight[p]) * math.log(1 + math.exp(difference))
+            for p, differences in pairs(scores[:, c], LABELS[:, c])
+            for difference in differences
+        ]
+        expected.append(sum(terms) / len(terms) if terms else 0.0)
+    assert across(scores, LABELS, weight).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 3.0, 5.0, 7.0], dtype=torch.float64)],
+                         ids=["plain", "weighted"])  # fmt: skip
+def test_both_is_the_mean_of_ranknet_over_images_and_over_classes(scores: Tensor, weight: Tensor | None) -> None:
+    scores = scores.detach()
+    images, classes, both = (Objective(name)(scores, LABELS, weight) for name in ("ranknet", "across", "both"))
+    assert both.item() == pytest.approx((images + classes).item() / 2, rel=1e-12)
+    expected = [ranknet_by_hand(scores[:, c], LABELS[:, c]) for c in range(5)]
+    if weight is None:
+        assert classes.item() == pytest.approx(sum(expected) / int(has_pair(LABELS.T).sum()), rel=1e-12)
+
+
 def test_image_weight_equals_equation_10(vectors: Tensor) -> None:
     expected = [weight_by_hand(LABELS[i], vectors) for i in range(5)]
     assert image_weight(LABELS, vectors).tolist() == pytest.approx(expected, rel=1e-12)
     assert expected[1] == expected[2] == 1.0
+
+
+def test_the_other_reading_of_equation_10_takes_the_variance_inside_each_vector(vectors: Tensor) -> None:
+    expected = []
+    for labels in LABELS:
+        total = 1.0
+        for c, label in enumerate(labels):
+            if label == 1:
+                values = vectors[c].tolist()
+                mean = sum(values) / len(values)
+                total += sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        expected.append(total)
+    assert inner_weight(LABELS, vectors).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_group_spread_equals_equation_11() -> None:
@@ -157,7 +195,8 @@ def test_group_spread_equals_equation_11() -> None:
 def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, vectors: Tensor, name: str) -> None:
     s = torch.randn(5, 4, 3, dtype=torch.float64)
     scores = scores.detach()
-    parts = c3_loss(s, OBJECTIVES[name](scores, LABELS), LABELS, vectors, 0.4, has_pair(LABELS))
+    omega = image_weight(LABELS, vectors)
+    parts = c3_loss(s, Objective(name)(scores, LABELS, omega), 0.4, has_pair(LABELS))
     usable = (0, 1)
     rank = sum(weight_by_hand(LABELS[i], vectors) * BY_HAND[name](scores[i], LABELS[i]) for i in usable) / 2
     reg = sum(spread_by_hand(s[i]) for i in usable) / 2
@@ -168,19 +207,20 @@ def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_unknown_labels_have_no_influence(scores: Tensor, name: str) -> None:
-    loss = OBJECTIVES[name](scores, LABELS).sum()
+    objective = Objective(name).double()
+    loss = objective(scores, LABELS)
     loss.backward()
     assert torch.equal(scores.grad[LABELS == 0], torch.zeros((LABELS == 0).sum(), dtype=torch.float64))
     assert (scores.grad[:2] != 0).any()
     moved = scores.detach() + 100.0 * (LABELS == 0)
-    assert torch.equal(OBJECTIVES[name](moved, LABELS).sum(), loss)
+    torch.testing.assert_close(objective(moved, LABELS), loss)
 
 
 @pytest.mark.parametrize("name", RANKINGS)
 def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
     scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     objective = Objective(name)
-    loss = mean_over(objective(scores, LABELS[2:]), objective.usable(LABELS[2:]))
+    loss = objective(scores, LABELS[2:])
     loss.backward()
     assert loss.item() == 0
     assert torch.isfinite(scores.grad).all()
@@ -189,10 +229,11 @@ def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
 @pytest.mark.parametrize("name", LOGITS)
 def test_log_odds_learn_from_images_with_one_sign_and_skip_those_without_labels(name: str) -> None:
     assert Objective(name).usable(LABELS).tolist() == [True, True, True, True, False]
-    assert Objective("ranknet").usable(LABELS).tolist() == [True, True, False, False, False]
+    for ranking in ("ranknet", "both"):
+        assert Objective(ranking).usable(LABELS).tolist() == [True, True, False, False, False]
 
 
-@pytest.mark.parametrize("loss", [*OBJECTIVES.values(), across])
+@pytest.mark.parametrize("loss", [*IMAGE_LOSSES.values(), across])
 def test_gradients_agree_with_finite_differences(scores: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     assert torch.autograd.gradcheck(lambda s: loss(s, LABELS).sum(), (scores,))
 
@@ -202,16 +243,16 @@ def test_gradients_of_equation_12_agree_with_finite_differences(vectors: Tensor)
     s = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
 
     def loss(s: Tensor) -> Tensor:
-        rank = ranknet((s @ vectors.T).amax(dim=1), LABELS)
-        return c3_loss(s, rank, LABELS, vectors, 0.4, has_pair(LABELS))["loss"]
+        rank = mean_over(ranknet((s @ vectors.T).amax(dim=1), LABELS), has_pair(LABELS))
+        return c3_loss(s, rank, 0.4, has_pair(LABELS))["loss"]
 
     assert torch.autograd.gradcheck(loss, (s,))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", IMAGE_LOSSES)
 def test_huge_margins_stay_finite(name: str) -> None:
     scores = torch.tensor([[-1e4, 1e4]], requires_grad=True)
-    OBJECTIVES[name](scores, torch.tensor([[1, -1]], dtype=torch.int8)).sum().backward()
+    IMAGE_LOSSES[name](scores, torch.tensor([[1, -1]], dtype=torch.int8)).sum().backward()
     assert torch.isfinite(scores.grad).all()
     assert scores.grad[0, 0] < 0
     assert scores.grad[0, 1] > 0 or name == "asl"  # whose sigmoid is flat there
@@ -222,10 +263,10 @@ def test_the_largest_tensor_of_a_ranking_has_a_row_for_every_positive() -> None:
     labels[:, :2] = 1
     for name in RANKINGS:
         with Largest() as largest:
-            OBJECTIVES[name](torch.randn(4, 300, requires_grad=True), labels).sum().backward()
+            IMAGE_LOSSES[name](torch.randn(4, 300, requires_grad=True), labels).sum().backward()
         assert largest.size == 8 * 300, name
 
 
 def test_an_unknown_objective_lists_the_known_ones() -> None:
-    with pytest.raises(C3Error, match="expected one of ranknet, sdl, hinge, warp, bce, asl, found 'mse'"):
+    with pytest.raises(C3Error, match="expected one of ranknet, sdl, hinge, warp, bce, asl, across, both, found 'mse'"):
         Objective("mse")

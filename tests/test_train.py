@@ -180,7 +180,7 @@ def test_recipes_come_from_the_catalog_and_can_be_overridden(tmp_path: Path) -> 
         "batch_size": 48,
         "lr": 5e-5,
         "weight_decay": 4e-3,
-        "drop_epoch": 7,
+        "drop_epoch": 6,
         "groups": 7,
         "lambda_reg": 0.4,
     }

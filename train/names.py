@@ -17,5 +17,6 @@ GROUPS = {
     "table5": ("logistic", "warp", "wsabie", "fast0tag", "cnn-rnn", "kim", "lesa-apc", "lesa", "biam", "c3",
                "c3-plus"),
 }  # fmt: skip
-OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl")
+ABLATED = dict.fromkeys(("c3-a", "c3-b", "c3-c", "c3-d"), "c3")  # the method whose recipe is theirs
+OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl", "across", "both")
 RESIDENCIES = ("auto", "stream", "ram", "device")  # where the arrays are during training (data/placement.py)

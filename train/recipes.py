@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Generic
 
-from ..common.catalog_file import read_catalog
+from ..common.catalog_file import Recipes, read_catalog
 from ..common.errors import unknown_name
+from .names import ABLATED
 from .settings import (
     BelowOne,
     Count,
@@ -30,16 +31,18 @@ FALLBACK = "default"  # the recipes of a data set that has none of its own
 class LoopOptions(Settings):
     """Settings of the loop that every method shares.
 
-    `schedule` is `step` or `cosine`, and `warmup` its first steps (schedule.py). `clip` bounds the norm of the
-    gradient, `ema` is the decay of averaged weights (averaging.py), and training ends after `patience` epochs without a
-    better validation score (validation.py); 0 turns each off. `compile` uses torch.compile. `vectors` is `l2`
-    (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
+    `optimizer` is `adam`, whose weight decay is added to the gradient, or `adamw`, which shrinks the weights themselves
+    (Loshchilov and Hutter 2019). `schedule` is `step` or `cosine`, and `warmup` its first steps (schedule.py). `clip`
+    bounds the norm of the gradient, `ema` is the decay of averaged weights (averaging.py), and training ends after
+    `patience` epochs without a better validation score (validation.py); 0 turns each off. `compile` uses torch.compile.
+    `vectors` is `l2` (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
     """
 
     epochs: Count = 20
     batch_size: Annotated[int, Takes("at least 2", lambda value: value >= 2)] = 48  # batch statistics need two images
     lr: Positive = 5e-5
     weight_decay: NotNegative = 4e-3
+    optimizer: Annotated[str, one_of(("adam", "adamw"))] = "adam"
     schedule: Annotated[str, one_of(("step", "cosine"))] = "step"
     drop_epoch: int = 7
     warmup: Natural = 0
@@ -73,11 +76,12 @@ def settings_of(options: type[Settings]) -> dict[str, type[Settings]]:
 def resolve_recipe(
     method: str, options: type[Options], dataset: str, overrides: Mapping[str, Any], catalog: Path | None = None
 ) -> Recipe[Options]:
-    """Merge the catalog's recipe (of the data set, else `default`) with the overrides; names and types are checked."""
-    recipes = read_catalog(catalog).recipes
-    name = dataset if method in recipes.get(dataset, {}) else FALLBACK
-    values = dict(recipes[name].get(method, {}))
-    source = f"recipe {name}/{method}: {values.pop('source', 'no source given')}"
+    """Merge the catalog's recipe with the overrides; names and types are checked.
+
+    The recipe is that of the data set, else of `default`. An ablation without one of its own has that of the method
+    that it is made of. `source` says which was found.
+    """
+    values, source = _found(read_catalog(catalog).recipes, method, dataset)
     if overrides:
         source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in overrides.items())
     settings = values | dict(overrides)
@@ -86,3 +90,14 @@ def resolve_recipe(
         if name not in known:
             raise unknown_name(f"setting of method {method}", name, known)
     return Recipe(options_from(LoopOptions, settings), options_from(options, settings), source)
+
+
+def _found(recipes: Mapping[str, Recipes], method: str, dataset: str) -> tuple[dict[str, str], str]:
+    """Return the settings of the recipe of a method on a data set, and where they come from."""
+    for name in dict.fromkeys((dataset, FALLBACK)):
+        for owner in dict.fromkeys((method, ABLATED.get(method, method))):
+            if owner in recipes.get(name, {}):
+                values = dict(recipes[name][owner])
+                fallback = "" if name == dataset else f" ({dataset} has none)"
+                return values, f"recipe {name}/{owner}{fallback}: {values.pop('source', 'no source given')}"
+    return {}, f"no recipe for {method} on {dataset}: the defaults of the settings"

@@ -63,9 +63,8 @@ class TrainingState:
 
     def __init__(self, model: Method, options: LoopOptions, device: torch.device, world: World = World()) -> None:
         self.model, self.device, self.world, self.at = model, device, world, Position()
-        self.optimiser = torch.optim.Adam(
-            model.parameter_groups(), lr=options.lr, weight_decay=options.weight_decay, fused=True
-        )
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+        self.optimiser = kind(model.parameter_groups(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self.average = Average(model, options.ema) if options.ema else None
         self.best: dict[str, Tensor] | None = None
 

@@ -15,7 +15,6 @@ from ..inputs import REGION_SIDE as REGION_SIDE
 from ..inputs import Inputs as Inputs
 from ..settings import Settings as Settings
 from ..settings import one_of
-from .losses import mean_over
 from .objectives import OBJECTIVES, Objective
 
 Embedding = Tensor | tuple[Tensor, ...]
@@ -92,7 +91,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
 
         scores (batch, classes) float32 and labels (batch, classes) int8 are those of `vectors` (classes, d_w).
         """
-        return {"loss": mean_over(self.objective(scores, labels), self.objective.usable(labels))}
+        return {"loss": self.objective(scores, labels)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups for the optimiser: `params`, and the `scale` of their learning rate."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..settings import Count, NotNegative
+from ..settings import Count, NotNegative, one_of
 from .attention import GroupAttention, linear
 from .base import Inputs, Method, MethodOptions, inner_products
 from .conse import ConvexCombination
 from .losses import across, has_pair, mean_over
-from .objectives import Objective
+from .objectives import IMAGE_LOSSES, Objective
 from .picture_vector import pooled
 
 RATE = 10.0  # how much faster the calibration learns than the rest: a step of Adam is the same for every weight
@@ -23,8 +24,12 @@ MOMENTUM = 0.1  # of the running spreads, as in batch norm
 
 @dataclass(frozen=True)
 class C3PlusOptions(MethodOptions):
-    """`objective` ranks the classes of an image; `neighbours` weighs the second opinion, made of `top` classes."""
+    """`objective` ranks the classes of an image; `neighbours` weighs the second opinion, made of `top` classes.
 
+    A ranking of the images is part of the method, so the objectives `across` and `both` do not apply.
+    """
+
+    objective: Annotated[str, one_of(IMAGE_LOSSES)] = "ranknet"
     neighbours: NotNegative = 0.5
     top: Count = 10
 
@@ -121,11 +126,10 @@ class C3Plus(Method[tuple[Tensor, Tensor]]):
             opinions = torch.stack([scores, self.second_opinion(embedding, vectors)])
             if self.training:
                 self.spread.lerp_(opinions.std(dim=1).mean(dim=1), MOMENTUM)
-        ranked = self.objective(self.calibrated(self.mixed(opinions), vectors), labels)
         parts = {
             "images": mean_over(across(scores, labels), has_pair(labels.T)),
-            "presence": mean_over(self.presence(embedding[1], labels), self.presence.usable(labels)),
-            "classes": mean_over(ranked, self.objective.usable(labels)),
+            "presence": self.presence(embedding[1], labels),
+            "classes": self.objective(self.calibrated(self.mixed(opinions), vectors), labels),
         }
         total = sum(parts.values(), start=scores.new_zeros(()))
         return {"loss": total} | {name: part.detach() for name, part in parts.items()}

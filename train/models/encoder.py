@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, scaled_dot_product_attention
+from torch.nn.functional import dropout, normalize, scaled_dot_product_attention
 
-PROJECTED = (512, 512, 1024)  # channels after each level's convolution, shallow to deep, as in the authors' code
+WIDTH = 1024  # channels after the deepest level's convolution, twice as many as after the others: the authors' code
 SIDE = 7
 POSITIONS = SIDE * SIDE
 
@@ -23,34 +23,58 @@ class PyramidProjection(nn.Module):
 
     Each level is standardised per channel (levels differ a thousandfold in scale), then 1x1 convolution, batch norm and
     ReLU; the concatenation is projected to g * d_w channels, which are shuffled by a fixed permutation and grouped.
+
+    `width` channels follow the deepest level, half as many each of the others. In training, `channel_dropout` of the
+    standardised channels of an image are 0 at all positions. `shuffle` changes no distribution and no loss: the
+    projection before it is dense, so the permutation only renames its outputs, whose initial values are alike.
     """
 
     shuffle: Tensor
 
-    def __init__(self, channels: Mapping[str, int], groups: int, d_w: int) -> None:
+    def __init__(
+        self,
+        channels: Mapping[str, int],
+        groups: int,
+        d_w: int,
+        *,
+        width: int = WIDTH,
+        standardised: bool = True,
+        channel_dropout: float = 0.0,
+        shuffle: bool = True,
+    ) -> None:
         super().__init__()
         self.levels, self.groups, self.d_w = tuple(channels), groups, d_w
-        widths = PROJECTED[-len(channels) :]
+        self.channel_dropout = channel_dropout
+        widths = [max(width // 2, 1)] * (len(channels) - 1) + [width]
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.BatchNorm1d(count, affine=False),
-                nn.Linear(count, width, bias=False),
-                nn.BatchNorm1d(width),
+                nn.BatchNorm1d(count, affine=False) if standardised else nn.Identity(),
+                nn.Linear(count, wide, bias=False),
+                nn.BatchNorm1d(wide),
                 nn.ReLU(),
             )
-            for count, width in zip(channels.values(), widths, strict=True)
+            for count, wide in zip(channels.values(), widths, strict=True)
         )
         self.project = nn.Sequential(nn.Linear(sum(widths), groups * d_w, bias=False), nn.BatchNorm1d(groups * d_w))
-        # F_a has entries of order d_w^-1/2 and so cells of norm 1: see "Scaling" in docs/decisions.md
-        nn.init.constant_(self.project[1].get_parameter("weight"), d_w**-0.5)
-        self.register_buffer("shuffle", torch.randperm(groups * d_w))
+        order = torch.randperm if shuffle else torch.arange
+        self.register_buffer("shuffle", order(groups * d_w))
 
     def forward(self, levels: Mapping[str, Tensor]) -> Tensor:
         batch = levels[self.levels[0]].shape[0]  # len() would fix it when the model is exported
         rows = [levels[name].flatten(start_dim=2).transpose(1, 2).flatten(0, 1) for name in self.levels]
-        joined = torch.cat([branch(level) for branch, level in zip(self.branches, rows, strict=True)], dim=1)
+        joined = torch.cat([self._branch(*pair) for pair in zip(self.branches, rows, strict=True)], dim=1)
         shuffled: Tensor = Permuted.apply(self.project(joined), self.shuffle)
         return shuffled.view(batch, POSITIONS, self.groups, self.d_w).transpose(1, 2)
+
+    def _branch(self, branch: nn.Module, rows: Tensor) -> Tensor:
+        standardise, *rest = branch.children()
+        rows = standardise(rows)
+        if self.channel_dropout and self.training:
+            kept = dropout(rows.new_ones(len(rows) // POSITIONS, 1, rows.shape[1]), self.channel_dropout)
+            rows = (rows.unflatten(0, (-1, POSITIONS)) * kept).flatten(0, 1)
+        for layer in rest:
+            rows = layer(rows)
+        return rows
 
 
 class Permuted(torch.autograd.Function):
@@ -84,8 +108,6 @@ class ChannelAttention(nn.Module):
     def __init__(self, groups: int, d_w: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(groups, d_w, 3, d_w) * d_w**-0.5)  # (g, in, Q K V, out)
-        with torch.no_grad():
-            self.weight[:, :, 1] /= SIDE  # K Q sums over the positions; it starts of order 1, a softmax that is alive
 
     def forward(self, cells: Tensor) -> Tensor:
         """Return cells of the same shape as the given ones, (batch, g, 49, d_w)."""
@@ -160,18 +182,35 @@ class ML2PEncoder(nn.Module):
 
 
 class StandardisedGroups(nn.Module):
-    """X with every dimension standardised over the batch (batch norm whose weight starts at `scale`).
+    """X with every dimension standardised over the batch (batch norm).
 
     The maximum over positions gives all images nearly the same positive X, which the cubic of eq. 7 would amplify into
     the same scores for all of them ("Scaling" in docs/decisions.md).
     """
 
-    def __init__(self, groups: int, d_w: int, scale: float) -> None:
+    def __init__(self, groups: int, d_w: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(groups * d_w)
-        nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise (batch, g, d_w)."""
         standardised: Tensor = self.norm(x.flatten(1))
         return standardised.view_as(x)
+
+
+class ScaledGroups(nn.Module):
+    """X times one learned number, for all groups and dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x
+
+
+def group_scale(name: str, groups: int, d_w: int) -> nn.Module:
+    """Build what stands between the maxima over the positions and X: `batchnorm`, `scalar` or `none`."""
+    if name == "batchnorm":
+        return StandardisedGroups(groups, d_w)
+    return ScaledGroups() if name == "scalar" else nn.Identity()

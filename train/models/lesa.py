@@ -11,7 +11,6 @@ from torch.nn.functional import normalize, relu
 
 from ..settings import Count, NotNegative
 from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products
-from .losses import mean_over
 from .regions import Regions, as_cells, as_maps
 
 
@@ -82,7 +81,7 @@ class Lesa(Method[tuple[Tensor, Tensor]]):
         """Return `rank`, `dist`, `global` and `span`, each without its weight, and their weighted sum as `loss`."""
         projected, logits = embedding
         parts = {
-            "rank": mean_over(self.objective(scores, labels), self.objective.usable(labels)),
+            "rank": self.objective(scores, labels),
             "dist": distribution_loss(attended(projected, logits), labels, vectors),
             "global": global_loss(scores, inner_products(projected.mean(dim=1), vectors), labels),
             "span": span_loss(logits),

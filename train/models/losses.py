@@ -1,8 +1,9 @@
 """Loss functions, one equation each.
 
 Labels are +1 positive, -1 negative, 0 unknown and without influence. Every function of scores and labels, both (batch,
-classes), returns the loss of every image, (batch,), and 0 for an image without a pair (or without a known label). Pairs
-are indexed by their positive: the largest tensor is (positives in the batch, classes), not (batch, classes, classes).
+classes), returns the loss of every image, (batch,), and 0 for an image without a pair (or without a known label);
+`across` returns that of every class. Pairs are indexed by their positive: the largest tensor is (positives in the
+batch, classes), not (batch, classes, classes).
 """
 
 from __future__ import annotations
@@ -22,21 +23,26 @@ def ranknet(scores: Tensor, labels: Tensor) -> Tensor:
 
 def sdl(scores: Tensor, labels: Tensor) -> Tensor:
     """Return L_rank with 1 / |P| instead of 1 / (|P| |N|), as in the authors' earlier SDL code."""
-    image, difference, negative = _pairs(scores, labels)
+    image, _, difference, negative = _pairs(scores, labels)
     return _per_image(labels, image, (softplus(difference) * negative).sum(dim=1)) / _count(labels > 0)
 
 
-def across(scores: Tensor, labels: Tensor) -> Tensor:
+def across(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return RankNet between the images of a batch, (classes,): how well a class ranks them, as AP measures.
 
-    For every class the mean over (image with it, image without it) pairs of log(1 + exp(s_without - s_with)).
+    For every class the mean over (image with it, image without it) pairs of log(1 + exp(s_without - s_with)). With
+    `weight` (batch,), every pair counts as often as its image with the class weighs.
     """
-    return ranknet(scores.T, labels.T)
+    labels = labels.T
+    name, image, difference, negative = _pairs(scores.T, labels)
+    terms = (softplus(difference) * negative).sum(dim=1)
+    summed = _per_image(labels, name, terms if weight is None else weight[image] * terms)
+    return summed / (_count(labels > 0) * _count(labels < 0))
 
 
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:
     """Return L_rank of LESA and BiAM, the mean of max(0, 1 + s_n - s_p) over the pairs that violate the margin."""
-    image, difference, negative = _pairs(scores, labels)
+    image, _, difference, negative = _pairs(scores, labels)
     violation = relu(MARGIN + difference) * negative
     violated = _per_image(labels, image, (violation > 0).sum(dim=1).to(scores.dtype))
     return _per_image(labels, image, violation.sum(dim=1)) / violated.clamp(min=1)
@@ -48,7 +54,7 @@ def warp(scores: Tensor, labels: Tensor) -> Tensor:
     rank_p is the number of negatives within the margin of positive p and L(k) = 1 + 1/2 + ... + 1/k; the loss is the
     mean over positives of L(rank_p) / rank_p times the sum of the violations. No gradient passes through the rank.
     """
-    image, difference, negative = _pairs(scores, labels)
+    image, _, difference, negative = _pairs(scores, labels)
     violation = relu(MARGIN + difference) * negative
     rank = (violation > 0).sum(dim=1)
     harmonic = torch.cumsum(1 / torch.arange(1, scores.shape[1] + 1, device=scores.device, dtype=scores.dtype), dim=0)
@@ -87,6 +93,8 @@ def mean_over(losses: Tensor, usable: Tensor) -> Tensor:
 def image_weight(labels: Tensor, vectors: Tensor) -> Tensor:
     """Return omega of every image (eq. 10): 1 + the sum over dimensions of the variance of its positives' vectors.
 
+    This is the reading `between` of eq. 10; `inner_weight` is the other one.
+
     labels (batch, classes), vectors (classes, d_w) -> (batch,). Unbiased variance; fewer than two positives add 0.
     """
     positive = (labels > 0).to(vectors.dtype)
@@ -95,6 +103,15 @@ def image_weight(labels: Tensor, vectors: Tensor) -> Tensor:
     # sum_p |v_p - mean|^2 = sum_p |v_p|^2 - count |mean|^2
     squares = positive @ vectors.square().sum(dim=1, keepdim=True) - count * mean.square().sum(dim=1, keepdim=True)
     return 1 + (squares / (count - 1).clamp(min=1)).clamp(min=0).squeeze(1)
+
+
+def inner_weight(labels: Tensor, vectors: Tensor) -> Tensor:
+    """Return omega of every image by the reading `within` of eq. 10: 1 + the sum over its positives of var(v_p).
+
+    var(v_p) is the unbiased variance over the d_w numbers of one vector. labels (batch, classes), vectors (classes,
+    d_w) -> (batch,).
+    """
+    return 1 + (labels > 0).to(vectors.dtype) @ vectors.var(dim=1)
 
 
 def group_spread(s: Tensor) -> Tensor:
@@ -107,22 +124,20 @@ def group_spread(s: Tensor) -> Tensor:
     return s.var(dim=1).sum(dim=1)
 
 
-def c3_loss(
-    s: Tensor, rank: Tensor, labels: Tensor, vectors: Tensor, lambda_reg: float, usable: Tensor
-) -> dict[str, Tensor]:
-    """Return the loss of C3-MLZSL (eq. 12) and its parts, each a scalar: `loss`, `rank` (omega-weighted) and `reg`.
+def c3_loss(s: Tensor, rank: Tensor, lambda_reg: float, usable: Tensor) -> dict[str, Tensor]:
+    """Return the loss of C3-MLZSL (eq. 12) and its parts, each a scalar: `loss`, `rank` and `reg`.
 
-    rank (batch,) is L_rank of every image, by `ranknet` in the paper; the mean runs over the images `usable`.
+    rank is the mean of omega L_rank, a scalar; s is S, (batch, g, d_w). The mean of L_reg runs over the images
+    `usable`, (batch,) bool.
     """
-    weighted = mean_over(image_weight(labels, vectors) * rank, usable)
     reg = mean_over(group_spread(s), usable)
-    return {"loss": (1 - lambda_reg) * weighted + lambda_reg * reg, "rank": weighted.detach(), "reg": reg.detach()}
+    return {"loss": (1 - lambda_reg) * rank + lambda_reg * reg, "rank": rank.detach(), "reg": reg.detach()}
 
 
-def _pairs(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for every positive of the batch: its image (n,), s_n - s_p of all classes (n, classes), the negatives."""
+def _pairs(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return for every positive: its image and class (n,), s_n - s_p of all classes (n, classes), the negatives."""
     image, positive = (labels > 0).nonzero(as_tuple=True)
-    return image, scores[image] - scores[image, positive].unsqueeze(1), (labels < 0)[image]
+    return image, positive, scores[image] - scores[image, positive].unsqueeze(1), (labels < 0)[image]
 
 
 def _per_image(labels: Tensor, image: Tensor, values: Tensor) -> Tensor:
