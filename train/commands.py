@@ -31,7 +31,7 @@ loop_options = together(
     grouped("settings", "--epochs", type=int, help="Passes over the training split."),
     grouped("settings", "--batch-size", type=int, help="Images in a batch."),
     grouped("settings", "--lr", type=float, help="Learning rate of Adam."),
-    grouped("settings", "--weight-decay", type=float, help="Weight decay of Adam, coupled to the gradient."),
+    grouped("settings", "--weight-decay", type=float, help="Weight decay, coupled to the gradient unless optimizer=adamw."),
     named_values("settings", "--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
 )
 output_options = together(

@@ -92,8 +92,8 @@ class Job:
 def fit(job: Job) -> dict[str, float]:
     """Train the model of a job in place on the seen classes, from its checkpoint if there is one; return timings.
 
-    The optimiser is Adam with coupled weight decay. The final weights are those after the last step, their average, or
-    those of the epoch with the best validation score, as the options say.
+    The final weights are those after the last step, their average, or those of the epoch with the best validation
+    score, as the options say.
 
     SIGINT and SIGTERM finish the step, save a checkpoint and raise KeyboardInterrupt. If the store cannot read a batch,
     everything before it is saved and a C3Error raised. A loss that is not finite raises a C3Error with the step and the
