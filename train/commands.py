@@ -31,7 +31,9 @@ loop_options = together(
     grouped("settings", "--epochs", type=int, help="Passes over the training split."),
     grouped("settings", "--batch-size", type=int, help="Images in a batch."),
     grouped("settings", "--lr", type=float, help="Learning rate of Adam."),
-    grouped("settings", "--weight-decay", type=float, help="Weight decay, coupled to the gradient unless optimizer=adamw."),
+    grouped(
+        "settings", "--weight-decay", type=float, help="Weight decay; optimizer=adamw decouples it from the gradient."
+    ),
     named_values("settings", "--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
 )
 output_options = together(
