@@ -10,7 +10,7 @@ import numpy as np
 from ..common.average_precision import Ties
 from ..train.run_folder import Values
 from .evidence import Evidence, merge
-from .metrics import micro_top_k, random_average_precision
+from .metrics import micro_top_k, random_average_precision, random_variance
 from .protocol import TASKS, Protocol, Task, tasks_of
 from .truth import Truth
 
@@ -51,15 +51,16 @@ def measure(evidence: Evidence, protocol: Protocol, ties: Ties = "grouped") -> M
 def random_floor(protocol: Protocol, truth: Truth) -> dict[str, Values | None]:
     """Return the expectation of random scores, as `Measured.tasks`: the floor that a method has to beat.
 
-    The expectation is exact, nothing is drawn; with unknown labels masked it is close to each class's share of
-    positives, which on Open Images is high.
+    Nothing is drawn. The expectations are exact, but for H: that of a harmonic mean is below the harmonic mean of the
+    expectations, and is expanded to second order (`expected_harmonic`). With unknown labels masked, mAP is close to
+    the classes' mean share of positives, which on Open Images is high.
     """
 
     def found(task: Task) -> dict[int, float]:
         total = truth.positives_of_images(task.classes)[task.images].sum()
         return {k: total * k / task.candidates for k in protocol.ks if k <= task.candidates}
 
-    return _floor(protocol, truth, random_average_precision, found)
+    return _floor(protocol, truth, random_average_precision, found, random_variance)
 
 
 def frequency_floor(protocol: Protocol, truth: Truth, frequency: np.ndarray) -> dict[str, Values | None]:
@@ -103,25 +104,55 @@ def harmonic(first: np.ndarray | float, second: np.ndarray | float) -> np.ndarra
     return 2 * first * second / np.maximum(first + second, np.finfo(float).tiny)
 
 
+def expected_harmonic(first: float, second: float, variances: tuple[float, float]) -> float:
+    """Return the expectation of the harmonic mean of two independent values with these means and variances.
+
+    H is expanded to second order: E[H] = H(a, b) - 2 (b^2 var a + a^2 var b) / (a + b)^3. Variances are in the square
+    of the unit of the values.
+    """
+    spread = second**2 * variances[0] + first**2 * variances[1]
+    return float(harmonic(first, second)) - 2 * spread / max(first + second, np.finfo(float).tiny) ** 3
+
+
 def top_k_found(evidence: Evidence, task: Task, ks: tuple[int, ...]) -> dict[int, np.ndarray]:
     """Return K -> (images,) number of positives among the K best classes, for every K that the task allows."""
     hits = np.cumsum(merge([evidence.pools[name] for name in task.pools]).hits, axis=1)
     return {k: hits[:, k - 1] for k in ks if k <= task.candidates}
 
 
-def _mean_precision(protocol: Protocol, task: Task, truth: Truth, ap: np.ndarray) -> Values:
+def _mean_precision(
+    protocol: Protocol, task: Task, truth: Truth, ap: np.ndarray, variance: np.ndarray | None = None
+) -> Values:
+    """Return mAP, weighted mAP and H; `ap` may be an expectation, and `variance` is that of every class's AP then."""
     positives = truth.positives(task.images)
 
     def mean(classes: np.ndarray) -> float:
         return 100 * float(mean_over_classes(protocol, task.averaged & classes, ap, positives))
+
+    def variance_of_mean(classes: np.ndarray) -> float:
+        if variance is None:
+            return 0.0
+        share = _shares(protocol, task.averaged & classes, positives)
+        return 100**2 * float((share**2 * np.nan_to_num(variance)).sum())
 
     values: dict[str, int | float | None] = {
         "mAP": mean(task.classes),
         "weighted mAP": 100 * float(weighted_mean(task.averaged, ap, positives)),
     }
     if task.name == "gzsl":
-        values["H"] = float(harmonic(mean(truth.seen), mean(~truth.seen)))
+        parts = truth.seen, ~truth.seen
+        spread = variance_of_mean(parts[0]), variance_of_mean(parts[1])
+        values["H"] = expected_harmonic(mean(parts[0]), mean(parts[1]), spread)
     return {**values, "classes": int(task.averaged.sum()), "images": int(task.images.sum())}
+
+
+def _shares(protocol: Protocol, averaged: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Return (classes,) the share of each class in `mean_over_classes`."""
+    if protocol.average == "weighted":
+        share = np.where(averaged, positives, 0)
+    else:
+        share = averaged & (positives > 0) if protocol.classes == "with_positive" else averaged
+    return np.asarray(share / max(share.sum(), 1))
 
 
 def _top_k(protocol: Protocol, task: Task, truth: Truth, found: Mapping[int, float]) -> Values:
@@ -141,11 +172,12 @@ def _floor(
     truth: Truth,
     precision: Callable[[np.ndarray, np.ndarray], np.ndarray],
     found: Callable[[Task], dict[int, float]],
+    variance: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Values | None]:
     results: dict[str, Values | None] = dict.fromkeys(TASKS)
     for task in tasks_of(protocol, truth):
-        ap = precision(truth.positives(task.images), truth.known(task.images, protocol.absent(truth)))
-        values = _mean_precision(protocol, task, truth, ap)
+        labels = truth.positives(task.images), truth.known(task.images, protocol.absent(truth))
+        values = _mean_precision(protocol, task, truth, precision(*labels), variance(*labels) if variance else None)
         results[task.name] = {**values, **_top_k(protocol, task, truth, found(task))}
     return results
 

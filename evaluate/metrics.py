@@ -60,6 +60,30 @@ def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.nda
     return np.asarray(np.where(positives > 0, expected, np.nan))
 
 
+def random_variance(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the variance of the average precision of random scores without ties, for every class.
+
+    positives and known are those of `random_average_precision`. Returns (classes,) float64, NaN where a class has no
+    positive. P AP is the sum over ranks r of I_r (1 + N_r) / r, where I_r says that rank r holds a positive and N_r
+    counts those above it. Its square is a sum over pairs of ranks r <= t, whose expectations are polynomials in the
+    chances p_k = P (P - 1) .. (P - k + 1) / (n (n - 1) .. (n - k + 1)) that k given ranks hold positives.
+    """
+    r = np.arange(1.0, known.max(initial=0) + 1)
+    before = np.cumsum(1 / r) - 1 / r  # the harmonic number of r - 1
+    terms = (
+        1 / r**2,
+        3 * (r - 1) / r**2 + 4 * before / r,
+        (r - 1) * (r - 2) / r**2 + 2 * (3 * (r - 1) + (r - 5) * before) / r,
+        2 * (r - 3) * (r - 1 - before) / r,
+    )
+    chance, square = np.ones(len(known)), np.zeros(len(known))
+    for taken, term in enumerate(terms):
+        chance = chance * np.maximum(positives - taken, 0) / np.maximum(known - taken, 1)
+        square += chance * np.concatenate([[0.0], np.cumsum(term)])[known]
+    mean = random_average_precision(positives, known)
+    return np.asarray(np.maximum(square / np.maximum(positives, 1) ** 2 - mean**2, 0.0))  # NaN stays NaN
+
+
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the K best classes of every row, best first: scores (rows, classes) -> (rows, k) int64 class indices.
 

@@ -11,6 +11,7 @@ from c3.common.errors import C3Error
 from c3.evaluate.metrics import (
     micro_top_k,
     random_average_precision,
+    random_variance,
     resampled_average_precision,
     top_k,
 )
@@ -113,14 +114,16 @@ def test_weighted_average_precision_is_that_of_the_repeated_rows(rng: np.random.
             assert np.isnan(found[draw])
 
 
-def test_random_average_precision_is_the_mean_over_all_orders() -> None:
-    positive = np.array([[1, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
-    known = np.array([5, 5, 3, 5])
-    found = random_average_precision(positive.sum(axis=1), known)
-    for row, count, value in zip(positive[:3], known, found, strict=False):
+def test_random_average_precision_has_the_mean_and_the_variance_of_all_orders() -> None:
+    positive = np.zeros((6, 6), bool)
+    positive[0, [0, 2]] = positive[1, :5] = positive[2, 1] = positive[3, 2:] = positive[4, 0] = True
+    known = np.array([5, 5, 3, 6, 1, 5])
+    means, variances = (of(positive.sum(axis=1), known) for of in (random_average_precision, random_variance))
+    for row, count, mean, variance in zip(positive[:5], known, means, variances, strict=False):
         orders = [average_precision(row[:count], np.array(order, float)) for order in permutations(range(count))]
-        assert value == pytest.approx(np.mean(orders))
-    assert np.isnan(found[3])
+        assert mean == pytest.approx(np.mean(orders))
+        assert variance == pytest.approx(np.var(orders), abs=1e-12)
+    assert np.isnan(means[5]) and np.isnan(variances[5])
 
 
 @pytest.mark.parametrize(
