@@ -386,5 +386,6 @@ def test_a_report_evaluates_what_was_not_yet_and_says_so(
 
 def test_a_report_does_not_evaluate_runs_that_no_table_asked_for(workplace: Workplace) -> None:
     path = workplace.run(workplace.store())
-    report((2,), path.parent)
+    with pytest.raises(C3Error, match=r"none of the 1 runs .* is part of table 2"):
+        report((2,), path.parent)
     assert open_run(path).metrics is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -28,6 +29,9 @@ PATH = UserPath()
 )
 @click.option("--out", default="figures", show_default=True, type=PATH, help="Folder for the figures, png and svg.")
 @click.option("--images", type=PATH, help="Where the photographs are now, if they have moved since extraction.")
+@click.option("--published", is_flag=True, help="Show the paper's values beside other data too, and without any run.")
+@click.option("--against", metavar="METHOD", help="Compare every row with this method, run by run.")
+@click.option("--all-settings", is_flag=True, help="Show every setting that was tried, not only those that val chose.")
 @click.argument("numbers", nargs=-1, type=int)
 @device_option
 def report(
@@ -38,18 +42,23 @@ def report(
     form: str,
     out: Path,
     images: Path | None,
+    published: bool,
+    against: str | None,
+    all_settings: bool,
     numbers: tuple[int, ...],
     device: str,
 ) -> None:
     """Print the paper's tables and draw its figures, measured beside published: c3 report --tables 1 2 --figures 4."""
     if numbers:
         raise C3Error(f"table numbers follow --tables: c3 report --tables {' '.join(map(str, numbers))}")
+    from .block import Shown
     from .pages import FigureOptions, draw, write_page
     from .run import report as run
 
     options = FigureOptions(runs, out, images, device)
     if tables or not (figures or html):
-        click.echo(run(tables or (1, 2, 3, 4, 5), runs, form))
+        width = max(shutil.get_terminal_size((120, 24)).columns, 60)  # 120 where the text goes to a file
+        click.echo(run(tables or (1, 2, 3, 4, 5), runs, form, Shown(published, all_settings, against), width))
     if html:
         click.echo(write_page(html, options))
     for line in draw(figures, options):

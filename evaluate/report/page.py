@@ -63,11 +63,7 @@ def _table(table: Table) -> dict[str, Any]:
     """Return the cells with the numbers that they are sorted by."""
     rows = []
     for (method, task, entry), shown in zip(rows_of(table.frame), body_of(table, strong="\0{}".format), strict=True):
-        values = [
-            entry[metric, field]
-            for metric in table.metrics
-            for field in ("mean", "published", *(["difference"] * table.compares))
-        ]
+        values = [entry[metric, field] for metric in table.metrics for field in table.fields]
         cells: list[dict[str, Any]] = [{"text": method, "value": None}, {"text": task, "value": None}]
         for text, value in zip(shown[2:], values, strict=True):
             best = text.startswith("\0")

@@ -83,7 +83,7 @@ TABLE_3 = PublishedTable(
         Row("c3-b", "b: a + Forward Pyramid", ((27.3,), (8.5,)), "nuswide"),
         Row("c3-c", "c: b + (ML)2P-Encoder", ((28.4,), (9.2,)), "nuswide"),
         Row("c3-d", "d: b + Group Attention", ((27.9,), (8.8,)), "nuswide"),
-        Row("c3", "ours: all three", ((29.4,), (10.2,)), "nuswide"),
+        Row("c3", "C3-MLZSL: all three", ((29.4,), (10.2,)), "nuswide"),
     ),
 )  # fmt: skip
 

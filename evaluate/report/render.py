@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from ...common.errors import unknown_name
 from ..names import FORMATS
+from .text import WIDTH, Sheet, text_of
 
-WIDTH = 120  # columns of a text report
-NARROWEST_LABEL = 12
-NARROW_HEADING = 6  # numbers are narrow, so their headings are broken to lines of this length
 NOTHING = "-"
 FIELDS = ("mean", "sd", "n", "low", "high", "published", "difference")
 LATEX = {
@@ -31,15 +28,23 @@ class Table:
     """One table to print.
 
     `frame` has the index (Method, Task), a row for every task of a method, and the columns (metric, field) for every
-    one of FIELDS, all float and in percent, NaN where there is nothing. A row whose n is NaN is a reference, never the
-    best. low and high are a confidence interval over images. Differences are shown where there are any.
-    `reference` heads the published columns: `paper`, or `paper, NUS-WIDE` beside another data set.
+    one of FIELDS, all float and in percent, NaN where there is nothing. low and high are a confidence interval over
+    images. A row whose n is NaN is a reference, and the methods in `unranked` are shown beside others: neither is ever
+    the best. `sections` has the heading of the part of the table that a method stands in; methods of a part are
+    neighbours, and the best is that of its part. `reference` heads the published columns: `paper`, or `paper, NUS-WIDE`
+    beside another data set; empty, they are not shown. Differences are shown where there are any. `paired` has the
+    differences to the method `against`, run by run, with the fields of paired.py and `paired_notes`.
     """
 
     title: str
     frame: pd.DataFrame
     notes: tuple[str, ...]
-    reference: str = "paper"
+    reference: str = ""
+    unranked: frozenset[str] = frozenset()
+    sections: Mapping[str, str] = field(default_factory=dict)
+    against: str = ""
+    paired: pd.DataFrame | None = None
+    paired_notes: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -47,22 +52,30 @@ class Table:
         return list(dict.fromkeys(self.frame.columns.get_level_values("metric")))
 
     @property
-    def compares(self) -> bool:
-        """Return whether any measured value stands beside a published one of the same data set and protocol."""
-        return bool(self.frame.xs("difference", axis=1, level="field").notna().to_numpy().any())
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields that have a column under every metric: mean, and published and difference where shown."""
+        published, difference = ("published",) * bool(self.reference), ("difference",) * compares(self.frame)
+        return "mean", *published, *difference
 
 
-def render(tables: Sequence[Table], format: str) -> str:
+def compares(frame: pd.DataFrame) -> bool:
+    """Return whether any measured value of a frame stands beside a published one that it can be compared with."""
+    return bool(frame.xs("difference", axis=1, level="field").notna().to_numpy().any())
+
+
+def render(tables: Sequence[Table], format: str, width: int = WIDTH) -> str:
     """Return all tables as one text ending in a newline; `format` is one of `names.FORMATS`.
 
-    Text marks the best measured value with a star, markdown and latex set it bold. The csv is one long table (a line
-    per method, task and metric, every digit, no notes), whatever the tables' columns; json has everything.
-    Raises C3Error for another format.
+    Text is at most `width` columns wide, if names allow. It marks the best measured value with a star; markdown and
+    latex set it bold. The csv is one long table (a line per method, task and metric, every digit, no notes), whatever
+    the tables' columns; json has everything. Raises C3Error for another format.
     """
     require_format(format)
     if format in WHOLE:
         return WHOLE[format](tables)
-    return "\n\n\n".join(PAGES[format](table) for table in tables) + "\n"
+    strong, escape, page = PAGES[format]
+    sheets = (sheet for table in tables for sheet in _sheets(table, strong, escape))
+    return "\n\n\n".join(page(sheet, width) for sheet in sheets) + "\n"
 
 
 def require_format(format: str) -> None:
@@ -71,79 +84,119 @@ def require_format(format: str) -> None:
         raise unknown_name("report format", format, FORMATS)
 
 
-def _text(table: Table) -> str:
-    heading = [
-        [name, *textwrap.wrap(source, NARROW_HEADING, break_long_words=False)] for name, source in headings_of(table)
-    ]
-    body = body_of(table, strong="{}*".format)
-    widths = [max(map(len, [*lines, *cells])) for lines, cells in zip(heading, zip(*body, strict=True), strict=True)]
-    widths[0] = min(widths[0], max(WIDTH - sum(2 + width for width in widths[1:]), NARROWEST_LABEL))
-
-    def line(cells: Sequence[str]) -> str:
-        sides = [cell.ljust(width) for cell, width in zip(cells[:2], widths[:2], strict=True)]
-        sides += [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-        return "  ".join(sides).rstrip()
-
-    empty = [""] * (len(widths) - 1)
-    lines = [line(row) for row in zip_longest(*heading, fillvalue="")]
-    rule = "-" * max(map(len, lines))
-    lines.append(rule)
-    for _, rows_of in groupby(zip(table.frame.index, body, strict=True), key=lambda pair: pair[0][0]):
-        rows = [cells for _, cells in rows_of]
-        names = textwrap.wrap(rows[0][0], widths[0], break_on_hyphens=False)
-        # a long name runs past the tasks of its row
-        lines += [line([name or "", *(cells[1:] if cells else empty)]) for name, cells in zip_longest(names, rows)]
-    lines.append(rule)
-    notes = [textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for note in table.notes]
-    return "\n".join([table.title, "", *lines, "", *notes])
+def _sheets(table: Table, strong: Callable[[str], str], escape: Callable[[str], str]) -> Iterator[Sheet]:
+    yield sheet_of(table, strong, escape)
+    if table.paired is not None:
+        yield paired_sheet(table, table.paired, escape)
 
 
-def _markdown(table: Table) -> str:
+def paired_sheet(table: Table, paired: pd.DataFrame, escape: Callable[[str], str] = str) -> Sheet:
+    """Return the paired differences of a table as cells of text."""
+    headings = [("Method", ""), ("Task", ""), ("Pairs", "")]
+    for metric in table.metrics:
+        headings += [(metric, "differ- ence"), (metric, "rela- tive"), (metric, "range")]
+    rows, named = [], None
+    for method, task, row in rows_of(paired):
+        cells = ["" if method == named else escape(method), escape(task)]
+        named = method
+        cells.append(f"{max(row[metric]['pairs'] for metric in table.metrics):.0f}")
+        for metric in table.metrics:
+            cells += [escape(cell) for cell in _difference(row[metric])]
+        rows.append(cells)
+    return Sheet(f"Paired differences to {table.against}: {table.title}", headings, rows, table.paired_notes, {})
+
+
+def _difference(entry: pd.Series) -> tuple[str, str, str]:
+    """Return `+2.1 [+0.9, +3.3]`, `+12 %` and `-0.2 to +4.0`."""
+    if math.isnan(entry["mean"]):
+        return NOTHING, NOTHING, NOTHING
+    interval = "" if math.isnan(entry["low"]) else f" [{entry['low']:+.1f}, {entry['high']:+.1f}]"
+    relative = NOTHING if math.isnan(entry["relative"]) else f"{entry['relative']:+.0f} %"
+    return f"{entry['mean']:+.1f}{interval}", relative, f"{entry['smallest']:+.1f} to {entry['largest']:+.1f}"
+
+
+def sheet_of(table: Table, strong: Callable[[str], str], escape: Callable[[str], str] = str) -> Sheet:
+    """Return a table as cells of text."""
+    names = table.frame.index.get_level_values("Method")
+    parts = [table.sections.get(name, "") for name in names]
+    sections = {row: part for row, part in enumerate(parts) if part and (row == 0 or part != parts[row - 1])}
+    return Sheet(table.title, headings_of(table), body_of(table, strong, escape), table.notes, sections)
+
+
+def _markdown(sheet: Sheet) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    rows = [line(row) for row in body_of(table, strong="**{}**".format)]
-    alignment = line(["---", "---", *["---:"] * (len(flat_headings(table)) - 2)])
-    notes = [f"- {note}" for note in table.notes]
-    return "\n".join([f"### {table.title}", "", line(flat_headings(table)), alignment, *rows, "", *notes])
+    rest = [""] * (len(sheet.headings) - 1)
+    rows = _with_sections(sheet, line, lambda part: line([f"*{part}*", *rest]))
+    alignment = line(["---", "---", *["---:"] * (len(sheet.headings) - 2)])
+    notes = [f"- {note}" for note in sheet.notes]
+    return "\n".join([f"### {sheet.title}", "", line(_flat(sheet)), alignment, *rows, "", *notes])
 
 
-def _latex(table: Table) -> str:
+def _latex(sheet: Sheet) -> str:
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    rows = [line(row) for row in body_of(table, strong=r"\textbf{{{}}}".format, escape=_escape)]
-    notes = [rf"\par\footnotesize {_escape(note)}" for note in table.notes]
+    columns = len(sheet.headings)
+    rows = _with_sections(
+        sheet, line, lambda part: line([rf"\multicolumn{{{columns}}}{{l}}{{\textit{{{_escape(part)}}}}}"])
+    )
+    notes = [rf"\par\footnotesize {_escape(note)}" for note in sheet.notes]
     return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.title)}}}",
-         rf"\begin{{tabular}}{{ll{'r' * (len(flat_headings(table)) - 2)}}}", r"\toprule",
-         line([_escape(cell) for cell in flat_headings(table)]), r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+        [r"\begin{table}", r"\centering", rf"\caption{{{_escape(sheet.title)}}}",
+         rf"\begin{{tabular}}{{ll{'r' * (columns - 2)}}}", r"\toprule",
+         line([_escape(cell) for cell in _flat(sheet)]), r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
          *notes, r"\end{table}"]
     )  # fmt: skip
 
 
+def _with_sections(sheet: Sheet, line: Callable[[Sequence[str]], str], heading: Callable[[str], str]) -> list[str]:
+    """Return the lines of a sheet, with those of its headings between them."""
+    lines = []
+    for number, row in enumerate(sheet.rows):
+        lines += [heading(sheet.sections[number])] if number in sheet.sections else []
+        lines.append(line(row))
+    return lines
+
+
 def _csv(tables: Sequence[Table]) -> str:
     lines = pd.concat(
-        pd.DataFrame(table.frame.stack("metric", future_stack=True))
+        _long(table.frame)
+        .join(_long(table.paired).add_prefix("paired ") if table.paired is not None else None)
         .reset_index(names=["method", "task", "metric"])
-        .assign(table=table.title, **{"published in": table.reference})
+        .assign(table=table.title, **{"published in": table.reference, "paired with": table.against})
         for table in tables
     )
     columns = ["table", "method", "task", "metric", *FIELDS, "published in"]
+    columns += ["paired with"] * any(table.against for table in tables)
+    columns += [name for name in lines.columns if name.startswith("paired ") and name not in columns]
     return lines[columns].to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _long(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with a row for every method, task and metric."""
+    return pd.DataFrame(frame.stack("metric", future_stack=True))
 
 
 def _json(tables: Sequence[Table]) -> str:
     """Return a list of tables, every digit, None where there is nothing."""
     content = []
     for table in tables:
-        frame = table.frame.astype(object).where(table.frame.notna(), None)
-        rows = [
-            {"method": method, "task": task, "metrics": {name: row[name].to_dict() for name in table.metrics}}
-            for method, task, row in rows_of(frame)
-        ]
-        content.append({"title": table.title, "published in": table.reference, "rows": rows, "notes": table.notes})
+        entry = {"title": table.title, "published in": table.reference, "rows": _entries(table.frame, table.metrics)}
+        if table.paired is not None:
+            paired = {"against": table.against, "rows": _entries(table.paired, table.metrics)}
+            entry["paired"] = {**paired, "notes": table.paired_notes}
+        content.append({**entry, "notes": table.notes})
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _entries(frame: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    known = frame.astype(object).where(frame.notna(), None)
+    return [
+        {"method": method, "task": task, "metrics": {name: row[name].to_dict() for name in metrics}}
+        for method, task, row in rows_of(known)
+    ]
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
@@ -155,33 +208,44 @@ def rows_of(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
 
 def headings_of(table: Table) -> list[tuple[str, str]]:
     """Return what every column shows, and where its values come from (empty for labels)."""
-    sources = ("measured", table.reference, *(["diff."] * table.compares))
-    return [("Method", ""), ("Task", ""), *((metric, source) for metric in table.metrics for source in sources)]
+    sources = {"mean": "measured" if len(table.fields) > 1 else "", "published": table.reference, "difference": "diff."}
+    shown = [(metric, sources[name]) for metric in table.metrics for name in table.fields]
+    return [("Method", ""), ("Task", ""), *shown]
 
 
-def flat_headings(table: Table) -> list[str]:
+def _flat(sheet: Sheet) -> list[str]:
     """Return the headings in one line each."""
-    return [f"{name} ({source})" if source else name for name, source in headings_of(table)]
+    return [f"{name} ({source})" if source else name for name, source in sheet.headings]
 
 
 def body_of(table: Table, strong: Callable[[str], str], escape: Callable[[str], str] = str) -> list[list[str]]:
     """Return the cells of every row, the best measured value of each metric and task marked by `strong`.
 
-    A method is named in its first row only.
+    A method is named in its first row only. A value that has no rival is not the best.
     """
-    best = {metric: table.frame[metric].query("n > 0").groupby("Task")["mean"].max() for metric in table.metrics}
+    best = _best(table)
     rows, named = [], None
     for method, task, row in rows_of(table.frame):
         cells = ["" if method == named else escape(method), escape(task)]
         named = method
         for metric in table.metrics:
             entry, shown = row[metric], escape(_measured(row[metric]))
-            is_best = entry["n"] > 0 and entry["mean"] == best[metric][task]
-            cells += [strong(shown) if is_best else shown, _number(entry["published"])]
-            if table.compares:
-                cells.append(_number(entry["difference"], sign="+"))
+            is_best = method not in table.unranked and entry["n"] > 0
+            is_best &= entry["mean"] == best.get((table.sections.get(method, ""), task, metric))
+            cells.append(strong(shown) if is_best else shown)
+            cells += [_number(entry[name], "+" * (name == "difference")) for name in table.fields[1:]]
         rows.append(cells)
     return rows
+
+
+def _best(table: Table) -> dict[tuple[str, str, str], float]:
+    """Return the best value by section, task and metric, where at least two methods compete."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for method, task, row in rows_of(table.frame):
+        for metric in table.metrics:
+            if row[metric]["n"] > 0 and method not in table.unranked:
+                values.setdefault((table.sections.get(method, ""), task, metric), []).append(row[metric]["mean"])
+    return {key: max(found) for key, found in values.items() if len(found) > 1}
 
 
 def _measured(entry: pd.Series) -> str:
@@ -199,4 +263,9 @@ def _escape(text: str) -> str:
 
 
 WHOLE: dict[str, Callable[[Sequence[Table]], str]] = {"csv": _csv, "json": _json}
-PAGES: dict[str, Callable[[Table], str]] = {"text": _text, "markdown": _markdown, "latex": _latex}
+# How the best value is marked and cells are escaped, and the page of a sheet.
+PAGES: dict[str, tuple[Callable[[str], str], Callable[[str], str], Callable[[Sheet, int], str]]] = {
+    "text": ("{}*".format, str, text_of),
+    "markdown": ("**{}**".format, str, lambda sheet, _: _markdown(sheet)),
+    "latex": (r"\textbf{{{}}}".format, _escape, lambda sheet, _: _latex(sheet)),
+}

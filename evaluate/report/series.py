@@ -12,8 +12,8 @@ from statistics import mean, stdev
 
 from ...common.errors import C3Error
 from ...train.run_folder import LogLine, Run, read_log
+from .block import TITLES
 from .groups import Group, group_runs
-from .notes import TITLES
 
 VARIED = {"groups": 7, "lambda_reg": 0.4}  # the settings of figure 4, and what the paper keeps them at
 TASKS = {"zsl": "ZSL", "gzsl": "GZSL"}

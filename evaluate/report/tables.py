@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,24 +10,29 @@ import pandas as pd
 from ...common.errors import unknown_name
 from ...train.run_folder import Run
 from ..protocol import LEAK_FREE, Protocol, protocols_for
-from .groups import NOTHING, Group, Summary, group_runs
-from .notes import Block, notes_of
+from .block import Block, Shown
+from .choice import choices
+from .floors import FLOORS, floors
+from .groups import NOTHING, Group, Summary, draw_of, group_runs, hidden, set_apart
+from .notes import notes_of
+from .paired import paired, paired_notes
 from .published import TABLES, PublishedTable, Row
-from .render import FIELDS, Table
+from .render import FIELDS, Table, compares
 
 TASKS = {"zsl": "ZSL", "gzsl": "GZSL", "seen": "MLL", LEAK_FREE: "ZSL, leak-free"}
-FLOORS = {"random": "random scores", "frequency": "label frequency"}
+WITH, WITHOUT = "with image-text pretraining", "without image-text pretraining"
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of a table: measured, published and differences have one entry for each metric."""
+    """One line of a table: measured and published have one entry for each metric; `section` is the part it is in."""
 
     label: str
     task: str
     measured: Sequence[Summary]
     published: Sequence[float]
     comparable: bool = False
+    section: str = ""
 
 
 def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
@@ -36,29 +40,37 @@ def protocols_in(number: int, dataset: str) -> tuple[Protocol, ...]:
 
     Raises C3Error for a table that the paper does not have.
     """
-    ks = _layout(number).ks
+    ks = require_table(number).ks
     return tuple(protocol for protocol in protocols_for(dataset) if not ks or set(protocol.ks) == set(ks))
 
 
-def build(number: int, runs: Sequence[Run], problems: Mapping[str, str]) -> list[Table]:
-    """Build one table of the paper, as one Table for each data set with runs and each protocol of it.
+def build(number: int, runs: Sequence[Run], problems: Mapping[str, str], shown: Shown = Shown()) -> list[Table]:
+    """Build one table of the paper, as one Table for each data set with runs, each protocol of it and each split.
 
-    The paper's own data set comes first, and stands alone where there is nothing to show. `runs` are oldest first;
-    `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers are named in the notes.
-    Raises C3Error for a table that the paper does not have.
+    The paper's own data set comes first; runs on drawn splits of the classes have tables of their own. `runs` are
+    oldest first; `problems` says, by run id, why a finished run could not be evaluated. Runs without numbers are named
+    in the notes. Raises C3Error for a table that the paper does not have.
     """
-    layout = _layout(number)
+    layout = require_table(number)
     runs = [run for run in runs if _belongs(layout, run)]
-    shown = dict.fromkeys(run.dataset for run in runs if protocols_in(number, run.dataset))
-    datasets = sorted(shown, key=lambda dataset: dataset != layout.dataset) or [layout.dataset]
-    return [
-        _table(layout, dataset, protocol, [run for run in runs if run.dataset == dataset], problems)
-        for dataset in datasets
-        for protocol in protocols_in(number, dataset)
-    ]
+    datasets = dict.fromkeys(run.dataset for run in runs if protocols_in(number, run.dataset))
+    if shown.published and layout.dataset not in datasets:
+        datasets[layout.dataset] = None
+    tables = []
+    for dataset in sorted(datasets, key=lambda dataset: dataset != layout.dataset):
+        own = [run for run in runs if run.dataset == dataset]
+        splits = [own] if not own else [part for drawn in (False, True) if (part := _on_split(own, drawn))]
+        for protocol in protocols_in(number, dataset):
+            tables += [_table(Block(layout, dataset, protocol, shown), part, problems) for part in splits]
+    return tables
 
 
-def _layout(number: int) -> PublishedTable:
+def _on_split(runs: Sequence[Run], drawn: bool) -> list[Run]:
+    return [run for run in runs if (draw_of(run) is not None) == drawn]
+
+
+def require_table(number: int) -> PublishedTable:
+    """Return the layout of a table. Raises C3Error for a table that the paper does not have."""
     if number not in TABLES:
         raise unknown_name("table", str(number), map(str, TABLES))
     return TABLES[number]
@@ -71,26 +83,55 @@ def _belongs(layout: PublishedTable, run: Run) -> bool:
     own classes stays out of tables with unseen ones.
     """
     methods = {row.method for row in layout.rows}
-    if "zsl" in layout.tasks and not run.zero_shot:
+    if "folds" in run.record.settings or ("zsl" in layout.tasks and not run.zero_shot):
         return False
     if layout.by_backbone or layout.number == 3:
         return run.method in methods
     return run.method not in {row.method for row in TABLES[3].rows} - methods
 
 
-def _table(
-    layout: PublishedTable, dataset: str, protocol: Protocol, runs: Sequence[Run], problems: Mapping[str, str]
-) -> Table:
-    lost = {run.id: reason for run in runs if (reason := _without_numbers(run, protocol, problems))}
+def _table(block: Block, runs: Sequence[Run], problems: Mapping[str, str]) -> Table:
+    lost = {run.id: reason for run in runs if (reason := _without_numbers(run, block.protocol, problems))}
     groups, replaced = group_runs([run for run in runs if run.id not in lost])
-    lost |= {run.id: "a later run has the same settings and seed" for run in replaced}
-    block = Block(layout, dataset, protocol, groups)
-    title = f"Table {layout.number}: {layout.subject} on {layout.dataset_title} (protocol {protocol.name})"
-    if not block.at_home:
-        title = f"Table {layout.number} layout: {layout.subject}, measured on {dataset} (protocol {protocol.name})"
-    notes = [*notes_of(block), *(f"Not counted: {run}: {reason}." for run, reason in lost.items())]
-    reference = "paper" if block.at_home else f"paper, {layout.dataset_title}"
-    return Table(title, _frame(block), tuple(notes), reference)
+    lost |= {run.id: "a later run has the same settings, seed and draw" for run in replaced}
+    block = _chosen(block, groups)
+    lines = _lines(block)
+    frame = _frame(block, lines)
+    notes = [*notes_of(block, compares(frame)), *(f"Not counted: {run}: {reason}." for run, reason in lost.items())]
+    return Table(
+        title=_title(block),
+        frame=frame,
+        notes=tuple(notes),
+        reference=block.reference,
+        unranked=frozenset(block.label(group) for group in block.groups if group not in block.ranked),
+        sections={line.label: line.section for line in lines if line.section},
+        against=block.title(block.shown.against) if block.shown.against else "",
+        paired=paired(block, {task: TASKS[task] for task in block.layout.tasks}) if block.shown.against else None,
+        paired_notes=tuple(paired_notes(block)) if block.shown.against else (),
+    )
+
+
+def _chosen(block: Block, groups: Sequence[Group]) -> Block:
+    """Keep the settings that the validation split chooses; all of them where asked for, or where it cannot choose."""
+    made = choices(groups, block.protocol)
+    kept = [
+        group.runs
+        for choice in made
+        for group in ([choice.chosen] if choice.chosen and not block.shown.all_settings else choice.tried)
+    ]
+    ranked = [choice.chosen.runs for choice in made if choice.chosen]
+    shown = set_apart([group for group in groups if group.runs in kept])
+    return replace(block, groups=shown, choices=made, ranked=[group for group in shown if group.runs in ranked])
+
+
+def _title(block: Block) -> str:
+    layout, protocol = block.layout, block.protocol
+    if block.at_home:
+        return f"Table {layout.number}: {layout.subject} on {layout.dataset_title} (protocol {protocol.name})"
+    drawn = f", mean over {hidden(len(block.draws))}" if block.draws else ""
+    return (
+        f"Table {layout.number} layout: {layout.subject}, measured on {block.dataset}{drawn} (protocol {protocol.name})"
+    )
 
 
 def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) -> str | None:
@@ -104,8 +145,14 @@ def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) 
     return None
 
 
-def _frame(block: Block) -> pd.DataFrame:
+def _lines(block: Block) -> list[_Line]:
+    """Return all lines, those of a section together."""
     lines = [*_floor_lines(block), *_paper_lines(block), *_further_lines(block)]
+    order = dict.fromkeys(sorted((line.section for line in lines), key=["", WITHOUT, WITH].index))
+    return [line for section in order for line in lines if line.section == section]
+
+
+def _frame(block: Block, lines: Sequence[_Line]) -> pd.DataFrame:
     index = pd.MultiIndex.from_tuples([(line.label, TASKS[line.task]) for line in lines], names=["Method", "Task"])
     columns = pd.MultiIndex.from_product([block.layout.metrics, FIELDS], names=["metric", "field"])
     values = [
@@ -125,27 +172,22 @@ def _frame(block: Block) -> pd.DataFrame:
 def _floor_lines(block: Block) -> Iterator[_Line]:
     """Yield the floors: a row for each, or one for each value where stores differ in rows or labels."""
     for name, title in FLOORS.items():
-        stores: dict[str, dict[str, None]] = {}
-        for run, results in block.results:
-            reached = results.random if name == "random" else results.frequency
-            floor = json.dumps({task: reached.get(task) for task in block.layout.tasks}, sort_keys=True)
-            stores.setdefault(floor, {})[run.record.features.digest[:8]] = None
-        for floor, digests in (stores or {"{}": {}}).items():
-            label = f"{title} (features {', '.join(digests)})" if len(stores) > 1 else title
+        found = floors(block, name)
+        for digests, values in found or [((), {})]:
+            label = f"{title} (features {', '.join(digests)})" if len(found) > 1 else title
             for task in block.layout.tasks:
-                values = json.loads(floor).get(task) or {}
-                measured = [NOTHING if values.get(m) is None else Summary(values[m]) for m in block.layout.metrics]
+                measured = [values.get((task, metric), NOTHING) for metric in block.layout.metrics]
                 yield _Line(label, task, measured, _unpublished(block))
 
 
 def _paper_lines(block: Block) -> Iterator[_Line]:
-    """Yield the paper's rows in its order, with dashes for a method without a run."""
+    """Yield the paper's rows in its order; a method without a run has dashes, where published values are shown."""
     for row in block.layout.rows:
         foreign = block.at_home and row.protocol != block.protocol.name
         own = [group for group in block.groups if _is(row, group, block.layout)]
-        for group in own or [Group(row.method, (), {})]:
+        for group in own or ([Group(row.method, ())] if block.reference else []):
             comparable = block.at_home and not foreign and group.backbone in (None, row.backbone)
-            label = group.label(row.title if block.layout.by_backbone else block.title(row.method))
+            label = block.label(group, row.title if block.layout.by_backbone else "")
             for line in _lines_of(block, group, label, row.values, comparable):
                 yield replace(line, label=f"{label} †") if foreign and line.task != LEAK_FREE else line
 
@@ -155,20 +197,20 @@ def _further_lines(block: Block) -> Iterator[_Line]:
     listed = [group for row in block.layout.rows for group in block.groups if _is(row, group, block.layout)]
     for group in block.groups:
         if group not in listed:
-            label = group.label((block.layout.by_backbone and group.backbone) or block.title(group.method))
-            yield from _lines_of(block, group, label, [_unpublished(block)] * len(block.layout.tasks))
+            yield from _lines_of(block, group, block.label(group), [_unpublished(block)] * len(block.layout.tasks))
 
 
 def _lines_of(
     block: Block, group: Group, label: str, published: Sequence[Sequence[float]], comparable: bool = False
 ) -> Iterator[_Line]:
     """Yield every task of a group, and ZSL without near-duplicates of seen classes where a store names them."""
+    section = (WITH if group.image_text else WITHOUT) if any(other.image_text for other in block.groups) else ""
     for task, values in zip(block.layout.tasks, published, strict=True):
-        yield _Line(label, task, _measured(block, group, task), values, comparable)
+        yield _Line(label, task, _measured(block, group, task), values, comparable, section)
         if task == "zsl":
             leak_free = _measured(block, group, LEAK_FREE)
             if any(found != NOTHING for found in leak_free):
-                yield _Line(label, LEAK_FREE, leak_free, _unpublished(block))
+                yield _Line(label, LEAK_FREE, leak_free, _unpublished(block), section=section)
 
 
 def _is(row: Row, group: Group, layout: PublishedTable) -> bool:
