@@ -20,6 +20,15 @@ else:  # click before 8.2 has no type parameter
     Choice = click.Choice
 
 
+TOWER_HELP = (
+    "The text tower that reads the words: open_clip:ARCH:FILE, sentence-transformers:FOLDER or model2vec:FOLDER."
+)
+TEMPLATE_HELP = (
+    "A prompt with {} in the place of the word; repeat the option to average several. openai-imagenet and "
+    "simple-imagenet stand for the sets of open_clip. Default: 'a photo of a {}' for open_clip, else the word itself."
+)
+
+
 class Name(Choice):
     """One of a closed set of names. Another one is refused in one line that says which name is near."""
 

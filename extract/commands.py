@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..common.click_options import Name, UserPath, UserPlace, device_option
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from .backbone.names import BACKBONES, PRECISIONS
 from .backbone.pictures.crop_policies import NAMES as CROP_POLICIES
@@ -238,6 +238,21 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
     click.echo(run(FetchOptions(name, catalog, politeness=Politeness(rate, tries), **options)))
 
 
+@click.command()
+@click.option("--tower", required=True, type=UserPlace(), metavar="KIND:MODEL", help=TOWER_HELP)
+@click.option("--words", type=UserPath(), metavar="FILE", help="The words or phrases, one a line.")
+@click.option("--dataset", metavar="NAME", help="In place of --words: the class names of a data set of the catalog.")
+@click.option("--template", "templates", multiple=True, metavar="TEXT", help=TEMPLATE_HELP)
+@click.option("--out", default="vectors.npz", show_default=True, type=UserPath(), help="The file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
+@click.pass_obj
+def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> None:
+    """Write class vectors of any words or phrases, by a text tower on this machine."""
+    from .vectors import write_vectors
+
+    click.echo(write_vectors(out, tower, catalog=catalog, **options))
+
+
 @click.command("import-biam")
 @click.option("--train", type=UserPath(), help="The HDF5 file of BiAM's training features.")
 @click.option("--test", type=UserPath(), help="The HDF5 file of BiAM's test features.")
@@ -257,4 +272,4 @@ def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, verify, migrate, merge, catalog, fetch, import_biam)
+COMMANDS = (extract, inspect, verify, migrate, merge, catalog, vectors, fetch, import_biam)

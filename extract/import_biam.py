@@ -30,6 +30,7 @@ from .store.layout import GRID, FeatureArray
 from .store.origin import FeatureOrigin, Notes, Provenance
 from .store.quantise import FLOAT16_MAX
 from .store.tables import Classes, Rows, SparseLabels, unknown_paths
+from .words.tower_files import origin_of
 
 if TYPE_CHECKING:
     import h5py
@@ -170,6 +171,6 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         levels=(LEVEL,),
         classes=classes,
         splits={name: replace(rows, path=unknown_paths(len(rows))) for name, rows in splits.items()},
-        notes=Notes(leaks(spec, classes)),
+        notes=Notes(leaks(spec, classes), vectors=origin_of(spec.vectors.path) if spec.vectors else None),
         overwrite=options.overwrite,
     )

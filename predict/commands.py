@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..common.click_options import UserPath, UserPlace, device_option
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from ..extract.store.names import TRUNCATED
 
@@ -20,7 +20,10 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.argument("images", nargs=-1, required=True, type=UserPlace())
 @click.option("--run", "run_path", required=True, type=PATH, help="A finished run folder.")
 @click.option("--vocabulary", type=PATH, help="A file of words to ask for, one a line. Default: the store's classes.")
+@click.option("--words", metavar="WORD,WORD", help="In place of --vocabulary: the words themselves.")
 @click.option("--vectors", type=UserPlace(), help="Where their vectors are: a file, or a name of the catalog.")
+@click.option("--tower", type=UserPlace(), metavar="KIND:MODEL", help=f"In place of --vectors. {TOWER_HELP}")
+@click.option("--template", "templates", multiple=True, metavar="TEXT", help=f"With --tower: {TEMPLATE_HELP}")
 @click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
 @click.option(
     "--top", type=click.IntRange(min=1), help="Labels of an image. Default: 5, or all that reach a threshold."
@@ -45,6 +48,10 @@ def predict(
     images: tuple[str, ...],
     run_path: Path,
     vocabulary: Path | None,
+    words: str | None,
+    vectors: str | None,
+    tower: str | None,
+    templates: tuple[str, ...],
     threshold: str | None,
     form: str,
     overlay: Path | None,
@@ -60,14 +67,22 @@ def predict(
     from .images import find_pictures
     from .results import publish
     from .tagger import Tagger, TagOptions
+    from .vocabulary import ByTower
 
+    if vocabulary and words:
+        raise C3Error("--vocabulary and --words both name words; give one of them")
+    if tower and vectors:
+        raise C3Error("--vectors and --tower both give vectors; give one of them")
+    if templates and not tower:
+        raise C3Error("--template goes with --tower, which reads the words in it")
     if threshold not in (None, "val"):
         try:
             asked["threshold"] = float(threshold)
         except ValueError:
             raise C3Error(f"--threshold {threshold!r}: expected a number or val") from None
     options = TagOptions(
-        vocabulary=None if vocabulary is None else word_list(vocabulary),
+        vocabulary=word_list(vocabulary) if vocabulary else words.split(",") if words is not None else None,
+        vectors=ByTower(tower, templates) if tower else vectors,
         responses=overlay is not None,
         **{"threshold": threshold} | asked,
     )

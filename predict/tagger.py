@@ -37,11 +37,11 @@ TOP = 5  # labels of a picture where no threshold decides
 class TagOptions:
     """Which labels pictures get.
 
-    `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, or an
-    array (words, d_w) as read. `top` labels (default: 5, or all that reach a threshold); `threshold` a score, or `val`
-    for those of thresholds.csv. `drop_unknown` leaves out words without a vector and repeats. `responses` also asks
-    where labels come from. `truncated` and `max_megapixels` say which pictures count as readable (see `DecodeOptions`;
-    default: as when the features of the run were made).
+    `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, an array
+    (words, d_w) as read, or a text tower (`ByTower`). `top` labels (default: 5, or all that reach a threshold);
+    `threshold` a score, or `val` for those of thresholds.csv. `drop_unknown` leaves out words without a vector and
+    repeats. `responses` also asks where labels come from. `truncated` and `max_megapixels` say which pictures count as
+    readable (see `DecodeOptions`; default: as when the features of the run were made).
     """
 
     vocabulary: Sequence[str] | None = None
@@ -192,7 +192,8 @@ class Tagger:
             )
         else:
             asked = list(options.vocabulary)
-            found = find_vocabulary(asked, options.vectors, self.classes, self._catalog, options.drop_unknown)
+            trained = self.run.record.features.vectors
+            found = find_vocabulary(asked, options.vectors, self.classes, self._catalog, options.drop_unknown, trained)
             require_width(self.run, found.vectors.shape[1], found.source)
             names, used = found.words, vectors_in_use(found.vectors, self._form)
             scorer = Scorer(self._own.model, used, self._own.device)

@@ -14,8 +14,12 @@ import numpy as np
 from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name, is_text
 from ..extract.catalog.catalog import Catalog, vectors_of
+from ..extract.store.origin import VectorOrigin
 from ..extract.store.tables import Classes
 from ..extract.words.class_vectors import class_vectors
+from ..extract.words.prompts import tower_vectors
+from ..extract.words.text_towers import load_tower
+from ..extract.words.tower_files import origin_of, require_same_tower
 from ..extract.words.wanted_vectors import finite_vector, is_zero
 
 LOG = logging.getLogger(__name__)
@@ -23,7 +27,16 @@ SAME = 0.99  # vectors of a word with a larger cosine are the same vector, perha
 
 JOINING = ",;|"
 
-VectorSource = str | os.PathLike[str] | np.ndarray
+
+@dataclass(frozen=True)
+class ByTower:
+    """A text tower, KIND:MODEL, that reads the words in `templates` (none: those of the run, else of the tower)."""
+
+    tower: str
+    templates: tuple[str, ...] = ()
+
+
+VectorSource = str | os.PathLike[str] | np.ndarray | ByTower
 
 
 @dataclass(frozen=True)
@@ -36,15 +49,20 @@ class Vocabulary:
 
 
 def find_vocabulary(
-    words: Sequence[str], vectors: VectorSource | None, classes: Classes, catalog: Catalog, drop_unknown: bool = False
+    words: Sequence[str],
+    vectors: VectorSource | None,
+    classes: Classes,
+    catalog: Catalog,
+    drop_unknown: bool = False,
+    trained: VectorOrigin | None = None,
 ) -> Vocabulary:
-    """Look up words in `vectors`: a file, a name in the catalog, or an array (words, d_w).
+    """Find the vectors of words in `vectors`: a file, a name in the catalog, an array (words, d_w), or by a text tower.
 
     Words are compared and kept in the form of `clean_name`: NFC, single blanks.
     `classes` are the classes that the model knows; without `vectors`, words are looked up among them. Names of several
     words are looked up like class names. `drop_unknown` leaves out words without a vector, and repeated words. Raises
-    C3Error naming these otherwise, for an empty vocabulary, and for a file with other vectors than the model was
-    trained with.
+    C3Error naming these otherwise, for an empty vocabulary, and for other vectors than the model was trained with;
+    `trained` is the tower of these, where it is known.
     """
     words = [clean_name(word) for word in words]
     if not words:
@@ -60,10 +78,12 @@ def find_vocabulary(
     elif isinstance(vectors, np.ndarray):
         found, source = _of_array(words, unique, vectors), "the array of vectors"
     elif isinstance(vectors, str | os.PathLike):
-        found, source = _of_file(unique, os.fspath(vectors), classes, catalog)
+        found, source = _of_file(unique, os.fspath(vectors), classes, catalog, trained)
+    elif isinstance(vectors, ByTower):
+        found, source = _of_tower(unique, vectors, classes, trained), vectors.tower
     else:
         raise C3Error(
-            "vectors: expected a file, a name of the catalog or a numpy array (words, d_w), found "
+            "vectors: expected a file, a name of the catalog, a tower or a numpy array (words, d_w), found "
             f"{type(vectors).__name__}"
         )
     missing = np.isnan(found).any(axis=1) if found.shape[1] else np.ones(len(unique), bool)
@@ -96,9 +116,12 @@ def _of_array(words: Sequence[str], unique: Sequence[str], vectors: np.ndarray) 
     return found
 
 
-def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog) -> tuple[np.ndarray, str]:
+def _of_file(
+    words: Sequence[str], name: str, classes: Classes, catalog: Catalog, trained: VectorOrigin | None
+) -> tuple[np.ndarray, str]:
     """Look up words and classes in one pass over a file; the classes show whether it is the right file."""
     spec, asked = vectors_of(name, catalog), set(words)
+    require_same_tower(trained, origin_of(spec.path), "the run", name)
     names = [*words, *(name for name in map(clean_name, classes.names) if name not in asked)]
     vectors, coverage = class_vectors(names, spec)
     if partly := [f"{word} ({' '.join(lost)})" for word, lost in coverage.partly.items() if word in asked]:
@@ -108,7 +131,20 @@ def _of_file(words: Sequence[str], name: str, classes: Classes, catalog: Catalog
     return vectors[: len(words)], f"{name}{coverage.zeros_note}"
 
 
-def _require_same_space(path: Path, names: Sequence[str], vectors: np.ndarray, classes: Classes) -> None:
+def _of_tower(words: Sequence[str], asked: ByTower, classes: Classes, trained: VectorOrigin | None) -> np.ndarray:
+    """Let a tower read the words, and the classes where it is unknown what read them: to show whether it did."""
+    tower = load_tower(asked.tower)
+    same = trained is not None and trained.sha256 == tower.sha256
+    templates = asked.templates or (trained.templates if trained and same else ())
+    found = tower_vectors(words, tower, templates)
+    require_same_tower(trained, found.origin, "the run", asked.tower)
+    if trained is None and found.vectors.shape[1] == classes.d_w:
+        names = list(dict.fromkeys(map(clean_name, classes.names)))
+        _require_same_space(asked.tower, names, tower_vectors(names, tower, templates).vectors, classes)
+    return found.vectors
+
+
+def _require_same_space(path: Path | str, names: Sequence[str], vectors: np.ndarray, classes: Classes) -> None:
     """Raise C3Error unless most classes have the vectors that the run was trained with.
 
     Two files of the same width need not be the same space: scores would compare unrelated numbers.

@@ -249,5 +249,6 @@ def source_of(cache: FeatureCache) -> FeatureSource:
         weights_sha256=origin.weights_sha256,
         precision=origin.precision,
         crops=origin.crops,
+        vectors=cache.notes.vectors,
         request=provenance.request,
     )

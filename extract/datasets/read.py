@@ -13,6 +13,7 @@ from ..catalog.specs import DatasetSpec, VectorSpec
 from ..store.tables import Classes
 from ..words.class_vectors import Coverage, class_vectors
 from ..words.near_duplicates import near_duplicates
+from ..words.tower_files import origin_of
 from .kinds import reader_of
 from .label_sources import HUMAN
 from .manifest import Manifest, ReadOptions, crop_manifest
@@ -32,7 +33,8 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
     manifest = reader.manifest(options)
     manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
-    manifest = replace(manifest, notes=replace(manifest.notes, leaks=leaks(spec, manifest.classes)))
+    notes = replace(manifest.notes, leaks=leaks(spec, manifest.classes), vectors=origin_of(_vectors(spec).path))
+    manifest = replace(manifest, notes=notes)
     return crop_manifest(manifest, options.crops)
 
 

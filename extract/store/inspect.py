@@ -102,6 +102,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "unseen": int((~cache.classes.seen).sum()),
             "d_w": cache.classes.d_w,
             "mean_vector_norm": round(float(np.linalg.norm(vectors, axis=1).mean()), 4),
+            "vectors": to_json(cache.notes.vectors) if cache.notes.vectors else None,
         },
         "config": to_json(cache.origin),
         "provenance": to_json(cache.provenance),
@@ -117,7 +118,8 @@ def _text(content: dict[str, Any]) -> str:
         f"  {'complete' if content['complete'] else 'NOT COMPLETE'}",
         f"data set  {config['dataset']}, labels {config['labelling']}, "
         f"{classes['seen']} seen + {classes['unseen']} unseen classes, "
-        f"word vectors of {classes['d_w']} (mean norm {classes['mean_vector_norm']})",
+        f"word vectors of {classes['d_w']} (mean norm {classes['mean_vector_norm']})"
+        + (f" by {classes['vectors']['tower']}" if classes["vectors"] else ""),
         f"backbone  {config['backbone']}, weights {content['provenance']['weights']} "
         f"(sha256 {config['weights_sha256'][:16]})",
         f"levels    {', '.join(levels)}, {layout['dtype']}, codec {layout['codec']}, "

@@ -70,15 +70,33 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class VectorOrigin:
+    """The text tower that made class vectors: its name, the sha256 of its weights, the templates of its prompts.
+
+    Vectors of one sha256 lie in one space, whatever their templates.
+    """
+
+    tower: str
+    sha256: str
+    templates: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Return the tower for people: its name and the beginning of the hash."""
+        return f"{self.tower} (sha256 {self.sha256[:12]})"
+
+
+@dataclass(frozen=True)
 class Notes:
     """Facts about a data set that evaluation may use.
 
     leaks: unseen class -> the seen classes whose names mean nearly the same. label_source: `human` or `human+machine`
-    (Open Images), None for other data sets.
+    (Open Images), None for other data sets. vectors: the text tower of the class vectors, None where none is known.
     """
 
     leaks: Mapping[str, Sequence[str]] | None = None
     label_source: str | None = None
+    vectors: VectorOrigin | None = None
 
 
 def differing_settings(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...common.unicode_forms import clean_name
 from ..catalog.specs import VectorSpec
+from .tower_files import origin_of
 from .vector_files import read_vectors
 from .wanted_vectors import is_zero
 
@@ -72,14 +73,15 @@ def class_vectors(names: Sequence[str], spec: VectorSpec, keys: Sequence[str] = 
 
     A class is looked up under its key (`keys`, for Open Images the MID), its name as written, in lower case, and with
     `_`, `-` or a blank between its words, as written, in lower case, with capitals (New_York) and in capitals, with its
-    accents and without; then, unless the file holds whole names only, as the mean of its words that have a vector. Stop
-    words count only where a name has no other words. A key in brackets at the end of a name, which tells two classes of
-    one name apart, is ignored. A vector of zeros counts as none.
+    accents and without; then, unless the file holds whole names only (a text tower made it, or its spec says so), as
+    the mean of its words that have a vector. Stop words count only where a name has no other words. A key in brackets
+    at the end of a name, which tells two classes of one name apart, is ignored. A vector of zeros counts as none.
     """
     keys = keys or [""] * len(names)
     plain = [clean_name(name.removesuffix(f" ({key})")) for name, key in zip(names, keys, strict=True)]
     forms = [_whole_forms(name, key) for name, key in zip(plain, keys, strict=True)]
-    words = [_words(name) if spec.lookup == "words" else [] for name in plain]
+    by_words = spec.lookup == "words" and origin_of(spec.path) is None
+    words = [_words(name) if by_words else [] for name in plain]
     wanted = {form for group in forms for form in group} | {form for group in words for word in group for form in word}
     read = read_vectors(spec, wanted)
     vectors = {word: vector for word, vector in read.items() if not is_zero(vector)}

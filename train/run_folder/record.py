@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from ...common.errors import C3Error
 from ...common.parsing import STRICT, parse, to_json
+from ...extract.store.origin import VectorOrigin
 from ..inputs import Inputs
 
 SCHEMA = 3  # 3: `cache.tuned`, `inputs.global_vector`. 2: `zero_shot`, `reads`, `inputs.classes`
@@ -25,6 +26,7 @@ class FeatureSource:
     `weights_asked` what the extraction asked for (a name of the catalog, a file). `tuned` says that the run changed
     them itself. `splits` has the rows of each split. `request` is the record of the options of `c3 extract`, None where
     no images were extracted; a run of an early version recorded none (`request_recorded` False), but its store did.
+    `vectors` is the text tower of the class vectors, None where the store names none.
     """
 
     path: str
@@ -39,6 +41,7 @@ class FeatureSource:
     precision: str = "fp32"
     crops: str = "whole"
     tuned: bool = False
+    vectors: VectorOrigin | None = None
     request: Mapping[str, Any] | None = None  # JSON, which ExtractOptions parses
     request_recorded: bool = True
 
@@ -141,6 +144,8 @@ class RunRecord:
         content = to_json(self, defaults=True)
         if not content["cache"].pop("request_recorded"):
             del content["cache"]["request"]
+        if self.features.vectors is None:
+            del content["cache"]["vectors"]
         if self.tuned_from is None:
             del content["end_to_end"], content["validation"]
         else:
