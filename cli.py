@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from . import __version__
 from .common.click_options import (
     ManyValues,
     Name,
+    Numbers,
     UserPath,
     cache_option,
     device_option,
@@ -133,14 +135,19 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 
 @main.command(cls=ManyValues)
 @cache_option
-@click.option("--method", default="c3", show_default=True, metavar="NAME", type=Name("method", METHODS),
-              help="A method: fast0tag, lesa, c3, ...")  # fmt: skip
+@click.option("--method", "methods", multiple=True, default=("c3",), show_default=True, metavar="NAME",
+              type=Name("method", (*METHODS, *GROUPS)), help="Methods, or all of a table: --method conse c3, table1.",
+              )  # fmt: skip
 @runs_option
 @grouped("grid", "--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
 @grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
 @grouped("grid", "--lr", multiple=True, type=float, help="Learning rates of Adam: --lr 1e-4 1e-3.")
 @grouped("grid", "--epochs", multiple=True, type=int, help="Numbers of epochs: --epochs 5 10.")
-@grouped("grid", "--seeds", "seed", multiple=True, type=int, help="Seeds: --seeds 0 1 2. Default: 0.")
+@grouped("grid", "--seeds", "seed", multiple=True, type=Numbers(), help="Seeds: --seeds 0 1 2, or 0..2. Default: 0.")
+@grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(),
+         help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(min=2),
+              help="Cross-validate: hold back each of this number of parts of the seen classes in turn.")  # fmt: skip
 @named_values("grid", "--set", many=True, metavar="NAME=V1,V2", help="Values of any other setting; may be repeated.")
 @click.option(
     "--list",
@@ -161,21 +168,27 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 def sweep(
     catalog: Path | None,
     cache: str,
-    method: str,
+    methods: tuple[str, ...],
     runs: Path,
     grid: dict[str, tuple[Any, ...]],
+    folds: int | None,
     listed: Path | None,
     jobs: int,
     running: dict[str, Any],
 ) -> None:
     """Train and evaluate every combination of settings on one store. Finished runs are not repeated."""
     from .evaluate.sweep import evaluate_sweep, sweep_summary
+    from .train.registry import methods_named
     from .train.run import TrainOptions
-    from .train.sweep import combinations, read_list, varied
+    from .train.sweep import combinations, for_methods, read_list, varied
     from .train.sweep import sweep as run
 
-    settings = combinations(grid, read_list(listed, method, grid) if listed else ({},))
-    done = run(TrainOptions(cache, method, runs, {}, catalog, **running), settings, evaluate_sweep, jobs)
+    names = tuple(dict.fromkeys(method for name in methods for method in methods_named(name)))
+    grid |= {name: tuple(chain(*grid[name])) for name in ("seed", "hide_seed") if name in grid}
+    if folds:
+        grid |= {"folds": (folds,), "fold": tuple(range(folds))}
+    settings = for_methods(names, combinations(grid, read_list(listed, names, grid) if listed else ({},)))
+    done = run(TrainOptions(cache, names[0], runs, {}, catalog, **running), settings, evaluate_sweep, jobs)
     click.echo(sweep_summary(done.runs, varied(settings)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")

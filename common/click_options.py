@@ -43,6 +43,21 @@ class Name(Choice):
         return super().convert(value, param, ctx)
 
 
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """A whole number of at least 0, or a range with both its ends, `0..9`; arrives as a tuple of numbers."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers. Raises C3Error for anything else."""
+        first, dots, last = str(super().convert(value, param, ctx)).partition("..")
+        ends = (first, last) if dots else (first, first)
+        if not all(end.isascii() and end.isdigit() for end in ends) or int(ends[0]) > int(ends[1]):
+            option = param.opts[0] if param else "number"
+            raise C3Error(f"{option}: expected numbers such as 0 1 2, or a range such as 0..9, found {value!r}")
+        return tuple(range(int(ends[0]), int(ends[1]) + 1))
+
+
 class UserPath(click.Path):
     """A path as a user types it, see `typed_path`; a name of a file that no file can have is refused in one line."""
 

@@ -8,3 +8,5 @@ from __future__ import annotations
 PROTOCOLS = ("nuswide", "nuswide-81", "openimages-lesa", "openimages-biam", "coco", "table")
 TIES = ("grouped", "stable")
 FORMATS = ("text", "markdown", "latex", "csv", "json")
+
+NOT_FOR_CHOOSING = "reads labels of unseen classes, not for choosing settings"  # ZSL and GZSL of val

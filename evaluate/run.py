@@ -19,7 +19,7 @@ from .compare import differences, table_of
 from .evidence import Evidence
 from .protocol import Protocol, protocols_for
 from .record import Evaluation, write_evaluation
-from .score import open_store, score
+from .score import as_trained, open_store, score
 
 LOG = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
     if store.digest == run.record.features.digest:
         return
     try:
-        classes = FeatureCache.open(own).classes
+        classes = as_trained(run, FeatureCache.open(own)).classes
     except C3Error:
         LOG.warning(
             "%s cannot be opened: whether %s was trained on classes that %s calls unseen cannot be told",

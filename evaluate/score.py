@@ -13,8 +13,11 @@ import numpy as np
 from ..common.errors import C3Error
 from ..common.progress import progress
 from ..extract.store.cache import FeatureCache, Status
+from ..extract.store.class_view import ClassView
 from ..extract.store.storage import open_storage
-from ..train.run_folder import Run
+from ..train.class_split import ClassSplit
+from ..train.run_folder import Run, read_classes
+from ..train.settings import options_from
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
 from .truth import Truth, read_truth
@@ -38,6 +41,8 @@ class Scored:
 
 def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     """Open the store that a run was trained on, or another complete one with features of the same kind.
+
+    Its own store has the classes and seen flags that the run was trained with.
 
     Raises C3Error when the store has gone, was replaced, is not complete, or comes from another backbone.
     """
@@ -64,7 +69,20 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
                 f"{getattr(store.origin, key)}; extract it with the same backbone and weights"
             )
     store.require_complete()
-    return store
+    return as_trained(run, store)
+
+
+def as_trained(run: Run, store: FeatureCache) -> FeatureCache:
+    """Return the store of a run with the class split that the run was trained with; another store as it is."""
+    if not class_split_of(run).drawn or store.digest != run.record.features.digest:
+        return store
+    own = read_classes(run)
+    return ClassView(store, np.isin(store.classes.names, own.names), own.seen)
+
+
+def class_split_of(run: Run) -> ClassSplit:
+    """Return the class split that a run was trained with."""
+    return options_from(ClassSplit, run.record.settings)
 
 
 def truth_for(run: Run, cache: FeatureCache, split: str) -> Truth:

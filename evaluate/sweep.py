@@ -8,14 +8,24 @@ from collections.abc import Sequence
 
 from ..common.errors import C3Error
 from ..train.run_folder import Run, read_metrics
-from .run import evaluate
+from .names import NOT_FOR_CHOOSING
+from .run import EvaluateOptions, evaluate
+from .score import class_split_of
 
 LOG = logging.getLogger(__name__)
 FIGURE_4 = {"groups", "lambda_reg"}  # the settings of its curves
+TASKS = ("seen", "zsl", "gzsl")  # in the order of the summary
 
 
 def evaluate_sweep(run: Run) -> Run:
-    """Measure a run of a sweep on test and, for the choice of settings, on val, where it is not measured yet."""
+    """Measure a run of a sweep on test and, for the choice of settings, on val, where it is not measured yet.
+
+    A run of a fold is measured on val alone.
+    """
+    if class_split_of(run).folds:
+        if read_metrics(run.path, "val") is None:
+            evaluate(run.path, "val", device=run.record.device, options=EvaluateOptions(resamples=0))
+        return run
     if run.metrics is None:
         run = evaluate(run.path, device=run.record.device)
     if "val" in run.record.features.splits and read_metrics(run.path, "val") is None:
@@ -27,17 +37,23 @@ def evaluate_sweep(run: Run) -> Run:
 
 
 def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Return a line for each run: the settings `names` that were varied, and mAP on val, which chooses settings."""
-    lines = [[*names, "val ZSL mAP", "val GZSL mAP", "run"]]
+    """Return a line for each run: the settings `names` that were varied, and mAP on val by task.
+
+    The seen classes come first: they may choose settings. Labels of unseen classes may not.
+    """
+    lines = [[*names, *(f"val {task.upper()} mAP" for task in TASKS), "run"]]
     for run in runs:
         metrics = read_metrics(run.path, "val")
-        found = [metrics.first.value(task, "mAP") if metrics else None for task in ("zsl", "gzsl")]
+        found = [metrics.first.value(task, "mAP") if metrics else None for task in TASKS]
         shown = ["-" if value is None else f"{value:.2f}" for value in found]
-        lines.append([*(str(run.record.settings.get(name, "-")) for name in names), *shown, str(run.path)])
+        settings = {"method": run.method, **run.record.settings}
+        lines.append([*(str(settings.get(name, "-")) for name in names), *shown, str(run.path)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     root = shlex.quote(str(runs[0].path.parent)) if runs else "runs"
     told = f"Test metrics are in each run folder: c3 report --runs {root} prints them"
     if FIGURE_4 & set(names):
         told += f", and c3 report --runs {root} --figures 4 draws them"
-    return "\n".join([*table, told + "."])
+    of_folds = runs and all(class_split_of(run).folds for run in runs)
+    notes = [] if of_folds else [f"val ZSL and GZSL mAP: {NOT_FOR_CHOOSING}.", f"{told}."]
+    return "\n".join([*table, *notes])

@@ -29,7 +29,7 @@ def test_names_are_those_of_the_code_behind_them() -> None:
         (("train", "--cache", "x.zarr", "--method", "biamm"), "unknown method 'biamm'. Did you mean 'biam'?"),
         (("train", "--cache", "x.zarr", "--method", "table2"), "Did you mean 'table5'?"),
         (("train", "--cache", "x.zarr", "--objective", "ranknets"), "Did you mean 'ranknet'?"),
-        (("sweep", "--cache", "x.zarr", "--method", "table1"), "unknown method 'table1'."),
+        (("sweep", "--cache", "x.zarr", "--method", "table2"), "unknown method 'table2'."),
         (("finetune", "--dataset", "demo", "--method", "c33"), "unknown method 'c33'. Did you mean 'c3'?"),
         (("demo", "--method", "c33"), "unknown method 'c33'. Did you mean 'c3'?"),
         (("evaluate", "--run", "x", "--ties", "group"), "unknown rule of ties 'group'. Did you mean 'grouped'?"),

@@ -217,7 +217,7 @@ def test_memory_is_held_in_a_temporary_file_where_the_system_has_no_better(monke
     monkeypatch.delattr(os, "memfd_create", raising=False)
     with SharedArrays() as held:
         tensor = held.empty((3, 4), dtype=torch.float16, device=torch.device("cpu"))
-        held.put(("digest", "train", "p8"), {"p8": tensor.fill_(2)})
+        held.put(("digest", "train", "p8"), tensor.fill_(2))
         assert held.size == 24
-        assert held.get(("digest", "train", "p8"))["p8"].tolist() == [[2.0] * 4] * 3
+        assert held.get(("digest", "train", "p8")).tolist() == [[2.0] * 4] * 3
         assert held.get(("other", "train", "p8")) is None

@@ -35,9 +35,12 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid: list[object]
     assert found == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
     assert all(run.metrics and (run.path / "metrics-val.json").exists() for run in runs)
     table = done.stdout.splitlines()
-    assert table[0].split() == ["groups", "lambda_reg", "val", "ZSL", "mAP", "val", "GZSL", "mAP", "run"]
-    val = json.loads((runs[3].path / "metrics-val.json").read_text())["protocols"]["table"]["tasks"]["zsl"]["mAP"]
-    assert table[4].split() == ["2", "0.5", f"{val:.2f}", *table[4].split()[3:4], str(runs[3].path)]
+    heads = [word for task in ("SEEN", "ZSL", "GZSL") for word in ("val", task, "mAP")]
+    assert table[0].split() == ["groups", "lambda_reg", *heads, "run"]
+    tasks = json.loads((runs[3].path / "metrics-val.json").read_text())["protocols"]["table"]["tasks"]
+    shown = [f"{tasks[task]['mAP']:.2f}" for task in ("seen", "zsl", "gzsl")]
+    assert table[4].split() == ["2", "0.5", *shown, str(runs[3].path)]
+    assert table[5] == "val ZSL and GZSL mAP: reads labels of unseen classes, not for choosing settings."
 
     assert table[-1].endswith(f"and c3 report --runs {tmp_path / 'runs'} --figures 4 draws them.")
 

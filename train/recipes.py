@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic
 
 from ..common.catalog_file import Recipes, read_catalog
 from ..common.errors import unknown_name
+from .class_split import ClassSplit
 from .names import ABLATED
 from .settings import (
     BelowOne,
@@ -28,8 +29,8 @@ FALLBACK = "default"  # the recipes of a data set that has none of its own
 
 
 @dataclass(frozen=True)
-class LoopOptions(Settings):
-    """Settings of the loop that every method shares.
+class LoopOptions(ClassSplit):
+    """Settings of the loop that every method shares, with those of the class split.
 
     `optimizer` is `adam`, whose weight decay is added to the gradient, or `adamw`, which shrinks the weights themselves
     (Loshchilov and Hutter 2019). `schedule` is `step` or `cosine`, and `warmup` its first steps (schedule.py). `clip`
@@ -64,8 +65,9 @@ class Recipe(Generic[Options]):
     source: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return flat settings, as run.json holds them."""
-        return asdict(self.loop) | asdict(self.method)
+        """Return flat settings, as run.json holds them; those of a class split only where it is drawn."""
+        settings = asdict(self.loop) | asdict(self.method)
+        return {name: value for name, value in settings.items() if name not in self.loop.off_names}
 
 
 def settings_of(options: type[Settings]) -> dict[str, type[Settings]]:

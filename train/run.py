@@ -30,6 +30,7 @@ from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import inputs_of, method_class, methods_named
 from .run_folder import (
     CHECKPOINT,
+    FOLDS,
     RECORD,
     WEIGHTS,
     FeatureSource,
@@ -120,6 +121,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
         return found
     with world.together():
         torch.manual_seed(recipe.loop.seed)
+        cache = recipe.loop.view(cache)
         model = kind(inputs_of(cache), recipe.method)
         vectors = vectors_in_use(cache.classes.vectors, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
         model.prepare(vectors)
@@ -164,6 +166,8 @@ def planned(
 ) -> tuple[Recipe[Settings], dict[str, Any], Path]:
     """Return the recipe of a request, what decides its weights, and the run folder that is named after it.
 
+    Runs of folds lie in a folder of their own, so that no table shows them.
+
     Raises C3Error for a method, a setting or a value that does not exist.
     """
     kind, dataset = method_class(options.method), cache.origin.dataset
@@ -171,7 +175,8 @@ def planned(
     # the number of processes decides which rows meet in a batch, and so the weights
     divided = {"ranks": ranks} if ranks > 1 else {}
     identity = {"method": options.method, "store": cache.digest, **recipe.as_dict(), **divided}
-    return recipe, identity, options.runs / f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
+    name = f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
+    return recipe, identity, (options.runs / FOLDS if recipe.loop.folds else options.runs) / name
 
 
 def begun(path: Path, world: World = World()) -> Run | None:

@@ -55,6 +55,29 @@ def combinations(grid: Mapping[str, Sequence[Any]], entries: Iterable[Settings] 
     ]
 
 
+def for_methods(methods: Sequence[str], asked: Sequence[Settings]) -> list[Settings]:
+    """Give every method every combination of those settings that it has, each once, with its name as `method`.
+
+    Raises C3Error for a setting that none of the methods has.
+
+    >>> for_methods(("conse", "c3"), [{"groups": 3, "seed": 0}, {"groups": 5, "seed": 0}])[:2]
+    [{'method': 'conse', 'seed': 0}, {'method': 'c3', 'groups': 3, 'seed': 0}]
+    """
+    takes = {method: settings_of(method_class(method).Options) for method in methods}
+    known = {name for settings in takes.values() for name in settings}
+    for name in {name for settings in asked for name in settings} - known:
+        raise unknown_name(f"setting of method {', '.join(methods)}", name, sorted(known))
+    return [
+        {"method": method, **settings}
+        for method in methods
+        for settings in _unique([{name: s[name] for name in s if name in takes[method]} for s in asked])
+    ]
+
+
+def _unique(asked: Sequence[Settings]) -> list[Settings]:
+    return list({str(settings): settings for settings in asked}.values())
+
+
 def varied(asked: Sequence[Settings]) -> list[str]:
     """Return the names, in order, whose values differ between combinations."""
     names = list(dict.fromkeys(name for settings in asked for name in settings))
@@ -66,13 +89,14 @@ def in_words(settings: Settings) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Settings]:
+def read_list(path: Path, methods: Sequence[str], grid: Iterable[str] = ()) -> list[Settings]:
     """Return the entries of a YAML list of settings: `- {groups: 5, lr: 1e-4}`.
 
-    Raises C3Error with the number of the entry if it is not a mapping, if the method does not have a name or the grid
+    Raises C3Error with the number of the entry if it is not a mapping, if none of the methods has a name or the grid
     has it too, and if a value is not a single value.
     """
-    content, known = read_yaml(path, "list"), settings_of(method_class(method).Options)
+    content, kind = read_yaml(path, "list"), f"setting of method {', '.join(methods)}"
+    known = {name for method in methods for name in settings_of(method_class(method).Options)}
     if not isinstance(content, list) or not content:
         found = "nothing" if not content else type(content).__name__
         raise C3Error(f"list {path}: expected entries such as `- {{groups: 5, lr: 1e-4}}`, found {found}")
@@ -82,7 +106,7 @@ def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Setting
             raise C3Error(f"{where}: expected names and values of settings, found {entry!r}")
         for name, value in entry.items():
             if name not in known:
-                raise C3Error(f"{where}: {unknown_name(f'setting of method {method}', str(name), known)}")
+                raise C3Error(f"{where}: {unknown_name(kind, str(name), sorted(known))}")
             if name in grid:
                 raise C3Error(f"{where}: {name} is given on the command line too; give it in one place")
             if not isinstance(value, str | int | float):
@@ -93,14 +117,12 @@ def read_list(path: Path, method: str, grid: Iterable[str] = ()) -> list[Setting
 def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run], Run], jobs: int = 1) -> Swept:
     """Train and measure every combination of settings, at most `jobs` at a time, each in a process of its own.
 
-    The training arrays are read once if they fit in memory. A finished combination is not trained again, so the same
-    call continues a stopped sweep. A combination that fails (a loss that diverges, a process that dies) is noted and
-    the others go on. Raises C3Error if the first combination fails, and for an unknown setting before anything is
-    trained. Several jobs pickle `measure`.
+    A combination may name its `method`; otherwise it is that of `base`. The training arrays are read once if they fit
+    in memory. A finished combination is not trained again, so the same call continues a stopped sweep. A combination
+    that fails (a loss that diverges, a process that dies) is noted and the others go on. Raises C3Error if the first
+    combination fails, and for an unknown setting before anything is trained. Several jobs pickle `measure`.
     """
-    known = settings_of(method_class(base.method).Options)
-    for name in {name for settings in asked for name in settings} - known.keys():
-        raise unknown_name(f"setting of method {base.method}", name, known)
+    requests = [_request(base, settings) for settings in asked]
     resolve_device(base.device)
     cache = FeatureCache.open(base.cache)
     cache.require_complete()
@@ -114,12 +136,12 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
         failures[number] = str(error)
 
     with terminated_like_interrupted(), SharedArrays() as shared:
-        requests = [replace(base, settings={**base.settings, **settings}, shared=shared) for settings in asked]
+        requests = [replace(request, shared=shared) for request in requests]
         todo = _folders(requests, cache, fail)
         jobs, numbers, threads = min(jobs, len(todo)), list(todo.values()), 0
         if jobs > 1:
             if not all(map(_finished, todo)):
-                residency = _load(base, cache, shared)
+                residency = _load(requests, cache, shared)
                 requests = [replace(request, residency=residency) for request in requests]
             threads = max(torch.get_num_threads() // jobs, 1)
             LOG.info("%d processes, threads in each: %d", jobs, threads)
@@ -142,6 +164,15 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     )
 
 
+def _request(base: TrainOptions, settings: Settings) -> TrainOptions:
+    method = str(settings.get("method", base.method))
+    own = {name: value for name, value in settings.items() if name != "method"}
+    known = settings_of(method_class(method).Options)
+    for name in own.keys() - known.keys():
+        raise unknown_name(f"setting of method {method}", name, known)
+    return replace(base, method=method, settings={**base.settings, **own})
+
+
 def _folders(
     requests: Sequence[TrainOptions], cache: FeatureCache, fail: Callable[[int, C3Error], None]
 ) -> dict[Path, int]:
@@ -162,11 +193,13 @@ def _finished(folder: Path) -> bool:
     return (folder / RECORD).exists() and open_run(folder).finished
 
 
-def _load(base: TrainOptions, cache: FeatureCache, shared: SharedArrays) -> str:
-    """Read the training arrays of the method into shared memory; return the residency for all processes."""
+def _load(requests: Sequence[TrainOptions], cache: FeatureCache, shared: SharedArrays) -> str:
+    """Read the training arrays of all methods into shared memory; return the residency for all processes."""
+    base, inputs = requests[0], inputs_of(cache)
     if base.residency == "device":
         raise C3Error("--residency device: processes share the memory of the machine; use --residency ram, or --jobs 1")
-    reads = method_class(base.method).reads(inputs_of(cache))
+    methods = dict.fromkeys(request.method for request in requests)
+    reads = list(dict.fromkeys(name for method in methods for name in method_class(method).reads(inputs)))
     BatchStream(cache, "train", reads, batch_size=2, seed=0, place=Placement(base.residency, shared=shared))
     if not shared.size:
         LOG.info("every process reads the arrays itself, in every epoch")

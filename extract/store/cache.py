@@ -47,7 +47,7 @@ class FeatureCache:
     """
 
     def __init__(self, storage: Storage, group: zarr.Group, attributes: Attributes) -> None:
-        self.storage = storage
+        self.storage, self.group = storage, group
         self.attributes = attributes
         self.shape = attributes.shape(storage.location)
         self._arrays = ZarrArrays(storage, group)

@@ -192,7 +192,11 @@ class BatchStream(ShuffledBatches):
 
     def _open_buffers(self, rows: np.ndarray) -> BufferSource:
         chunked, place = self._chunked, self._place
-        residency = place.resolved(chunked.bytes_of(len(chunked.chunks_of(rows))), chunked.content)
+        if place.shared is not None:  # with another class split, other rows are trained on
+            rows = np.flatnonzero(self.cache.status(self.split) == Status.OK)
+        held = chunked.held_by(place.shared)
+        needed = chunked.bytes_of(len(chunked.chunks_of(rows)), without=held)
+        residency = place.resolved(needed, list(held.values()))
         if residency == "stream":
             return StreamedBuffers(chunked, self.buffer_rows)
         where = place.device if residency == "device" else CPU
@@ -209,7 +213,7 @@ def _taken(values: Tensor, places: Tensor) -> Tensor:
     """Copy rows of an array: by numpy in this thread, because torch would take the cores of the running step."""
     if values.device.type != "cpu":
         return values.index_select(0, places)
-    return torch.from_numpy(values.numpy().take(places.numpy(), axis=0))
+    return torch.from_numpy(values.numpy().take(places.cpu().numpy(), axis=0))
 
 
 def _from(order: list[np.ndarray], row: int) -> list[np.ndarray]:

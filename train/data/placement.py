@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from ...common.errors import C3Error
 from ..names import RESIDENCIES
-from .shared_arrays import Content, SharedArrays
+from .shared_arrays import SharedArrays
 
 LOG = logging.getLogger(__name__)
 
@@ -31,18 +33,19 @@ class Placement:
     processes: int = 1
     shared: SharedArrays | None = None
 
-    def resolved(self, needed: int, content: Content = ()) -> str:
+    def resolved(self, needed: int, held: Sequence[Tensor] = ()) -> str:
         """Return `stream`, `ram` or `device` for arrays of `needed` bytes; `auto` becomes the fastest that fits.
 
-        `auto` takes at most `MARGIN` of the free memory. Content that `shared` holds stays where it is. Raises C3Error
-        for a residency that is asked for by name and does not fit.
+        `auto` takes at most `MARGIN` of the free memory. `held` are arrays that `shared` holds already: where nothing
+        else is needed, they stay where they are. Raises C3Error for a residency that is asked for by name and does not
+        fit.
         """
         if self.residency not in RESIDENCIES:
             raise C3Error(f"--residency: expected {', '.join(RESIDENCIES)}, found {self.residency!r}")
         if self.residency == "stream":
             return "stream"
-        if self.shared and (tensors := self.shared.get(content)):
-            return "ram" if next(iter(tensors.values())).device.type == "cpu" else "device"
+        if held and not needed:
+            return "ram" if held[0].device.type == "cpu" else "device"
         free = {"ram": free_memory() // self.processes}
         if self.device.type == "cuda":
             free = {"device": torch.cuda.mem_get_info(self.device)[0], **free}

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Content = tuple[str, ...]  # digest of a store, split, names of arrays: what memory holds
+Content = tuple[str, str, str]  # digest of a store, split, name of an array: what memory holds
 
 
 class SharedArrays:
-    """The arrays that trainings on one store have read, for later trainings: content -> name -> tensor.
+    """The arrays that trainings on one store have read, for later trainings: content -> tensor.
+
+    They hold every chunk with a readable image, because class splits train on other rows.
 
     Tensors on the CPU are mapped from files without a name. Pickling for a child process copies nothing: the child maps
     the same memory, and only the child would see what it writes there. A context manager; the system frees the memory
@@ -24,21 +26,21 @@ class SharedArrays:
     """
 
     def __init__(self) -> None:
-        self._tensors: dict[Content, dict[str, Tensor]] = {}
+        self._tensors: dict[Content, Tensor] = {}
         self._files: dict[int, int] = {}  # address of a tensor -> descriptor of its file
 
     @property
     def size(self) -> int:
         """The bytes of all arrays."""
-        return sum(tensor.nbytes for tensors in self._tensors.values() for tensor in tensors.values())
+        return sum(tensor.nbytes for tensor in self._tensors.values())
 
-    def get(self, content: Content) -> dict[str, Tensor] | None:
-        """Return name -> tensor, or None when this content has not been read."""
+    def get(self, content: Content) -> Tensor | None:
+        """Return the tensor, or None when this content has not been read."""
         return self._tensors.get(content)
 
-    def put(self, content: Content, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors that `empty` made and the caller has filled."""
-        self._tensors[content] = tensors
+    def put(self, content: Content, tensor: Tensor) -> None:
+        """Keep a tensor that `empty` made and the caller has filled."""
+        self._tensors[content] = tensor
 
     def empty(self, shape: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an uninitialised tensor for the caller to fill and `put`."""
@@ -62,24 +64,19 @@ class SharedArrays:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[Content, dict[str, Any]]:
+    def __getstate__(self) -> dict[Content, Any]:
         """Return descriptors, shapes and dtypes, for a child process that is being started."""
         return {
-            content: {
-                name: (DupFd(self._files[tensor.data_ptr()]), tuple(tensor.shape), tensor.dtype)
-                for name, tensor in tensors.items()
-            }
-            for content, tensors in self._tensors.items()
+            content: (DupFd(self._files[tensor.data_ptr()]), tuple(tensor.shape), tensor.dtype)
+            for content, tensor in self._tensors.items()
         }
 
-    def __setstate__(self, state: dict[Content, dict[str, Any]]) -> None:
+    def __setstate__(self, state: dict[Content, Any]) -> None:
         self._tensors, self._files = {}, {}
-        for content, parts in state.items():
-            self._tensors[content] = {}
-            for name, (handle, shape, dtype) in parts.items():
-                file = handle.detach()
-                self._tensors[content][name] = _mapped(file, shape, dtype, mmap.ACCESS_COPY)
-                os.close(file)  # the mapping stays
+        for content, (handle, shape, dtype) in state.items():
+            file = handle.detach()
+            self._tensors[content] = _mapped(file, shape, dtype, mmap.ACCESS_COPY)
+            os.close(file)  # the mapping stays
 
 
 def _nameless_file() -> int:

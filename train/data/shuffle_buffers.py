@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from torch import Tensor
 from ...common.lookahead import look_ahead
 from ...common.progress import progress
 from ...extract.store.cache import FeatureCache
-from .shared_arrays import SharedArrays
+from .shared_arrays import Content, SharedArrays
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,29 @@ class ChunkedArrays:
     """Some arrays of a split as stored; threads decompress them chunk by chunk into memory of the caller."""
 
     def __init__(self, cache: FeatureCache, split: str, names: Sequence[str]) -> None:
-        self.content = (cache.digest, split, *names)
+        self.content: dict[str, Content] = {name: (cache.digest, split, name) for name in names}
         self.maps = {name: cache.maps(split, name) for name in names}
         self.chunk_rows, self.rows = cache.layout.chunk_rows, cache.rows(split)
         self._decoders = ThreadPoolExecutor(cache.storage.parallel_reads, "decode")
 
-    def room(self, chunks: int) -> dict[str, np.ndarray]:
-        """Return name -> (chunks * chunk_rows, *shape): memory for a number of chunks of every array."""
+    def room(self, chunks: int, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Return name -> (chunks * chunk_rows, *shape): memory for a number of chunks of every array but some."""
         return {
             name: np.empty((chunks * self.chunk_rows, *array.shape[1:]), array.stored_dtype)
             for name, array in self.maps.items()
+            if name not in without
         }
 
-    def bytes_of(self, chunks: int) -> int:
+    def bytes_of(self, chunks: int, without: Collection[str] = ()) -> int:
         """Return the bytes that `room` takes."""
-        row = sum(int(np.prod(array.shape[1:])) * array.stored_dtype.itemsize for array in self.maps.values())
+        arrays = [array for name, array in self.maps.items() if name not in without]
+        row = sum(int(np.prod(array.shape[1:])) * array.stored_dtype.itemsize for array in arrays)
         return row * chunks * self.chunk_rows
+
+    def held_by(self, shared: SharedArrays | None) -> dict[str, Tensor]:
+        """Return name -> tensor, for the arrays that were read before."""
+        found = {name: shared.get(content) for name, content in self.content.items()} if shared else {}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def chunks_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the sorted numbers of the chunks that hold any of the rows."""
@@ -117,7 +124,8 @@ class StreamedBuffers:
 class ResidentBuffers:
     """One buffer with the chunks that hold `rows`, read once, in RAM or on a device.
 
-    Arrays that `shared` already holds are not read again; arrays that are read are kept there for later trainings.
+    Arrays that `shared` already holds are not read again; arrays that are read are kept there for later trainings,
+    which give the same `rows`.
     """
 
     def __init__(
@@ -129,15 +137,21 @@ class ResidentBuffers:
         shared: SharedArrays | None = None,
     ) -> None:
         self._arrays, self._device, self._chunks = arrays, device, arrays.chunks_of(rows)
-        if shared and (memory := shared.get(arrays.content)):
-            self._memory = memory
-            return
-        empty = shared.empty if shared else torch.empty
+        held = arrays.held_by(shared)
+        self._memory = {**held, **self._read(held, buffer_rows, shared)}
+
+    def _read(self, held: Collection[str], buffer_rows: int, shared: SharedArrays | None) -> dict[str, Tensor]:
+        """Read the arrays that are not held, and keep them in `shared`."""
+        arrays, empty = self._arrays, shared.empty if shared else torch.empty
         size, at_a_time = arrays.chunk_rows, max(buffer_rows // arrays.chunk_rows, 1)
-        scratch = arrays.room(min(at_a_time, len(self._chunks)))
-        self._memory = {
+        scratch = arrays.room(min(at_a_time, len(self._chunks)), without=held)
+        if not scratch:
+            return {}
+        memory = {
             name: empty(
-                (len(self._chunks) * size, *values.shape[1:]), dtype=torch.from_numpy(values).dtype, device=device
+                (len(self._chunks) * size, *values.shape[1:]),
+                dtype=torch.from_numpy(values).dtype,
+                device=self._device,
             )
             for name, values in scratch.items()
         }
@@ -147,10 +161,12 @@ class ResidentBuffers:
                 arrays.read(chunks, scratch)
                 place = slice(first * size, (first + len(chunks)) * size)
                 for name, values in scratch.items():
-                    self._memory[name][place] = torch.from_numpy(values[: len(chunks) * size])
+                    memory[name][place] = torch.from_numpy(values[: len(chunks) * size])
                 bar.advance(len(chunks) * size)
         if shared:
-            shared.put(arrays.content, self._memory)
+            for name, tensor in memory.items():
+                shared.put(arrays.content[name], tensor)
+        return memory
 
     def read(self, order: Sequence[np.ndarray]) -> Generator[ShuffleBuffer, None, None]:
         """Yield one buffer for the whole order."""

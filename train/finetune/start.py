@@ -78,6 +78,10 @@ def start_of(options: FineTuneOptions) -> Run:
     if options.start is not None:
         run = open_run(options.start)
         run.require_finished()
+        if run.record.class_split:
+            raise C3Error(
+                f"{run.path} has a class split of its own ({run.record.class_split}), which c3 finetune cannot follow"
+            )
         if run.dataset != options.dataset:
             raise C3Error(f"{run.path} is a run on {run.dataset}; expected one on {options.dataset}")
         return run
@@ -88,6 +92,7 @@ def start_of(options: FineTuneOptions) -> Run:
         if (run.dataset, run.method) == (options.dataset, options.method)
         and run.finished
         and run.record.tuned_from is None
+        and not run.record.class_split
         and (seed is None or str(seed) == str(run.seed))
     ]
     if not fitting:

@@ -7,6 +7,7 @@ from .folder import (
     CHECKPOINT,
     CLASSES,
     FEATURES,
+    FOLDS,
     LOG,
     METRICS,
     PER_CLASS,
@@ -37,8 +38,8 @@ from .tables import (
 )
 
 __all__ = [
-    "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS", "RECORD",
-    "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bootstrap", "Calibration", "ChosenEpoch", "ClassResult",
+    "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS",
+    "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bootstrap", "Calibration", "ChosenEpoch", "ClassResult",
     "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "ProtocolResults", "RowCounts", "Run", "RunRecord",
     "Setting", "Timings", "TunedFrom", "Values", "list_runs", "open_run", "read_classes", "read_log", "read_metrics",
     "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json", "write_per_class", "write_record",

@@ -22,6 +22,7 @@ from .record import SCHEMA, RunRecord, parse_record
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
+FOLDS = "folds"  # the folder beside the runs that holds those of class-wise cross-validation
 BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # the tuned backbone of a run, and the store it computes
 
 

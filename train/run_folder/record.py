@@ -132,6 +132,11 @@ class RunRecord:
         """Return the digest of the store of the training, or of the first one in a chain of fine-tunings."""
         return self.tuned_from.features if self.tuned_from else self.features.digest
 
+    @property
+    def class_split(self) -> Mapping[str, Setting]:
+        """Return the settings of a class split that is not the store's own; empty where it is the store's."""
+        return {name: self.settings[name] for name in ("hide_seed", "folds", "fold") if name in self.settings}
+
     def number(self, name: str) -> float:
         """Return a numeric setting. Raises C3Error where the run has no such setting."""
         value = self.settings.get(name)
