@@ -163,7 +163,7 @@ def _with_sections(sheet: Sheet, line: Callable[[Sequence[str]], str], heading: 
 def _csv(tables: Sequence[Table]) -> str:
     lines = pd.concat(
         _long(table.frame)
-        .join(_long(table.paired).add_prefix("paired ") if table.paired is not None else None)
+        .join([] if table.paired is None else _long(table.paired).add_prefix("paired "))
         .reset_index(names=["method", "task", "metric"])
         .assign(table=table.title, **{"published in": table.reference, "paired with": table.against})
         for table in tables

@@ -16,7 +16,7 @@ from .floors import FLOORS, floors
 from .groups import NOTHING, Group, Summary, draw_of, group_runs, hidden, set_apart
 from .notes import notes_of
 from .paired import paired, paired_notes
-from .published import TABLES, PublishedTable, Row
+from .published import TABLES, PublishedTable
 from .render import FIELDS, Table, compares
 
 TASKS = {"zsl": "ZSL", "gzsl": "GZSL", "seen": "MLL", LEAK_FREE: "ZSL, leak-free"}
@@ -121,6 +121,7 @@ def _chosen(block: Block, groups: Sequence[Group]) -> Block:
     ]
     ranked = [choice.chosen.runs for choice in made if choice.chosen]
     shown = set_apart([group for group in groups if group.runs in kept])
+    shown.sort(key=lambda group: _place(group, block.layout))
     return replace(block, groups=shown, choices=made, ranked=[group for group in shown if group.runs in ranked])
 
 
@@ -182,9 +183,9 @@ def _floor_lines(block: Block) -> Iterator[_Line]:
 
 def _paper_lines(block: Block) -> Iterator[_Line]:
     """Yield the paper's rows in its order; a method without a run has dashes, where published values are shown."""
-    for row in block.layout.rows:
+    for place, row in enumerate(block.layout.rows):
         foreign = block.at_home and row.protocol != block.protocol.name
-        own = [group for group in block.groups if _is(row, group, block.layout)]
+        own = [group for group in block.groups if _place(group, block.layout) == place]
         for group in own or ([Group(row.method, ())] if block.reference else []):
             comparable = block.at_home and not foreign and group.backbone in (None, row.backbone)
             label = block.label(group, row.title if block.layout.by_backbone else "")
@@ -194,9 +195,8 @@ def _paper_lines(block: Block) -> Iterator[_Line]:
 
 def _further_lines(block: Block) -> Iterator[_Line]:
     """Yield the methods (or backbones) that the paper's table does not have, in order of their first run."""
-    listed = [group for row in block.layout.rows for group in block.groups if _is(row, group, block.layout)]
     for group in block.groups:
-        if group not in listed:
+        if _place(group, block.layout) == len(block.layout.rows):
             yield from _lines_of(block, group, block.label(group), [_unpublished(block)] * len(block.layout.tasks))
 
 
@@ -213,8 +213,11 @@ def _lines_of(
                 yield _Line(label, LEAK_FREE, leak_free, _unpublished(block), section=section)
 
 
-def _is(row: Row, group: Group, layout: PublishedTable) -> bool:
-    return group.method == row.method and (not layout.by_backbone or group.backbone == row.backbone)
+def _place(group: Group, layout: PublishedTable) -> int:
+    """Return the number of the paper's row that a group belongs to, or the number of rows where it has none."""
+    kind = group.method, group.backbone if layout.by_backbone else None
+    rows = [(row.method, row.backbone if layout.by_backbone else None) for row in layout.rows]
+    return rows.index(kind) if kind in rows else len(rows)
 
 
 def _measured(block: Block, group: Group, task: str) -> list[Summary]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
 WIDTH = 120  # columns of a text that goes to a file
-NARROWEST_LABEL = 12
+NARROWEST_LABEL = 14
 NARROW_HEADING = 6  # numbers are narrow, so their headings are broken to lines of this length
 GAP = 2
 NAMES = 2  # the columns on the left that every panel repeats: the method and the task
@@ -35,7 +35,7 @@ def text_of(sheet: Sheet, width: int = WIDTH) -> str:
     names = [[name, *textwrap.wrap(source, NARROW_HEADING, break_long_words=False)] for name, source in sheet.headings]
     columns = list(zip(*sheet.rows, strict=True)) if sheet.rows else [()] * len(names)
     widths = [max(map(len, [*lines, *cells])) for lines, cells in zip(names, columns, strict=True)]
-    label = min(widths[0], max(width // 3, NARROWEST_LABEL))
+    label = min(widths[0], NARROWEST_LABEL)  # a name has the lines of all its tasks
     panels = list(_panels(sheet, widths, width - label - GAP - widths[1]))
     room = width - max(sum(GAP + widths[column] for column in (1, *panel)) for panel in panels)
     widths[0] = min(widths[0], max(room, label))
