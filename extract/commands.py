@@ -168,6 +168,19 @@ def merge(caches: tuple[str, ...], out: str) -> None:
     click.echo(run(caches, out))
 
 
+@click.command()
+@click.argument("cache", type=UserPlace())
+@click.option("--vectors", required=True, type=UserPlace(), metavar="NAME|FILE",
+              help="The other vectors: a name of the catalog, or a file.")  # fmt: skip
+@click.option("--out", required=True, type=UserPlace(), help="The store to write: a path or an fsspec URL.")
+@click.pass_obj
+def revector(catalog: Path | None, cache: str, vectors: str, out: str) -> None:
+    """Make a store with other class vectors from a complete one; no image is read."""
+    from .revector import revector as run
+
+    click.echo(run(cache, vectors, out, catalog))
+
+
 @click.group()
 def catalog() -> None:
     """Look up data sets, word vectors and weights."""
@@ -272,4 +285,4 @@ def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, verify, migrate, merge, catalog, vectors, fetch, import_biam)
+COMMANDS = (extract, inspect, verify, migrate, merge, revector, catalog, vectors, fetch, import_biam)

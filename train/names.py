@@ -8,7 +8,8 @@ from __future__ import annotations
 # In table order; what the paper's tables do not have comes last in its group.
 METHODS = (
     "conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder", "c3-plus",
-    "c3-a", "c3-b", "c3-c", "c3-d", "logistic", "warp", "wsabie", "cnn-rnn",
+    "c3-a", "c3-b", "c3-c", "c3-d", "logistic", "warp", "wsabie", "cnn-rnn", "clip",
+    "clip-adapter",
 )  # fmt: skip
 GROUPS = {
     "table1": ("conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.errors import unknown_name
+from ..common.errors import C3Error, unknown_name
 from ..extract.store.cache import FeatureCache
 from ..extract.store.layout import GLOBAL_VECTOR, REGIONS
 from .models.base import Inputs, Method
@@ -12,6 +12,7 @@ from .models.c3 import C3
 from .models.c3_ablations import C3a, C3b, C3c, C3d
 from .models.c3_plus import C3Plus
 from .models.c3_released import C3Released
+from .models.clip import Clip, ClipAdapter
 from .models.cnn_rnn import CNNRNN
 from .models.conse import Conse
 from .models.fast0tag import Fast0Tag
@@ -44,6 +45,8 @@ METHODS: dict[str, type[Method]] = {
     "warp": Warp,
     "wsabie": Wsabie,
     "cnn-rnn": CNNRNN,
+    "clip": Clip,
+    "clip-adapter": ClipAdapter,
 }
 
 EXTRACT_OPTIONS = {REGIONS: "--regions", GLOBAL_VECTOR: "--global"}  # of c3 extract, by the optional array
@@ -73,3 +76,15 @@ def inputs_of(cache: FeatureCache) -> Inputs:
     extras = {array.name: array.channels for array in cache.extras}
     classes = int(cache.classes.seen.sum())
     return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(GLOBAL_VECTOR, 0))
+
+
+def require_one_space(method: str, cache: FeatureCache) -> None:
+    """Refuse a store whose classes another tower read than saw its images, for a method that compares the two."""
+    vectors, backbone = cache.notes.vectors, cache.origin.backbone
+    if method_class(method).image_text and (vectors is None or vectors.sha256 != cache.origin.weights_sha256):
+        found = f"those of {vectors.title}" if vectors else "vectors of no known tower"
+        raise C3Error(
+            f"method {method} compares images with class vectors of the same model: {cache.location} has images by "
+            f"{backbone} (sha256 {cache.origin.weights_sha256[:12]}) and {found}; write those of its text tower with "
+            "c3 vectors --tower open_clip:ARCH:WEIGHTS, and give them to the store with c3 revector"
+        )

@@ -27,7 +27,7 @@ from .data.shared_arrays import SharedArrays
 from .distributed.world import World, launched, require_alone
 from .loop import Job, fit
 from .recipes import Recipe, resolve_recipe, settings_of
-from .registry import inputs_of, method_class, methods_named
+from .registry import inputs_of, method_class, methods_named, require_one_space
 from .run_folder import (
     CHECKPOINT,
     FOLDS,
@@ -171,6 +171,7 @@ def planned(
     Raises C3Error for a method, a setting or a value that does not exist.
     """
     kind, dataset = method_class(options.method), cache.origin.dataset
+    require_one_space(options.method, cache)
     recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
     # the number of processes decides which rows meet in a batch, and so the weights
     divided = {"ranks": ranks} if ranks > 1 else {}

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
 from .models.base import Method
-from .registry import EXTRACT_OPTIONS, inputs_of, method_class
+from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
 from .run_folder import WEIGHTS, Run
 from .settings import options_from
 
@@ -122,6 +122,7 @@ def rebuild(run: Run) -> Method:
 
 def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
     """Return the trained model of a run for the classes of a store, which must have features of the same kind."""
+    require_one_space(run.method, cache)
     found, trained = inputs_of(cache), run.record.inputs.classes
     require_arrays(run, {name: found.shape(name) for name in found.names}, cache.location)
     require_width(run, found.d_w, cache.location)

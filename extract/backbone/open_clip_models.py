@@ -41,7 +41,7 @@ def load_open_clip(name: str) -> OpenClip:
     """
     open_clip = optional_package("open_clip", "clip", name)
     asked, _, weights = name.removeprefix(PREFIX).partition(":")
-    arch = _architecture(open_clip, asked)
+    arch = architecture(open_clip, asked)
     if not weights:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
         raise C3Error(f"{name} names no weights: {EXPECTED}. Tags of {arch}: {tags}")
@@ -65,7 +65,7 @@ def tokenizer_of(arch: str) -> Any:
         raise C3Error(f"the tokenizer of {arch} is not on this machine ({_first_line(error)})") from error
 
 
-def _architecture(open_clip: Any, asked: str) -> str:
+def architecture(open_clip: Any, asked: str) -> str:
     """Return the name of an architecture that open_clip knows; a json file is added to them."""
     if not asked.endswith(".json"):
         arch = asked.replace("/", "-")

@@ -45,8 +45,10 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
     """A trainable scorer of classes. A subclass is one row of a table, generic in the embedding that it computes.
 
     `Options` is a frozen dataclass of the settings that the method has; recipes and `--set` fill it by name.
-    `zero_shot` is False for a classifier that can only score the classes it was trained on. `asks_all` is True where
-    every training step needs the scores of all trained classes, not only of those with a known label in the batch.
+    `zero_shot` is False for a classifier that can only score the classes it was trained on. `image_text` is True where
+    the image embedding is compared with class vectors as it is, so that both must be of one space. `asks_all` is True
+    where every training step needs the scores of all trained classes, not only of those with a known label in the
+    batch.
 
     Several processes may share a batch (distributed/world.py): `loss` sees all its rows, `forward` and the scores see
     some. A computation across rows therefore belongs in a batch norm or in `loss`.
@@ -54,6 +56,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
 
     Options: ClassVar[type[Settings]]
     zero_shot: bool = True
+    image_text: bool = False
     asks_all: bool = False
     options: Settings
 
