@@ -30,14 +30,19 @@ TEMPLATE_HELP = (
 
 
 class Name(Choice):
-    """One of a closed set of names. Another one is refused in one line that says which name is near."""
+    """One of a closed set of names. Another one is refused in one line that says which name is near.
 
-    def __init__(self, kind: str, names: Iterable[str]) -> None:
+    A name behind one of the `prefixes` belongs to a set that is known elsewhere: it passes as it is.
+    """
+
+    def __init__(self, kind: str, names: Iterable[str], prefixes: tuple[str, ...] = ()) -> None:
         super().__init__(tuple(names))
-        self.kind = kind
+        self.kind, self.prefixes = kind, prefixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name. Raises C3Error for an unknown one."""
+        if self.prefixes and str(value).startswith(self.prefixes):
+            return str(value)
         if value not in self.choices:
             raise unknown_name(self.kind, str(value), self.choices)
         return super().convert(value, param, ctx)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -60,15 +61,18 @@ class WorkerSetup:
             options=replace(options, out=open_storage(options.out).address, weights=weights),
             weights_sha256=request.backbone.weights_sha256,
             threads=max((os.cpu_count() or 1) // options.workers, 1) if options.workers else 0,
-            versions=tuple(package_versions().items()),
+            versions=tuple(package_versions(options.backbone).items()),
         )
 
 
 def check_worker(setup: WorkerSetup, dask_worker: Worker | None = None) -> str | None:
     """Say how this worker, which dask names, differs from the machine that submits; None when it does not."""
-    mine = package_versions()
-    differing = [f"{name} {mine[name]}, here {version}" for name, version in setup.versions if mine[name] != version]
     where = socket.gethostname()
+    try:
+        mine = package_versions(setup.options.backbone)
+    except PackageNotFoundError as error:
+        return f"worker {where} lacks the package {error.name}"
+    differing = [f"{name} {mine[name]}, here {version}" for name, version in setup.versions if mine[name] != version]
     if differing:
         return f"worker {where} has {'; '.join(differing)}"
     try:
@@ -98,7 +102,9 @@ def _backbone(setup: WorkerSetup, number: int) -> Backbone:
     if setup.threads:
         torch.set_num_threads(setup.threads)
     options, device = setup.options, resolve_device(nth_device(setup.options.device, number))
-    backbone = load_backbone(options.backbone, options.weights, device, options.precision, options.extras)
+    backbone = load_backbone(
+        options.backbone, options.weights, device, options.precision, options.extras, options.input_size
+    )
     if options.compiled:
         backbone.body.compile()
     return backbone

@@ -9,7 +9,7 @@ import click
 
 from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
-from .backbone.names import BACKBONES, PRECISIONS
+from .backbone.names import BACKBONES, PRECISIONS, PREFIXES
 from .backbone.pictures.crop_policies import NAMES as CROP_POLICIES
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
@@ -35,10 +35,14 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.command()
 @click.option("--dataset", required=True, metavar="NAME",
               help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
-@click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES),
-              help="The network that computes the features.")  # fmt: skip
+@click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES, PREFIXES),
+              metavar="NAME", help="The network that computes the features: see c3 backbones.")  # fmt: skip
 @click.option("--weights", default="imagenet", show_default=True, type=UserPlace(), metavar="NAME|FILE",
-              help="The weights of the backbone: imagenet, random:SEED, a file, or a name of the catalog.")  # fmt: skip
+              help="The weights of the backbone: imagenet (timm: those of its tag), random:SEED, a file, or a name of "
+                   "the catalog.")  # fmt: skip
+@click.option("--input-size", type=click.IntRange(min=1), metavar="N",
+              help="The edge of the pictures that the backbone sees, in pixels. Default: 224 for torchvision, the size "
+                   "that a timm network was trained with. The store records it.")  # fmt: skip
 @click.option("--out", default="features.zarr", show_default=True, type=UserPlace(), metavar="STORE",
               help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.")  # fmt: skip
 @click.option("--splits", multiple=True, metavar="NAME",

@@ -75,9 +75,11 @@ def measure(request: Request) -> Measured:
     """Decode, compute and pack random rows of the data set."""
     size = request.options.batch_size
     picked = _sample(request, size * (BATCHES + 1))
+    backbone = request.backbone
+    loader = CropLoader(options=request.options.decoding, resize=backbone.resize)
     with progress("measuring", len(picked), "images") as bar:
         start = time.perf_counter()
-        ((_, found),) = CropLoader(options=request.options.decoding).load([(None, picked)])
+        ((_, found),) = loader.load([(None, picked)])
         decode = len(picked) / (time.perf_counter() - start)
         if found.empty:
             raise C3Error(f"none of {len(picked)} images could be read (first: {picked[0].path}: "
@@ -85,9 +87,9 @@ def measure(request: Request) -> Measured:
         read = [crop for crop in found.crops if crop.pixels is not None]
         rates, features = [], []
         for first in range(0, len(read), size):
-            batch = CropBatch(tuple(read[first : first + size]))
+            batch = CropBatch(tuple(read[first : first + size]), backbone.resize.side)
             start = time.perf_counter()
-            arrays = request.backbone(batch.on(request.backbone.device))
+            arrays = backbone(batch.on(backbone.device))
             features.append({name: values.float().cpu().numpy() for name, values in arrays.items()})
             rates.append(len(batch.crops) / (time.perf_counter() - start))
             bar.advance(len(batch.crops))

@@ -22,7 +22,8 @@ RECORDED = (
     "dataset", "backbone", "weights", "catalog", "splits", "limit", "batch_size", "precision", "dtype", "crops",
     "label_source", "drop_unknown_classes",
 )  # fmt: skip
-RECORDED_IF_ASKED = ("regions", "global_vector", "truncated", "max_megapixels")  # later than the first stores
+# later than the first stores
+RECORDED_IF_ASKED = ("regions", "global_vector", "truncated", "max_megapixels", "input_size")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class ExtractOptions:
     global_vector: bool = False
     truncated: str = STATUS
     max_megapixels: int = MAX_MEGAPIXELS
+    input_size: int | None = None
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ class ExtractOptions:
         plain = ExtractOptions("")
         words = ["c3", *(["--catalog", path_text(self.catalog.resolve())] if self.catalog else []), "extract"]
         for name in ("dataset", "backbone", "weights", "limit", "precision", "dtype", "crops", "label_source",
-                     "truncated", "max_megapixels"):  # fmt: skip
+                     "truncated", "max_megapixels", "input_size"):  # fmt: skip
             value = getattr(self, name)
             if value != getattr(plain, name):
                 words += [_option(name), from_anywhere(value) if name == "weights" else str(value)]

@@ -45,7 +45,12 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
     """
     options = options_of(cache)
     backbone = load_backbone(
-        options.backbone, _weights(options), resolve_device(options.device), options.precision, options.extras
+        options.backbone,
+        _weights(options),
+        resolve_device(options.device),
+        options.precision,
+        options.extras,
+        options.input_size,
     )
     origin = cache.origin
     cache.require_origin(feature_origin(backbone, origin, origin.manifest_sha256, origin.dtype, options.decoding))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -13,10 +13,10 @@ from pathlib import Path
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, SettingError
 from ..common.unicode_forms import path_text
+from .backbone.names import PACKAGES
 from .backbone.network import Backbone
 from .backbone.pictures.decode_options import DecodeOptions
-from .backbone.specs import backbone_spec
-from .backbone.weights import load_backbone
+from .backbone.weights import backbone_spec, load_backbone
 from .catalog.catalog import Catalog, weights_of
 from .datasets.manifest import Manifest
 from .datasets.read import read_manifest
@@ -71,14 +71,14 @@ def feature_origin(
     backbone: Backbone, rows: Manifest | FeatureOrigin, manifest_sha256: str, dtype: str, decoding: DecodeOptions
 ) -> FeatureOrigin:
     """Return the origin of the features that a backbone computes of the rows of a manifest, or of a known origin."""
-    extras = {name: asdict(tap) for name, tap in backbone.extras.items()}
+    extras = {name: tap.record() for name, tap in backbone.extras.items()}
     return FeatureOrigin(
         dataset=rows.dataset,
         manifest_sha256=manifest_sha256,
         labelling=rows.labelling,
         backbone=backbone.spec.name,
         weights_sha256=backbone.weights_sha256,
-        taps=tuple(asdict(tap) for tap in backbone.spec.taps),
+        taps=tuple(tap.record() for tap in backbone.spec.taps),
         transform=backbone.transform,
         crops=rows.crops,
         regions=extras.get(REGIONS),
@@ -94,14 +94,14 @@ def prepare(options: ExtractOptions) -> Request:
     """Read the data set and load the backbone. Raises C3Error when the request cannot be met; nothing is written."""
     catalog = Catalog(options.catalog)
     spec = catalog.dataset(options.dataset)
-    backbone_spec(options.backbone).extras(options.extras)
+    backbone_spec(options.backbone, options.input_size).extras(options.extras)
     device = resolve_device(options.device)
     storage = open_storage(options.out)
     if storage.exists() and not options.overwrite:
         FeatureCache.open(options.out)  # refuse a path that holds something else before any work
     manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
     weights = weights_of(options.backbone, options.weights, catalog)
-    backbone = load_backbone(options.backbone, weights, device, options.precision, options.extras)
+    backbone = load_backbone(options.backbone, weights, device, options.precision, options.extras, options.input_size)
     if options.compiled:
         backbone.body.compile()
     request = Request(options, manifest, backbone)
@@ -136,9 +136,10 @@ def _create(request: Request) -> FeatureCache:
         provenance=Provenance(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             weights=backbone.weights_id,
+            licence=backbone.licence,
             image_root=path_text(request.manifest.root.resolve()),
             device=str(backbone.device),
-            versions={"python": platform.python_version()} | package_versions(),
+            versions={"python": platform.python_version()} | package_versions(backbone.spec.name),
             git_commit=_git_commit(),
             request=request.options.record(),
         ),
@@ -152,9 +153,10 @@ def _create(request: Request) -> FeatureCache:
 
 
 @cache
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that decide the values in a store."""
-    return {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow")}
+def package_versions(backbone: str = "") -> dict[str, str]:
+    """Return the versions of the packages that decide the values in a store of this backbone."""
+    own = [name for prefix, names in PACKAGES.items() if backbone.startswith(prefix) for name in names]
+    return {name: version(name) for name in ("c3-mlzsl", "torch", "torchvision", "zarr", "numpy", "pillow", *own)}
 
 
 def require_space(request: Request) -> None:

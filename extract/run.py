@@ -52,6 +52,8 @@ def _fill(request: Request, cache: FeatureCache, tasks: list[ShardTask], cluster
     options = request.options
     where = options.scheduler or (f"{options.workers} workers" if options.workers else request.backbone.device)
     weights = request.backbone.weights_id
+    if request.backbone.licence:
+        weights += f", licence {request.backbone.licence}"
     LOG.info("%s with %s (%s) on %s -> %s", request.manifest.dataset, options.backbone, weights, where, options.out)
     report = Report()
     with progress("extract", sum(len(task.paths) for task in tasks), "images") as bar, terminated_like_interrupted():

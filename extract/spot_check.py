@@ -39,7 +39,7 @@ def check_images(path: Path | str, count: int, images: Path | None = None) -> st
         for split, row in picked
     )
     largest = 0.0
-    for (split, row), batch in CropLoader(options=remake.decoding).load(sources):
+    for (split, row), batch in CropLoader(options=remake.decoding, resize=remake.backbone.resize).load(sources):
         largest = max(largest, _share_of_tolerance(cache, remake, split, row, batch))
     return (
         f"{len(picked)} random rows extracted again (seed {SEED}): equal within {100 * largest:.0f} % of the tolerance"

@@ -143,7 +143,7 @@ class ShardWorker:
         decoders: int | None = None,
     ) -> None:
         self.backbone, self.cache, self.batch_size = backbone, cache, batch_size
-        self._loader = CropLoader(decoders, options=decoding)
+        self._loader = CropLoader(decoders, options=decoding, resize=backbone.resize)
 
     def run(self, tasks: Iterable[ShardTask], on_batch: Callable[[int, int], None]) -> Iterator[Report]:
         """Yield a report for every shard once it is safely written; call `on_batch(rows, failed)` after every batch.

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ..common.errors import C3Error
 from ..common.files import write_bytes, writing
 from ..extract.backbone.network import Backbone
-from ..extract.backbone.specs import INPUT_SIZE
 from ..extract.store.layout import GRID
 from ..train.models.base import Method
 from ..train.run_folder import Run, open_run, read_classes
@@ -31,7 +30,7 @@ VECTORS = "class_vectors"  # the tensor that is no weight
 
 
 class Exported(nn.Module):
-    """Backbone and head in one: pixels (batch, 3, 224, 224) uint8 and vectors (classes, d_w) -> scores.
+    """Backbone and head in one: pixels (batch, 3, side, side) uint8 and vectors (classes, d_w) -> scores.
 
     The scores are (batch, classes) float32. Pixels are normalised inside, and so are vectors where the run was trained
     with normalised ones. A method that is not zero-shot takes no vectors and scores its trained classes.
@@ -111,7 +110,7 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
     parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
     run, model = parts.run, parts.model.eval()
     module = Exported(parts.backbone, model, run.record.vectors).eval()
-    inputs = _example(model, batch=2, classes=3)
+    inputs = _example(module, batch=2, classes=3)
     dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
     try:
         program = torch.onnx.export(
@@ -126,20 +125,21 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
     program.model.metadata_props[KEY] = json.dumps(describe(run, model))
     with writing(out) as scratch:
         program.save(scratch, external_data=False)
-        _require_equal(scratch, module, model)
+        _require_equal(scratch, module)
     asked = "pixels and vectors" if "vectors" in inputs else "pixels"
     return f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}"
 
 
-def _example(model: Method, batch: int, classes: int) -> dict[str, Tensor]:
+def _example(module: Exported, batch: int, classes: int) -> dict[str, Tensor]:
     """Return noise of the right shapes; `vectors` only where the method takes them."""
     noise = torch.Generator().manual_seed(batch)
-    pixels = torch.randint(0, 256, (batch, 3, INPUT_SIZE, INPUT_SIZE), dtype=torch.uint8, generator=noise)
+    model, side = module.head, module.backbone.resize.side
+    pixels = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, generator=noise)
     vectors = torch.randn(classes, model.inputs.d_w, generator=noise)
     return {"pixels": pixels} | ({"vectors": vectors} if model.zero_shot else {})
 
 
-def _require_equal(path: Path, module: Exported, model: Method) -> None:
+def _require_equal(path: Path, module: Exported) -> None:
     """Compare the graph with torch on other numbers of pictures and classes than it was traced with."""
     if find_spec("onnxruntime") is None:
         LOG.warning("the graph is not compared with torch: the package onnxruntime is not installed")
@@ -148,14 +148,14 @@ def _require_equal(path: Path, module: Exported, model: Method) -> None:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch, classes in ((1, 1), (3, 5)):
-        inputs = _example(model, batch, classes)
+        inputs = _example(module, batch, classes)
         with torch.inference_mode():
             expected = module(**inputs).numpy()
         (found,) = session.run(None, {name: values.numpy() for name, values in inputs.items()})
         if found.shape != expected.shape or not np.allclose(found, expected, TOLERANCE, TOLERANCE):
             raise C3Error(
-                f"the exported graph of {type(model).__name__} differs from torch: {found.shape} and {expected.shape}, "
-                f"expected scores within {TOLERANCE}"
+                f"the exported graph of {type(module.head).__name__} differs from torch: {found.shape} and "
+                f"{expected.shape}, expected scores within {TOLERANCE}"
             )
 
 

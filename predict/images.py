@@ -95,7 +95,7 @@ def read_pictures(
     batches = (tuple(paths[start : start + batch_size]) for start in range(0, len(paths), batch_size))
     asked = ((batch, [CropSource(path, box) for path in batch for box in shares]) for batch in batches)
     remarks = RemarkCounts()
-    for batch, decoded in CropLoader(options=decoding).load(asked):
+    for batch, decoded in CropLoader(options=decoding, resize=backbone.resize).load(asked):
         pictures = _computed(backbone, batch, decoded, len(shares))
         for place in pictures.readable:
             remarks.note(str(batch[place]), shared_remarks([crop.remarks for crop in pictures.crops[place]]))

@@ -112,7 +112,8 @@ def load_parts(
     found = _weights(run, weights, names)
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
-    backbone = load_backbone(made.backbone, found, device, precision or made.precision, extras)
+    size = (made.request or {}).get("input_size")
+    backbone = load_backbone(made.backbone, found, device, precision or made.precision, extras, size)
     offered = {array.name: array.cell for array in backbone.arrays}
     require_arrays(run, offered, f"backbone {made.backbone}")
     if made.weights_sha256 is None:

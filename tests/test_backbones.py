@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from c3.common.errors import C3Error
-from c3.extract.backbone import weights as backbones
+from c3.extract.backbone import torchvision_networks
+from c3.extract.backbone.kind import Loaded
 from c3.extract.backbone.names import BACKBONES
 from c3.extract.backbone.network import Backbone, state_hash
 from c3.extract.backbone.pooling import pool_levels
 from c3.extract.backbone.specs import SPECS, BackboneSpec
+from c3.extract.backbone.torchvision_networks import cut
 from c3.extract.backbone.weights import load_backbone
 from torch import Tensor, nn
 from torchvision import models
@@ -102,7 +104,7 @@ def test_the_optional_arrays_equal_the_plain_forward_pass(name: str) -> None:
     network = models.get_model(name, weights=None).eval()
     spec = SPECS[name]
     asked = ("regions", "global") if spec.regions else ("global",)
-    backbone = Backbone(spec, network, "seed 3", extras=asked)
+    backbone = Backbone(spec, Loaded(cut(network, (*spec.taps, *spec.extras(asked).values())), "seed 3"), extras=asked)
     found = backbone(PIXELS)
     expected = plain_extras(network, (PIXELS.float() / 255 - backbone.mean) / backbone.std)
     assert [array.name for array in backbone.arrays] == [*(tap.level for tap in spec.taps), *asked] == list(found)
@@ -146,12 +148,12 @@ def test_arrays_that_a_backbone_cannot_give_are_refused_in_one_line(
             network = models.get_model(spec.name, weights=None)
         return network.to_empty(device="cpu")
 
-    monkeypatch.setattr(backbones, "_build", build)
+    monkeypatch.setattr(torchvision_networks, "_build", build)
     with pytest.raises(C3Error, match=r"^--global needs vgg19 up to classifier\.4, and .*features\.pth has no "
                        r"classifier\.0\.weight, classifier\.0\.bias, classifier\.3\.weight, classifier\.3\.bias; "
                        "use --weights with all layers, or leave out --global$"):  # fmt: skip
         load_backbone("vgg19", str(tmp_path / "features.pth"), extras=("global",))
-    network = backbones._from_file(SPECS["vgg19"], tmp_path / "whole.pth", ("regions", "global"))
+    network = torchvision_networks._from_file(SPECS["vgg19"], str(tmp_path / "whole.pth"), ("regions", "global"))
     assert (network.classifier[3].weight[::512] == 0.5).all()
 
 

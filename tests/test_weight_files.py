@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from c3.common.errors import C3Error
-from c3.extract.backbone import weights as backbones
+from c3.extract.backbone import torchvision_networks
 from c3.extract.backbone.weight_files import read_weights
 from c3.extract.backbone.weight_search import search
 from c3.extract.backbone.weights import load_backbone
@@ -292,7 +292,7 @@ def test_what_is_no_weights_is_named(
 def test_weights_of_another_network_are_counted(
     tmp_path: Path, state: State, content: Callable[[State], bytes], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbones, "SPECS", {})  # building all of them to name another one takes seconds
+    monkeypatch.setattr(torchvision_networks, "SPECS", {})  # building all of them to name another one takes seconds
     (tmp_path / "w.pth").write_bytes(content(state))
     with pytest.raises(C3Error, match=rf"w\.pth .*{said}") as caught:
         load_backbone("squeezenet1_1", str(tmp_path / "w.pth"))

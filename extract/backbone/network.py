@@ -1,20 +1,19 @@
-"""A network cut at its last tap: its preprocessing, what leaves it at the taps, and the hash of its weights."""
+"""A backbone at work: pixels in, what leaves it at its taps out, and the hash of its weights."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_weight
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from ..store.layout import FeatureArray
+from .kind import WRAPPED, Loaded
 from .pooling import pool_levels, pool_vector
-from .specs import INPUT_SIZE, BackboneSpec, Tap
+from .specs import BackboneSpec, Resize
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}  # fp32 is the caller's own arithmetic
 
@@ -22,8 +21,8 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}  # fp32 is the caller
 class Backbone(nn.Module):
     """A frozen network that turns uint8 pictures into pooled levels and optional arrays, and stops at its last tap.
 
-    `precision` is the number type of its arithmetic (fp32, bf16 or fp16 by autocast), `extras` are the names of the
-    optional arrays, `weights_id` is what a store calls the weights.
+    `loaded` has the layers, as far as they run, with their weights. `precision` is the number type of the arithmetic
+    (fp32, bf16 or fp16 by autocast), `extras` are the names of the optional arrays.
     """
 
     mean: Tensor
@@ -32,20 +31,18 @@ class Backbone(nn.Module):
     def __init__(
         self,
         spec: BackboneSpec,
-        network: nn.Module,
-        weights_id: str,
+        loaded: Loaded,
         precision: str = "fp32",
         extras: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.spec = spec
         self.extras = spec.extras(extras)
-        self.weights_id = weights_id
+        self.weights_id, self.licence = loaded.weights_id, loaded.licence
         self.precision = precision
-        self.body = cut(network, (*spec.taps, *self.extras.values()))
-        self.body = self.body.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.weights_sha256 = state_hash(self.body.state_dict())
-        self.transform = transform_record(spec)
+        self.body = loaded.body.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.weights_sha256 = state_hash(self.weights())
+        self.transform = spec.transform.record()
         for name in ("mean", "std"):
             values = torch.tensor(self.transform[name]).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -54,6 +51,15 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         """The device that it computes on."""
         return self.mean.device
+
+    @property
+    def resize(self) -> Resize:
+        """What a crop must become before it is given to the network."""
+        return self.spec.transform.resize
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers of the layers that run, by the names that the network has for them."""
+        return {name.removeprefix(WRAPPED): tensor for name, tensor in self.body.state_dict().items()}
 
     @property
     def arrays(self) -> tuple[FeatureArray, ...]:
@@ -95,23 +101,6 @@ class Backbone(nn.Module):
         for name, tap in self.extras.items():
             found[name] = nodes[tap.node] if tap.stride else pool_vector(nodes[tap.node])
         return found
-
-
-def cut(network: nn.Module, taps: Iterable[Tap]) -> nn.Module:
-    """Return the network up to these taps, with outputs named by node: torch.fx drops every later layer."""
-    extractor: nn.Module = create_feature_extractor(network.eval(), list(dict.fromkeys(tap.node for tap in taps)))
-    return extractor
-
-
-def transform_record(spec: BackboneSpec) -> dict[str, Any]:
-    """Return the preprocessing as a store records it: crops of 224 x 224, normalised as the weights expect."""
-    preset = get_weight(spec.weights).transforms()
-    return {
-        "size": [INPUT_SIZE, INPUT_SIZE],
-        "interpolation": "bilinear, antialiased",
-        "mean": list(preset.mean),
-        "std": list(preset.std),
-    }
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:

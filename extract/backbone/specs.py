@@ -1,43 +1,85 @@
-"""The networks that c3 knows, and where the arrays of a store leave them: nodes, channels and strides. No torch."""
+"""What describes a backbone: its preprocessing, and where the arrays of a store leave it. No torch.
+
+The networks of torchvision stand here; those of other libraries describe themselves (kind.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ...common.errors import C3Error, unknown_name
 from ..store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 
 INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
+FILTERS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")  # of Pillow
+SMALLEST_INPUT = 64  # pixels that every network of torchvision takes
+REGION_SIDE = 14  # cells of the edge of `regions`
+
+
+@dataclass(frozen=True)
+class Resize:
+    """What becomes of a crop: a square of side x side pixels, resized with this filter, antialiased."""
+
+    side: int = INPUT_SIZE
+    interpolation: str = "bilinear"  # one of FILTERS
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How pixels are prepared: resized, divided by 255, and normalised with mean and deviation of the channels."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of ImageNet
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    resize: Resize = Resize()
+
+    def record(self) -> dict[str, Any]:
+        """Return the preprocessing as a store records it."""
+        return {
+            "size": [self.resize.side, self.resize.side],
+            "interpolation": f"{self.resize.interpolation}, antialiased",
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
 
 
 @dataclass(frozen=True)
 class Tap:
-    """Where an array leaves the network: the graph node, its channels and its stride.
+    """Where an array leaves the network: the node, its channels and its stride.
 
-    Stride 0 stands for a vector of the whole picture. A level is named p<stride>.
+    Stride 0 stands for a vector of the whole picture. A level is named p<stride>, or `b<block>` where `block`, counted
+    from 1, is given: the blocks of a plain ViT have one stride. `norm` says that the last norm of the network is
+    applied.
     """
 
     node: str
     channels: int
     stride: int
+    block: int = 0
+    norm: bool = False
 
     @property
     def level(self) -> str:
         """The name of the pyramid level that leaves the network here."""
-        return f"p{self.stride}"
+        return f"b{self.block}" if self.block else f"p{self.stride}"
 
     def array(self, name: str) -> FeatureArray:
-        """Return the array, as it leaves the network, under the name that a store gives it."""
-        return FeatureArray(name, self.channels, INPUT_SIZE // self.stride if self.stride else 0)
+        """Return the optional array, as it leaves the network, under the name that a store gives it."""
+        return FeatureArray(name, self.channels, REGION_SIDE if self.stride else 0)
+
+    def record(self) -> dict[str, object]:
+        """Return the tap as a store records it; what a network of torchvision does not have is left out."""
+        record: dict[str, object] = {"node": self.node, "channels": self.channels, "stride": self.stride}
+        return record | ({"block": self.block} if self.block else {}) | ({"norm": True} if self.norm else {})
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A torchvision network, the name of its ImageNet weights, its three taps and those of the optional arrays.
+    """A network, the name of its pre-trained weights, its three taps and those of the optional arrays.
 
-    tests/test_backbones.py proves each tap. `regions` is None where no map is 14 x 14; a `global_vector` that is a map
-    in the network is averaged over its positions.
+    tests/test_backbones.py and tests/test_timm.py prove the taps. `regions` is None where no map is 14 x 14; a
+    `global_vector` that is a map in the network is averaged over its positions.
     """
 
     name: str
@@ -45,6 +87,7 @@ class BackboneSpec:
     taps: tuple[Tap, ...]
     global_vector: Tap
     regions: Tap | None
+    transform: Transform = Transform()
 
     def extras(self, asked: Sequence[str]) -> dict[str, Tap]:
         """Return the taps of the optional arrays named in `asked`, `regions` before the global vector.
@@ -118,8 +161,17 @@ SPECS: dict[str, BackboneSpec] = {
 }
 
 
-def backbone_spec(name: str) -> BackboneSpec:
-    """Return the specification of a backbone. Raises C3Error with the known names for an unknown one."""
+def torchvision_spec(name: str, input_size: int | None = None) -> BackboneSpec:
+    """Return a network of torchvision for squares of `input_size` pixels (None: 224).
+
+    Raises C3Error with the known names for an unknown one, and for a size below 64, which leaves no map.
+    """
     if name not in SPECS:
         raise unknown_name("backbone", name, SPECS)
-    return SPECS[name]
+    spec = SPECS[name]
+    if input_size in (None, INPUT_SIZE):
+        return spec
+    if input_size < SMALLEST_INPUT:
+        raise C3Error(f"--input-size {input_size}: {name} needs at least {SMALLEST_INPUT} pixels")
+    regions = spec.regions if spec.regions and input_size // spec.regions.stride == REGION_SIDE else None
+    return replace(spec, regions=regions, transform=replace(spec.transform, resize=Resize(input_size)))

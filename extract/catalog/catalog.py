@@ -73,7 +73,7 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
     if nfc(path_text(weights)) not in catalog.weights:
         return weights
     weight = catalog.weight(weights)
-    if weight.backbone != backbone:
+    if backbone != weight.backbone and not backbone.startswith(f"{weight.backbone}."):  # timm:NAME is any of its tags
         raise C3Error(f"weights {weight.name} are of {weight.backbone}, not of backbone {backbone}; use others")
     return str(weight.path)
 

@@ -112,6 +112,8 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
 def _text(content: dict[str, Any]) -> str:
     config, classes, layout = content["config"], content["classes"], content["layout"]
     levels = [f"{name} {'x'.join(map(str, shape))}" for name, shape in content["levels"].items()]
+    licence = content["provenance"].get("licence")
+    licence = f", licence {licence}" if licence else ""
     ratio = content["bytes_stored"] / content["bytes_raw"]
     lines = [
         f"{content['path']}  schema {content['schema']}  digest {content['digest']}"
@@ -121,7 +123,7 @@ def _text(content: dict[str, Any]) -> str:
         f"word vectors of {classes['d_w']} (mean norm {classes['mean_vector_norm']})"
         + (f" by {classes['vectors']['tower']}" if classes["vectors"] else ""),
         f"backbone  {config['backbone']}, weights {content['provenance']['weights']} "
-        f"(sha256 {config['weights_sha256'][:16]})",
+        f"(sha256 {config['weights_sha256'][:16]}){licence}",
         f"levels    {', '.join(levels)}, {layout['dtype']}, codec {layout['codec']}, "
         f"shards of {layout['shard_rows']} rows, chunks of {layout['chunk_rows']}",
         f"size      {content['bytes_stored'] / 1e6:,.1f} MB stored, {content['bytes_raw'] / 1e6:,.1f} MB raw, "

@@ -47,9 +47,10 @@ class FeatureOrigin:
 class Provenance:
     """Who made a store, when and from what; it decides no value.
 
-    created is an ISO 8601 time, weights the name of the backbone's weights, image_root the folder of the images,
-    versions those of the packages. request holds the options of `c3 extract` (extract/options.py reads them), files
-    the imported HDF5 files by split, merged the stores that were joined. What was not recorded is None or empty.
+    created is an ISO 8601 time, weights the name of the backbone's weights, licence theirs, image_root the folder of
+    the images, versions those of the packages. request holds the options of `c3 extract` (extract/options.py reads
+    them), files the imported files by split, merged the stores that were joined. What was not recorded is None or
+    empty.
     """
 
     created: str
@@ -59,6 +60,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     request: Mapping[str, object] | None = None
+    licence: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     merged: tuple[Provenance, ...] = ()
 

@@ -61,7 +61,7 @@ class EndToEnd(Method):
         return [*self.head.parameter_groups(), *tuned]
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Embedding:
-        """Return the embedding of the head for pixels (batch, 3, 224, 224) float32 of 0..255."""
+        """Return the embedding of the head for pixels (batch, 3, side, side) float32 of 0..255."""
         features = self.backbone.features(arrays[PIXELS])
         embedding: Embedding = self.head({name: features[name].float() for name in self.head.reads(self.inputs)})
         return embedding

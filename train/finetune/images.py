@@ -16,6 +16,7 @@ from ...common.progress import progress
 from ...extract.backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
 from ...extract.backbone.pictures.crops import Crop
 from ...extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
+from ...extract.backbone.specs import Resize
 from ...extract.datasets.manifest import Manifest
 from ...extract.store.cache import Status
 from ...extract.store.layout import Layout
@@ -24,12 +25,12 @@ from ..data.batches import ShuffledBatches
 from ..data.shuffle_buffers import ShuffleBuffer
 
 LOG = logging.getLogger(__name__)
-PIXELS = "pixels"  # the one array: (rows, 3, 224, 224) uint8
+PIXELS = "pixels"  # the one array: (rows, 3, side, side) uint8
 CHECKED_AT_ONCE = 64  # images, when only their status matters
 
 
 class Pixels:
-    """The pixels of a split: `pixels[rows]` decodes rows by number to (rows, 3, 224, 224) uint8.
+    """The pixels of a split: `pixels[rows]` decodes rows by number to (rows, 3, side, side) uint8.
 
     Raises C3Error with the path of an image that cannot be read.
     """
@@ -75,11 +76,17 @@ class ImageTable:
 
     layout = Layout(chunk_rows=1, shard_rows=1)  # no two rows are read together, so an epoch is one free shuffle
 
-    def __init__(self, manifest: Manifest, read_before: Sequence[str] = (), decoding: DecodeOptions = DEFAULT) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        read_before: Sequence[str] = (),
+        decoding: DecodeOptions = DEFAULT,
+        resize: Resize = Resize(),
+    ) -> None:
         self.classes, self.absent_label = manifest.classes, absent_label(manifest.labelling)
         self.location = str(manifest.root)
         self._manifest, self._read_before = manifest, tuple(read_before)
-        self._loader = CropLoader(options=decoding)
+        self._loader = CropLoader(options=decoding, resize=resize)
         self._status: dict[str, np.ndarray] = {}
 
     def labels(self, split: str) -> SparseLabels:

@@ -108,7 +108,7 @@ def _images(start: Run, request: Request, loop: LoopOptions, device: torch.devic
     """Return the images that the run was trained on; all are decoded once if extraction could not read some."""
     expected = start.record.rows
     for read_before in (("train",), ()):
-        table = ImageTable(request.manifest, read_before, request.options.decoding)
+        table = ImageTable(request.manifest, read_before, request.options.decoding, request.backbone.resize)
         stream = ImageStream(table, "train", loop.batch_size, loop.seed, device)
         if len(stream.rows) == expected:
             return table, stream
@@ -132,7 +132,7 @@ def _validation(table: ImageTable, request: Request, loop: LoopOptions) -> Valid
 
 def _finish(path: Path, record: RunRecord, origin: TunedFrom, model: EndToEnd, request: Request) -> Run:
     """Write the weights of both parts, the classes and the finished record, which says how to extract the features."""
-    tuned = model.backbone.body.state_dict()
+    tuned = model.backbone.weights()
     write_weights(path / BACKBONE, tuned)
     write_weights(path / WEIGHTS, model.head.state_dict())
     write_classes(path, request.manifest.classes)

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from ....common.lookahead import look_ahead
 from ...store.cache import Status
-from ..specs import INPUT_SIZE
+from ..specs import INPUT_SIZE, Resize
 from .crops import Crop, load_crop
 from .decode_options import DEFAULT, DecodeOptions
 
 BATCHES_AHEAD = 2  # decoded, or being decoded, while one is in use
-BLACK = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
 
 Key = TypeVar("Key")
 
@@ -35,9 +34,13 @@ class CropSource:
 
 @dataclass(frozen=True)
 class CropBatch:
-    """The crops of a batch, in the order of their sources; `status` says which of them failed."""
+    """The crops of a batch, in the order of their sources; `status` says which of them failed.
+
+    `side` is the edge of their pixels.
+    """
 
     crops: tuple[Crop, ...]
+    side: int = INPUT_SIZE
 
     @property
     def failed(self) -> list[int]:
@@ -50,7 +53,7 @@ class CropBatch:
         return len(self.failed) == len(self.crops)
 
     def pixels(self) -> np.ndarray:
-        """Return (batch, 3, 224, 224) uint8; a failed crop is black."""
+        """Return (batch, 3, side, side) uint8; a failed crop is black."""
         return self._stacked().transpose(0, 3, 1, 2)
 
     def on(self, device: torch.device) -> Tensor:
@@ -63,17 +66,22 @@ class CropBatch:
     def _stacked(self) -> np.ndarray:
         # A failed crop keeps its place: the batch keeps its shape, so that its neighbours get the same features to the
         # last bit as without the failure.
-        return np.stack([BLACK if crop.pixels is None else crop.pixels for crop in self.crops])
+        black = np.zeros((self.side, self.side, 3), np.uint8)
+        return np.stack([black if crop.pixels is None else crop.pixels for crop in self.crops])
 
 
 class CropLoader:
     """Threads that decode crops. `load` may be called again and again, and from several places at once."""
 
     def __init__(
-        self, threads: int | None = None, ahead: int = BATCHES_AHEAD, options: DecodeOptions = DEFAULT
+        self,
+        threads: int | None = None,
+        ahead: int = BATCHES_AHEAD,
+        options: DecodeOptions = DEFAULT,
+        resize: Resize = Resize(),
     ) -> None:
         self._threads = ThreadPoolExecutor(threads or os.cpu_count(), "decode")
-        self._ahead, self._options = ahead, options
+        self._ahead, self._options, self._resize = ahead, options, resize
 
     def load(self, batches: Iterable[tuple[Key, Sequence[CropSource]]]) -> Generator[tuple[Key, CropBatch], None, None]:
         """Yield every batch decoded, in order, with the key it was asked for by; `ahead` more are under way.
@@ -84,8 +92,14 @@ class CropLoader:
 
     def _start(self, batch: tuple[Key, Sequence[CropSource]]) -> _Decoding[Key]:
         key, sources = batch
-        crops = [self._threads.submit(load_crop, source.path, source.box, options=self._options) for source in sources]
-        return _Decoding(key, crops)
+        side, filtering = self._resize.side, self._resize.interpolation
+        crops = [
+            self._threads.submit(
+                load_crop, source.path, source.box, side, options=self._options, interpolation=filtering
+            )
+            for source in sources
+        ]
+        return _Decoding(key, crops, side)
 
 
 @dataclass(frozen=True)
@@ -94,9 +108,10 @@ class _Decoding(Generic[Key]):
 
     key: Key
     crops: list[Future[Crop]]
+    side: int
 
     def result(self) -> tuple[Key, CropBatch]:
-        return self.key, CropBatch(tuple(future.result() for future in self.crops))
+        return self.key, CropBatch(tuple(future.result() for future in self.crops), self.side)
 
     def cancel(self) -> None:
         for future in self.crops:

@@ -36,7 +36,13 @@ class Crop:
     remarks: Mapping[Remark, str] = field(default_factory=dict)
 
 
-def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE, options: DecodeOptions = DEFAULT) -> Crop:
+def load_crop(
+    path: Path,
+    box: np.ndarray,
+    size: int = INPUT_SIZE,
+    options: DecodeOptions = DEFAULT,
+    interpolation: str = "bilinear",
+) -> Crop:
     """Decode a picture, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
     A box with x0 > x1 is the mirrored crop. Grey, palette, CMYK and transparent pictures become RGB (transparency over
@@ -49,7 +55,7 @@ def load_crop(path: Path, box: np.ndarray, size: int = INPUT_SIZE, options: Deco
         return failed
     try:
         decoded = decode(path, options)
-        crop = _cut(decoded.image, box, size)
+        crop = _cut(decoded.image, box, size, Image.Resampling[interpolation.upper()])
     except Undecodable as error:
         return Crop(None, Status.UNREADABLE, str(error))
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error ... on damaged files
@@ -82,7 +88,7 @@ def _is_one_colour(pixels: np.ndarray) -> bool:
     return bool((flat[::97] == flat[0]).all() and (flat == flat[0]).all())  # a few pixels first: most differ there
 
 
-def _cut(image: Image.Image, box: np.ndarray, size: int) -> Crop:
+def _cut(image: Image.Image, box: np.ndarray, size: int, filtering: Image.Resampling) -> Crop:
     # cut whole pixels first: resizing with a box would blend in pixels from outside it
     x0, y0, x1, y1 = map(float, box)
     left, right = round(min(x0, x1) * image.width), round(max(x0, x1) * image.width)
@@ -90,7 +96,7 @@ def _cut(image: Image.Image, box: np.ndarray, size: int) -> Crop:
     if min(right - left, bottom - top) < MIN_SIDE:
         return Crop(None, Status.TOO_SMALL, f"the crop is {right - left} x {bottom - top} pixels")
     part = _opaque(_part(image, (left, top, right, bottom)))
-    resized = part.resize((size, size), Image.Resampling.BILINEAR).convert("RGB")
+    resized = part.resize((size, size), filtering).convert("RGB")
     return Crop(np.asarray(ImageOps.mirror(resized) if x0 > x1 else resized), Status.OK)
 
 
