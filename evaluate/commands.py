@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,15 @@ def evaluate(
     done = run(run_path, split, cache, device, EvaluateOptions(protocols, ties, resamples))
     if done.metrics:
         click.echo(summary(done, done.metrics))
+        click.echo(f"Next: {_next(run_path, split)}")
+
+
+def _next(run: Path, split: str) -> str:
+    """Return the command that follows: test after val, and after test what the run is for."""
+    folder = shlex.quote(str(run))
+    if split != "test":
+        return f"c3 evaluate --run {folder}"
+    return f"c3 report --runs {shlex.quote(str(run.parent))}, or c3 predict IMAGES --run {folder}"
 
 
 @click.command()

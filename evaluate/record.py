@@ -89,6 +89,9 @@ def summary(run: Run, metrics: Metrics) -> str:
         f"{run.path} on {metrics.split} of {metrics.store}, {metrics.images:,} images, "
         f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
     ]
+    if masked := {status.replace("_", " "): count for status, count in metrics.rows.masked.items()}:
+        shown = ", ".join(f"{count:,} {status}" for status, count in masked.items())
+        lines.append(f"  left out: {sum(masked.values()):,} rows without features ({shown})")
     for protocol, results in metrics.protocols.items():
         for task, values in results.tasks.items():
             if values is None:

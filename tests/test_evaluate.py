@@ -13,6 +13,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from c3.cli import main
 from c3.common.errors import C3Error
 from c3.evaluate.protocol import TABLE
 from c3.evaluate.report.run import report
@@ -22,6 +23,7 @@ from c3.extract.store.cache import FeatureCache, Status
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.train.run_folder import list_runs, open_run, write_json
+from click.testing import CliRunner
 from origins import PROVENANCE, origin_of
 from run_files import run_json
 
@@ -169,7 +171,10 @@ def test_rows_that_failed_are_masked_everywhere(workplace: Workplace, model: lis
     listed = score_table(store.labels("test"))[[0, 2, 3]][[0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 3, 0]]
     np.testing.assert_array_equal(scored.evidence.listed, listed)
     assert model == [1, 2]  # the third chunk has no usable row and is not read
-    metrics = evaluate(run.path).metrics.protocols["table"].tasks
+    done = CliRunner().invoke(main, ["evaluate", "--run", str(run.path), "--device", "cpu"])
+    assert "left out: 3 rows without features (3 missing)" in done.output
+    assert f"Next: c3 report --runs {run.path.parent}" in done.output
+    metrics = open_run(run.path).metrics.protocols["table"].tasks
     assert (metrics["seen"]["classes"], metrics["seen"]["mAP"]) == (1, pytest.approx(100.0))  # the wrong row 1 is gone
     assert metrics["gzsl"]["images"] == 3
 

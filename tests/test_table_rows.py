@@ -218,3 +218,31 @@ def test_other_backbones_than_the_papers_are_named(runs: RunFolders) -> None:
         "VGG19 (backbone vgg19)", "convnext_tiny (timm) (backbone timm:convnext_tiny)",
     ]  # fmt: skip
     assert "Not the paper's backbones: convnext_tiny (timm)." in table.notes
+
+
+def test_a_named_addition_is_a_row_of_table_3_and_no_rival_elsewhere(runs: RunFolders) -> None:
+    recipe, names = "recipe default/c3 (corel5k has none): ours", {"x_scale": "batchnorm", "shuffle": True, "lr": 0.1}
+    own = f"{recipe}; overridden: seed=0"
+    runs.add("c3", 20.0, dataset="corel5k", recipe=own, **names)
+    runs.add("c3-b", 18.0, dataset="corel5k", recipe=own, **names)
+    runs.add("c3", 30.0, dataset="corel5k", recipe=f"{own}, x_scale=none", **names | {"x_scale": "none"})
+    runs.add("c3", 10.0, dataset="corel5k", recipe=f"{own}, lr=0.2", **names | {"lr": 0.2})
+    table = runs.table(3)
+    assert methods(table)[2:] == [
+        "b: a + Forward Pyramid", "C3-MLZSL: all three (lr 0.1)", "C3-MLZSL: all three (lr 0.2)",
+        "C3-MLZSL, x_scale none",
+    ]  # fmt: skip
+    assert table.sections == {"C3-MLZSL, x_scale none": "additions"}
+    assert (
+        "Every row has the settings of recipe default/c3 (corel5k has none), but for what its name says." in table.notes
+    )
+    first = runs.table(1)
+    assert methods(first)[2:] == ["C3-MLZSL (lr 0.1)", "C3-MLZSL (lr 0.2)"]
+    assert "Table 3 shows what differs in one named addition: C3-MLZSL, x_scale none." in first.notes
+
+
+def test_a_sweep_over_an_addition_is_a_choice_of_settings(runs: RunFolders) -> None:
+    for value, test, val in (("none", 30.0, 40.0), ("scalar", 20.0, 50.0)):
+        recipe = f"recipe default/c3: ours; overridden: x_scale={value}, seed=0"
+        runs.add("c3", test, dataset="corel5k", recipe=recipe, x_scale=value, val=val)
+    assert level(runs.table(1), "C3-MLZSL") == level(runs.table(3), "C3-MLZSL: all three") == 20.0

@@ -111,6 +111,8 @@ def test_the_same_request_finds_its_run(make_cache: Make, tmp_path: Path, caplog
     assert train(options(cache, tmp_path)).id == run.id
     assert (run.path / "weights.safetensors").stat().st_mtime_ns == stamp
     assert "nothing to do" in caplog.text
+    told = f"{run.id} trains on 32 rows; left out: 8 without a positive label of a seen class"
+    assert caplog.text.count(told) == 1
     train(options(cache, tmp_path, seed=1))
     assert len(list_runs(tmp_path / "runs")) == 2
 

@@ -25,6 +25,7 @@ from .settings import (
     options_from,
 )
 
+OVERRIDDEN = "; overridden: "  # in the source of a recipe, before the settings that the request changed
 FALLBACK = "default"  # the recipes of a data set that has none of its own
 
 
@@ -85,7 +86,7 @@ def resolve_recipe(
     """
     values, source = _found(read_catalog(catalog).recipes, method, dataset)
     if overrides:
-        source += "; overridden: " + ", ".join(f"{name}={value}" for name, value in overrides.items())
+        source += OVERRIDDEN + ", ".join(f"{name}={value}" for name, value in overrides.items())
     settings = values | dict(overrides)
     known = settings_of(options)
     for name in settings:
@@ -103,3 +104,13 @@ def _found(recipes: Mapping[str, Recipes], method: str, dataset: str) -> tuple[d
                 fallback = "" if name == dataset else f" ({dataset} has none)"
                 return values, f"recipe {name}/{owner}{fallback}: {values.pop('source', 'no source given')}"
     return {}, f"no recipe for {method} on {dataset}: the defaults of the settings"
+
+
+def overridden(source: str) -> set[str]:
+    """Return the names of the settings that a request changed, from the source of its recipe.
+
+    >>> sorted(overridden("recipe demo/c3: ours, not tuned; overridden: seed=0, x_scale=none"))
+    ['seed', 'x_scale']
+    """
+    changes = source.partition(OVERRIDDEN)[2]
+    return {change.partition("=")[0] for change in changes.split(", ")} if changes else set()

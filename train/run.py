@@ -140,6 +140,9 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
             open_folder(path, found)
             write_record(path, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
+    if left_out := {reason: count for reason, count in stream.left_out.items() if count}:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        LOG.info("%s trains on %s rows; left out: %s", path.name, f"{len(stream.rows):,}", told)
     finished = replace(record, timings=Timings(**fit(job)), status="finished")
     with world.together():
         if world.first:

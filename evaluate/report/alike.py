@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ...train.recipes import FALLBACK
-from .block import Block, backbone_title
+from .block import TITLES, Block, backbone_title
 from .groups import Group, counted, draw_of, spans
+
+NOT_OWN = (f"recipe {FALLBACK}/", "no recipe")  # how recipes.py names what is not the data set's own
 
 
 def differences(block: Block) -> Iterator[str]:
@@ -14,11 +16,16 @@ def differences(block: Block) -> Iterator[str]:
     for choice in block.choices:
         if len(choice.tried) > 1:
             yield f"{block.title(choice.tried[0].method)}{choice.note()}."
-    if fallback := [group for group in block.groups if group.runs[0].record.recipe.startswith(f"recipe {FALLBACK}/")]:
+    if block.additions and block.layout.number != 3:
+        names = ", ".join(f"{TITLES[group.method]}, {group.addition}" for group in block.additions)
+        yield f"Table 3 shows what differs in one named addition: {names}."
+    if fallback := [group for group in block.groups if _recipe(group).startswith(NOT_OWN)]:
         yield (
             f"Settings of the fallback recipes ({block.dataset} has none of its own for the method): "
             f"{_labels(block, fallback)}."
         )
+    if block.layout.number == 3 or block.layout.by_backbone:
+        yield from _recipes(block)
     tried = {choice.tried[0].method: len(choice.tried) for choice in block.choices}
     yield from _where_unequal(block, "Search budgets differ", lambda group: counted(tried[group.method], "setting"))
     yield from _where_unequal(block, "Epochs differ", lambda group: str(group.runs[0].record.settings.get("epochs")))
@@ -28,6 +35,18 @@ def differences(block: Block) -> Iterator[str]:
     if block.layout.by_backbone and (others := [group for group in block.groups if group.backbone not in known]):
         names = dict.fromkeys(backbone_title(group.backbone or "") for group in others)
         yield f"Not the paper's backbones: {', '.join(names)}."
+
+
+def _recipe(group: Group) -> str:
+    """Return the name of the recipe of a row, without its source."""
+    return group.runs[0].record.recipe.partition(":")[0]
+
+
+def _recipes(block: Block) -> Iterator[str]:
+    """Say which recipe the variants of one method have: an ablation is fair where they share it."""
+    if len(names := {_recipe(group) for group in block.groups}) == 1:
+        yield f"Every row has the settings of {names.pop()}, but for what its name says."
+    yield from _where_unequal(block, "Recipes differ", _recipe)
 
 
 def _where_unequal(block: Block, heading: str, value: Callable[[Group], str]) -> Iterator[str]:

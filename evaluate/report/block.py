@@ -40,7 +40,7 @@ class Block:
     """One Table before it is laid out.
 
     `groups` are its rows. Those in `ranked` can be the best of a column: one for each method and features, whose
-    settings `choices` chose.
+    settings `choices` chose. `additions` are runs of C3-MLZSL with one named addition, which Table 3 shows.
     """
 
     layout: PublishedTable
@@ -50,6 +50,7 @@ class Block:
     groups: Sequence[Group] = ()
     choices: Sequence[Choice] = ()
     ranked: Sequence[Group] = ()
+    additions: Sequence[Group] = ()
 
     @property
     def at_home(self) -> bool:
@@ -88,6 +89,8 @@ class Block:
         """Return the name of a row: its method, or its backbone in a table of these, and what sets it apart."""
         if not title and self.layout.by_backbone and group.backbone:
             title = backbone_title(group.backbone)
+        if not title and group.addition:
+            title = TITLES[group.method]
         return group.label(title or self.title(group.method))
 
 

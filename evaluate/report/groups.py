@@ -38,11 +38,13 @@ class Group:
     """One row of a table: runs of one method that differ in seed and draw alone, and what sets them apart.
 
     `apart` has the settings that another group of the same method has otherwise; it is empty for an only group.
+    `addition` is the one setting in which it differs from the method's own row, where it is an ablation of it.
     """
 
     method: str
     runs: tuple[Run, ...]
     apart: Mapping[str, Any] = field(default_factory=dict)
+    addition: str = ""
 
     @property
     def backbone(self) -> str | None:
@@ -65,7 +67,8 @@ class Group:
         return {(draw_of(run), run.seed): run for run in self.runs}
 
     def label(self, title: str) -> str:
-        """Return the name of the row: the title of the method and, in brackets, what sets it apart."""
+        """Return the name of the row: the title of the method, the addition and, in brackets, what sets it apart."""
+        title += f", {self.addition}" if self.addition else ""
         settings = in_words(self.apart)
         return f"{title} ({settings})" if settings else title
 
@@ -164,9 +167,13 @@ def set_apart(groups: Sequence[Group]) -> list[Group]:
     """Return the groups with what sets each of them apart from the others of its method."""
     apart = []
     for group in groups:
-        rivals = [settings_of(other.runs[0]) for other in groups if other.method == group.method]
+        rivals = [settings_of(other.runs[0]) for other in groups if _kind(other) == _kind(group)]
         apart.append(replace(group, apart=_apart(settings_of(group.runs[0]), rivals)))
     return apart
+
+
+def _kind(group: Group) -> tuple[str, str]:
+    return group.method, group.addition
 
 
 def settings_of(run: Run) -> dict[str, Any]:

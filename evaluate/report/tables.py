@@ -10,6 +10,7 @@ import pandas as pd
 from ...common.errors import unknown_name
 from ...train.run_folder import Run
 from ..protocol import LEAK_FREE, Protocol, protocols_for
+from .additions import named_additions
 from .block import Block, Shown
 from .choice import choices
 from .floors import FLOORS, floors
@@ -20,6 +21,7 @@ from .published import TABLES, PublishedTable
 from .render import FIELDS, Table, compares
 
 TASKS = {"zsl": "ZSL", "gzsl": "GZSL", "seen": "MLL", LEAK_FREE: "ZSL, leak-free"}
+ADDITIONS = "additions"
 WITH, WITHOUT = "with image-text pretraining", "without image-text pretraining"
 
 
@@ -112,17 +114,26 @@ def _table(block: Block, runs: Sequence[Run], problems: Mapping[str, str]) -> Ta
 
 
 def _chosen(block: Block, groups: Sequence[Group]) -> Block:
-    """Keep the settings that the validation split chooses; all of them where asked for, or where it cannot choose."""
-    made = choices(groups, block.protocol)
+    """Keep the settings that the validation split chooses; all of them where asked for, or where it cannot choose.
+
+    Additions to a method are rows of Table 3 and are not chosen from.
+    """
+    groups = named_additions(groups)
+    additions = [group for group in groups if group.addition]
+    made = choices([group for group in groups if not group.addition], block.protocol)
     kept = [
         group.runs
         for choice in made
         for group in ([choice.chosen] if choice.chosen and not block.shown.all_settings else choice.tried)
     ]
     ranked = [choice.chosen.runs for choice in made if choice.chosen]
-    shown = set_apart([group for group in groups if group.runs in kept])
-    shown.sort(key=lambda group: _place(group, block.layout))
-    return replace(block, groups=shown, choices=made, ranked=[group for group in shown if group.runs in ranked])
+    shown = [group for group in groups if group.runs in kept]
+    if block.layout.number == 3:
+        shown += additions
+        ranked += [group.runs for group in additions]
+    shown = sorted(set_apart(shown), key=lambda group: _place(group, block.layout))
+    ranks = [group for group in shown if group.runs in ranked]
+    return replace(block, groups=shown, choices=made, ranked=ranks, additions=additions)
 
 
 def _title(block: Block) -> str:
@@ -149,7 +160,7 @@ def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) 
 def _lines(block: Block) -> list[_Line]:
     """Return all lines, those of a section together."""
     lines = [*_floor_lines(block), *_paper_lines(block), *_further_lines(block)]
-    order = dict.fromkeys(sorted((line.section for line in lines), key=["", WITHOUT, WITH].index))
+    order = dict.fromkeys(sorted((line.section for line in lines), key=["", WITHOUT, WITH, ADDITIONS].index))
     return [line for section in order for line in lines if line.section == section]
 
 
@@ -204,7 +215,9 @@ def _lines_of(
     block: Block, group: Group, label: str, published: Sequence[Sequence[float]], comparable: bool = False
 ) -> Iterator[_Line]:
     """Yield every task of a group, and ZSL without near-duplicates of seen classes where a store names them."""
-    section = (WITH if group.image_text else WITHOUT) if any(other.image_text for other in block.groups) else ""
+    section = ADDITIONS if group.addition else ""
+    if not section and any(other.image_text for other in block.groups):
+        section = WITH if group.image_text else WITHOUT
     for task, values in zip(block.layout.tasks, published, strict=True):
         yield _Line(label, task, _measured(block, group, task), values, comparable, section)
         if task == "zsl":
@@ -217,7 +230,7 @@ def _place(group: Group, layout: PublishedTable) -> int:
     """Return the number of the paper's row that a group belongs to, or the number of rows where it has none."""
     kind = group.method, group.backbone if layout.by_backbone else None
     rows = [(row.method, row.backbone if layout.by_backbone else None) for row in layout.rows]
-    return rows.index(kind) if kind in rows else len(rows)
+    return rows.index(kind) if kind in rows and not group.addition else len(rows)
 
 
 def _measured(block: Block, group: Group, task: str) -> list[Summary]:
