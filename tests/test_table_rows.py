@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from c3.common.errors import C3Error
 from c3.evaluate.report.block import Shown
+from c3.evaluate.report.groups import IMAGE_TEXT_METHODS
 from c3.evaluate.report.paired import difference
 from c3.evaluate.report.render import Table
 from c3.evaluate.report.run import report
 from c3.evaluate.report.tables import build
+from c3.train.registry import METHODS
 from c3.train.run_folder import list_runs
 from run_files import RunFolders
 
@@ -190,6 +192,15 @@ def test_notes_say_what_rows_do_not_share(runs: RunFolders) -> None:
     assert not any("budgets" in note or "Seeds and draws" in note for note in notes)
 
 
+def test_settings_that_folds_chose_count_as_tried(runs: RunFolders) -> None:
+    runs.add("c3", 10.0, dataset="corel5k")
+    runs.add("lesa", 10.0, dataset="corel5k")
+    lines = [f"0123456789abcdef,corel5k,{draw},c3,lr {lr}" for draw in ("", "3") for lr in (0.1, 0.2)]
+    lines += ["another,corel5k,,lesa,lr 0.1", "another,corel5k,,lesa,lr 0.2"]
+    (runs.root / "selection.csv").write_text("\n".join(["store,dataset,hide_seed,method,settings", *lines]))
+    assert "Search budgets differ: 1 setting: LESA; 2 settings: C3-MLZSL." in runs.table().notes
+
+
 def test_image_text_pretraining_has_a_part_of_the_table(runs: RunFolders) -> None:
     runs.add("c3", 10.0, dataset="corel5k")
     runs.add("lesa", 8.0, dataset="corel5k")
@@ -207,6 +218,10 @@ def test_image_text_pretraining_has_a_part_of_the_table(runs: RunFolders) -> Non
     assert "10.0 (1)*" in text and "70.0 (1)*" in text  # the best of each part
     assert "| *with image-text pretraining* |" in report((1,), runs.root, "markdown")
     assert r"\multicolumn{5}{l}{\textit{with image-text pretraining}} \\" in report((1,), runs.root, "latex")
+
+
+def test_the_methods_with_image_text_pretraining_are_those_that_say_so() -> None:
+    assert {name for name, kind in METHODS.items() if kind.image_text} == set(IMAGE_TEXT_METHODS)
 
 
 def test_other_backbones_than_the_papers_are_named(runs: RunFolders) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+from ...common.csv_files import CsvFile
 from ...train.recipes import FALLBACK
 from .block import TITLES, Block, backbone_title
 from .groups import Group, counted, draw_of, spans
 
+SELECTION = "selection.csv"  # beside the runs: a line for every settings that c3 sweep --select tried
+SEARCHED = ("store", "method", "hide_seed")
 NOT_OWN = (f"recipe {FALLBACK}/", "no recipe")  # how recipes.py names what is not the data set's own
 
 
@@ -26,7 +30,7 @@ def differences(block: Block) -> Iterator[str]:
         )
     if block.layout.number == 3 or block.layout.by_backbone:
         yield from _recipes(block)
-    tried = {choice.tried[0].method: len(choice.tried) for choice in block.choices}
+    tried = _tried(block)
     yield from _where_unequal(block, "Search budgets differ", lambda group: counted(tried[group.method], "setting"))
     yield from _where_unequal(block, "Epochs differ", lambda group: str(group.runs[0].record.settings.get("epochs")))
     yield from _where_unequal(block, "Rows read different arrays", lambda group: ", ".join(group.runs[0].record.reads))
@@ -35,6 +39,23 @@ def differences(block: Block) -> Iterator[str]:
     if block.layout.by_backbone and (others := [group for group in block.groups if group.backbone not in known]):
         names = dict.fromkeys(backbone_title(group.backbone or "") for group in others)
         yield f"Not the paper's backbones: {', '.join(names)}."
+
+
+def _tried(block: Block) -> dict[str, int]:
+    """Return how many settings were tried for every method: among the rows, or by `c3 sweep --select` on folds."""
+    tried: Counter[str] = Counter()
+    for choice in block.choices:
+        tried[choice.tried[0].method] = max(tried[choice.tried[0].method], len(choice.tried))
+    stores = {run.record.features.digest for run in block.runs}
+    for file in {run.path.parent / SELECTION for run in block.runs}:
+        if file.exists():
+            table = CsvFile(file, SEARCHED)
+            places = [table.columns.index(name) for name in SEARCHED]
+            lines = Counter(tuple(row.fields[place] for place in places) for row in table)
+            for (store, method, _), count in lines.items():
+                if store in stores and method in tried:
+                    tried[method] = max(tried[method], count)
+    return dict(tried)
 
 
 def _recipe(group: Group) -> str:
