@@ -61,8 +61,8 @@ def interval(value: float, draws: np.ndarray, level: float) -> tuple[float, floa
     """Return the interval around a measured value that holds `level` of the resamples, centred on that value.
 
     A resample repeats images, and a positive that is repeated shares its rank with its copies: that lifts the AP of
-    rare classes in nearly every resample. The spread of the resamples is informative, their mean is biased. The interval
-    is for the mean of the metric over samples of this many images, not for its value on all images there are.
+    rare classes in nearly every resample. The spread of the resamples is informative, their mean is biased. The
+    interval is for the mean of the metric over samples of this many images, not for its value on all images there are.
     """
     ends = np.nanpercentile(draws - np.nanmean(draws), [50 * (1 - level), 50 * (1 + level)])
     return value + float(ends[0]), value + float(ends[1])
