@@ -64,6 +64,17 @@ def test_x_scale_is_a_batch_norm_one_number_or_nothing(arrays: dict[str, Tensor]
     torch.testing.assert_close(models["none"].group_vectors(arrays), plain)
 
 
+def test_x_scale_unit_gives_every_image_the_same_norm(arrays: dict[str, Tensor]) -> None:
+    model, plain = build(replace(SMALL, x_scale="unit")), build(replace(SMALL, x_scale="none"))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    x = plain.train().cells(arrays).amax(dim=-2).flatten(1)
+    expected = (x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + 1e-5).sqrt()
+    expected = 3 * 2**0.5 * expected / expected.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        model.standardise.scale.fill_(3)
+    torch.testing.assert_close(model.train().group_vectors(arrays).flatten(1), expected)
+
+
 def test_init_torch_leaves_the_initial_values_of_torch() -> None:
     ours, plain = build(SMALL), build(replace(SMALL, init="torch"))
     assert ours.projection.project[1].weight.unique().tolist() == pytest.approx([6**-0.5])
@@ -128,7 +139,7 @@ def test_omega_within_weighs_the_loss_of_equation_12(arrays: dict[str, Tensor], 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"x_scale": "layernorm"}, "setting x_scale: expected one of batchnorm, scalar, none, found 'layernorm'"),
+        ({"x_scale": "layernorm"}, "setting x_scale: expected one of batchnorm, unit, scalar, none, found 'layernorm'"),
         ({"omega": "all"}, "setting omega: expected between or within, found 'all'"),
         ({"init": "ours"}, "setting init: expected scaled or torch, found 'ours'"),
     ],

@@ -25,7 +25,7 @@ from .encoder import (
 from .losses import c3_loss, image_weight, inner_weight
 
 INITS = ("scaled", "torch")
-X_SCALES = ("batchnorm", "scalar", "none")
+X_SCALES = ("batchnorm", "unit", "scalar", "none")
 OMEGAS = {"between": image_weight, "within": inner_weight}
 SCALAR = 2.8  # the scalar of X starts at this over sqrt(d_w)
 

@@ -198,6 +198,23 @@ class StandardisedGroups(nn.Module):
         return standardised.view_as(x)
 
 
+class UnitGroups(nn.Module):
+    """X standardised over the batch, then of norm sqrt(g) for every image, times one learned number.
+
+    S is cubic in X, so an image whose X is twice as long would have scores eight times as large, whatever it shows.
+    """
+
+    def __init__(self, groups: int, d_w: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(groups * d_w, affine=False)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise and scale (batch, g, d_w)."""
+        unit = normalize(self.norm(x.flatten(1)), dim=1).view_as(x)
+        return self.scale * x.shape[1] ** 0.5 * unit
+
+
 class ScaledGroups(nn.Module):
     """X times one learned number, for all groups and dimensions."""
 
@@ -210,7 +227,7 @@ class ScaledGroups(nn.Module):
 
 
 def group_scale(name: str, groups: int, d_w: int) -> nn.Module:
-    """Build what stands between the maxima over the positions and X: `batchnorm`, `scalar` or `none`."""
-    if name == "batchnorm":
-        return StandardisedGroups(groups, d_w)
+    """Build what stands between the maxima over the positions and X: `batchnorm`, `unit`, `scalar` or `none`."""
+    if name in ("batchnorm", "unit"):
+        return (StandardisedGroups if name == "batchnorm" else UnitGroups)(groups, d_w)
     return ScaledGroups() if name == "scalar" else nn.Identity()
