@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 BACKBONES = ("vgg19", "vgg19_bn", "resnet50", "resnet101", "resnet18", "squeezenet1_1")  # of torchvision
-PREFIXES = ("timm:",)  # of the networks of other libraries: timm:NAME
-PACKAGES = {"timm:": ("timm",)}  # that decide the values beside those of c3, by prefix
+PREFIXES = ("timm:", "open_clip:")  # of the networks of other libraries: timm:NAME
+PACKAGES = {
+    "timm:": ("timm",),
+    "open_clip:": ("open_clip_torch",),
+}  # that decide the values beside those of c3, by prefix
 PRECISIONS = ("fp32", "bf16", "fp16")  # number types of the arithmetic

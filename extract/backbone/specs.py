@@ -14,16 +14,21 @@ from ..store.layout import GLOBAL_VECTOR, REGIONS, FeatureArray
 
 INPUT_SIZE = 224  # pixels; 7 x 7 at stride 32
 FILTERS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")  # of Pillow
+SQUASH, SHORTEST = "squash", "shortest"  # how a crop becomes a square
 SMALLEST_INPUT = 64  # pixels that every network of torchvision takes
 REGION_SIDE = 14  # cells of the edge of `regions`
 
 
 @dataclass(frozen=True)
 class Resize:
-    """What becomes of a crop: a square of side x side pixels, resized with this filter, antialiased."""
+    """What becomes of a crop: a square of side x side pixels, resized with this filter, antialiased.
+
+    `squash` resizes both sides to `side`; `shortest` resizes the shorter side and cuts the square in the middle.
+    """
 
     side: int = INPUT_SIZE
     interpolation: str = "bilinear"  # one of FILTERS
+    fit: str = SQUASH
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,14 @@ class Transform:
     resize: Resize = Resize()
 
     def record(self) -> dict[str, Any]:
-        """Return the preprocessing as a store records it."""
-        return {
+        """Return the preprocessing as a store records it; the usual fit is left out."""
+        record = {
             "size": [self.resize.side, self.resize.side],
             "interpolation": f"{self.resize.interpolation}, antialiased",
             "mean": list(self.mean),
             "std": list(self.std),
         }
+        return record | ({} if self.resize.fit == SQUASH else {"fit": self.resize.fit})
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ def kind_of(name: str) -> Kind:
         from .timm_networks import TimmNetworks
 
         return TimmNetworks()
+    if prefix == "open_clip":
+        from .open_clip_networks import OpenClipNetworks
+
+        return OpenClipNetworks()
     raise C3Error(f"unknown kind of backbone {prefix!r} in {name!r}: expected a plain name, or {', '.join(PREFIXES)}")
 
 

@@ -73,7 +73,8 @@ def weights_of(backbone: str, weights: str, catalog: Catalog) -> str:
     if nfc(path_text(weights)) not in catalog.weights:
         return weights
     weight = catalog.weight(weights)
-    if backbone != weight.backbone and not backbone.startswith(f"{weight.backbone}."):  # timm:NAME is any of its tags
+    tagged = (f"{weight.backbone}.", f"{weight.backbone}:")  # a name without tag is that of all its tags
+    if backbone != weight.backbone and not backbone.startswith(tagged):
         raise C3Error(f"weights {weight.name} are of {weight.backbone}, not of backbone {backbone}; use others")
     return str(weight.path)
 

@@ -14,14 +14,14 @@ from ...common.files import writing
 from ...common.parsing import parse, to_json
 from ..store.origin import VectorOrigin
 
-ENTRY = "tower"  # a text, which readers of names and vectors pass over
+ENTRY = "tower"  # a text, which other readers of names and vectors pass over
 
 
 def write_tower_file(path: Path, names: Sequence[str], vectors: np.ndarray, origin: VectorOrigin) -> None:
     """Write vectors (names, d_w) float32 with their names and their origin. Raises C3Error when that fails."""
     text = json.dumps(to_json(origin))
     with writing(path) as scratch, scratch.open("wb") as file:
-        np.savez(file, names=np.array(names), vectors=vectors.astype(np.float32), **{ENTRY: np.array(text)})
+        np.savez(file, names=np.array(names), vectors=vectors.astype(np.float32), tower=np.array(text))
 
 
 def origin_of(path: Path) -> VectorOrigin | None:

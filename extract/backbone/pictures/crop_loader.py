@@ -92,13 +92,9 @@ class CropLoader:
 
     def _start(self, batch: tuple[Key, Sequence[CropSource]]) -> _Decoding[Key]:
         key, sources = batch
-        side, filtering = self._resize.side, self._resize.interpolation
-        crops = [
-            self._threads.submit(
-                load_crop, source.path, source.box, side, options=self._options, interpolation=filtering
-            )
-            for source in sources
-        ]
+        side = self._resize.side
+        asked = {"options": self._options, "interpolation": self._resize.interpolation, "fit": self._resize.fit}
+        crops = [self._threads.submit(load_crop, source.path, source.box, side, **asked) for source in sources]
         return _Decoding(key, crops, side)
 
 

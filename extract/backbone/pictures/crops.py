@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from ....common.unicode_forms import on_disk
 from ...store.cache import Status
-from ..specs import INPUT_SIZE
+from ..specs import INPUT_SIZE, SHORTEST, SQUASH
 from .decode import WORTH_SAYING, decode
 from .decode_options import DEFAULT, DecodeOptions
 from .numeric import Undecodable
@@ -42,12 +42,14 @@ def load_crop(
     size: int = INPUT_SIZE,
     options: DecodeOptions = DEFAULT,
     interpolation: str = "bilinear",
+    fit: str = SQUASH,
 ) -> Crop:
     """Decode a picture, turn it upright, cut `box` (x0, y0, x1, y1 in 0..1) and resize it to size x size RGB.
 
-    A box with x0 > x1 is the mirrored crop. Grey, palette, CMYK and transparent pictures become RGB (transparency over
-    white). Numbers of more than 8 bits are scaled by the range that the file declares or plainly uses. A bad picture
-    raises nothing: its failure is the returned status. Its name may be stored in another Unicode form.
+    `fit` says how a box that is no square becomes one (see `Resize`), and a box with x0 > x1 is the mirrored crop.
+    Grey, palette, CMYK and transparent pictures become RGB (transparency over white). Numbers of more than 8 bits are
+    scaled by the range that the file declares or plainly uses. A bad picture raises nothing: its failure is the
+    returned status. Its name may be stored in another Unicode form.
     """
     path = on_disk(path)
     failed = _not_a_file(path)
@@ -55,7 +57,7 @@ def load_crop(
         return failed
     try:
         decoded = decode(path, options)
-        crop = _cut(decoded.image, box, size, Image.Resampling[interpolation.upper()])
+        crop = _cut(decoded.image, box, size, Image.Resampling[interpolation.upper()], fit)
     except Undecodable as error:
         return Crop(None, Status.UNREADABLE, str(error))
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error ... on damaged files
@@ -88,7 +90,7 @@ def _is_one_colour(pixels: np.ndarray) -> bool:
     return bool((flat[::97] == flat[0]).all() and (flat == flat[0]).all())  # a few pixels first: most differ there
 
 
-def _cut(image: Image.Image, box: np.ndarray, size: int, filtering: Image.Resampling) -> Crop:
+def _cut(image: Image.Image, box: np.ndarray, size: int, filtering: Image.Resampling, fit: str) -> Crop:
     # cut whole pixels first: resizing with a box would blend in pixels from outside it
     x0, y0, x1, y1 = map(float, box)
     left, right = round(min(x0, x1) * image.width), round(max(x0, x1) * image.width)
@@ -96,8 +98,18 @@ def _cut(image: Image.Image, box: np.ndarray, size: int, filtering: Image.Resamp
     if min(right - left, bottom - top) < MIN_SIDE:
         return Crop(None, Status.TOO_SMALL, f"the crop is {right - left} x {bottom - top} pixels")
     part = _opaque(_part(image, (left, top, right, bottom)))
-    resized = part.resize((size, size), filtering).convert("RGB")
+    resized = (_middle(part, size, filtering) if fit == SHORTEST else part.resize((size, size), filtering)).convert(
+        "RGB"
+    )
     return Crop(np.asarray(ImageOps.mirror(resized) if x0 > x1 else resized), Status.OK)
+
+
+def _middle(part: Image.Image, size: int, filtering: Image.Resampling) -> Image.Image:
+    """Resize the shorter side to `size` and cut the square in the middle; sides are rounded as torchvision does."""
+    shorter = min(part.size)
+    width, height = (int(size * side / shorter) for side in part.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return part.resize((width, height), filtering).crop((left, top, left + size, top + size))
 
 
 def _part(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
