@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 CPU = torch.device("cpu")
+DEFAULT = [name for name, kind in METHODS.items() if not kind.image_text]  # those read an embedding, not maps
 POSITIVES = 5
 BATCHES = 4  # distinct batches, used in turn
 SCALES = {"p8": (1485.0, 0.97), "p16": (181.0, 0.5), "p32": (1.4, 0.11)}  # mean of the nonzero values, and their share
@@ -133,7 +134,7 @@ class Subject:
 def main() -> None:
     """Measure the methods in rounds; print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=DEFAULT, metavar="METHOD")
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds per method")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
