@@ -52,9 +52,9 @@ def test_batches_are_decoded_ahead_and_no_further_than_asked(
     taken: list[int] = []
     begun = threading.Semaphore(0)
 
-    def counted(path: Path, box: np.ndarray, size: int, options: DecodeOptions, interpolation: str) -> Crop:
+    def counted(path: Path, box: np.ndarray, size: int, options: DecodeOptions, interpolation: str, fit: str) -> Crop:
         begun.release()
-        return load_crop(path, box, size, options, interpolation)
+        return load_crop(path, box, size, options, interpolation, fit)
 
     def batches() -> Iterator[tuple[int, list[CropSource]]]:
         for number in range(20):
