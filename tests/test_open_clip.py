@@ -119,6 +119,7 @@ def test_from_files_to_the_row_of_a_table(
     c3("extract", "--dataset", "tiny", "--backbone", name, "--weights", "random:0", "--global", "--out", store, *device)
     cache = FeatureCache.open(store)
     assert cache.notes.vectors and cache.notes.vectors.sha256 == cache.origin.weights_sha256
+    assert cache.origin.fit == "shortest"
     for method in ("clip", "clip-adapter"):
         c3("train", "--cache", store, "--method", method, "--runs", runs, "--epochs", "1", "--batch-size", "4", *device)
     (run,) = runs.glob("clip-tiny-*")

@@ -125,7 +125,9 @@ def examples(
         found.append(
             Example(
                 image_id=str(truth.ids[image]),
-                pixels=_photograph(root, str(paths[row]), str(truth.ids[image]), crops[row], decoding),
+                pixels=_photograph(
+                    root, str(paths[row]), str(truth.ids[image]), crops[row], decoding, store.origin.fit
+                ),
                 true_seen=tuple(truth.names[c] for c in np.flatnonzero(positive & truth.seen)),
                 true_unseen=tuple(truth.names[c] for c in np.flatnonzero(positive & ~truth.seen)),
                 unseen=_predictions(scorer, maps, truth, scores, positive, False, 3),
@@ -192,13 +194,15 @@ def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return images, class_of[images]
 
 
-def _photograph(root: Path, path: str, image_id: str, crop: np.ndarray, decoding: DecodeOptions) -> np.ndarray | None:
+def _photograph(
+    root: Path, path: str, image_id: str, crop: np.ndarray, decoding: DecodeOptions, fit: str
+) -> np.ndarray | None:
     """Return a crop as the backbone saw it, or None.
 
     A store of version 2 has no paths: there the id is tried, as the path below the root and with `.jpg` added.
     """
     for name in [path] if path else [image_id, f"{image_id}.jpg"]:
-        found = load_crop(root / name, crop, options=decoding)
+        found = load_crop(root / name, crop, options=decoding, fit=fit)
         if found.status is not Status.MISSING:
             return found.pixels
     return None

@@ -42,6 +42,11 @@ class FeatureOrigin:
     truncated: str = STATUS
     max_megapixels: int = MAX_MEGAPIXELS
 
+    @property
+    def fit(self) -> str:
+        """How a crop that is no square became one: `squash`, or `shortest` (backbone/specs.py)."""
+        return str(self.transform.get("fit", "squash")) if isinstance(self.transform, Mapping) else "squash"
+
 
 @dataclass(frozen=True)
 class Provenance:
