@@ -10,7 +10,7 @@ from ..common.text_files import word_list
 from ..common.unicode_forms import clean_name
 from .catalog.catalog import Catalog
 from .datasets.kinds import reader_of
-from .words.prompts import tower_vectors
+from .words.prompts import require_words, templates_of, tower_vectors
 from .words.text_towers import load_tower
 from .words.tower_files import write_tower_file
 
@@ -35,7 +35,8 @@ def write_vectors(
     if out.exists() and not overwrite:
         raise C3Error(f"{out} exists already; give another --out, or --overwrite")
     asked = word_list(words) if words else _class_names(dataset or "", catalog)
-    found = tower_vectors(asked, load_tower(tower), templates)
+    require_words(asked)  # before a tower is loaded, which takes seconds
+    found = tower_vectors(asked, load_tower(tower), templates_of(templates))
     write_tower_file(out, found.words, found.vectors, found.origin)
     count = len(found.origin.templates)
     shown = found.origin.templates[0] if count == 1 else f"{count} templates"

@@ -60,7 +60,7 @@ def tower_vectors(words: Sequence[str], tower: TextTower, templates: Sequence[st
     blank in its prompt. Without templates those of the tower are taken. Raises C3Error for no words, repeated words,
     words without a letter, and prompts that are longer than the tower reads.
     """
-    _require_words(words)
+    require_words(words)
     templates = templates_of(templates or tower.templates)
     prompts = [template.replace(PLACE, word.replace("_", " ")) for word in words for template in templates]
     if long := [prompt for prompt in prompts if tower.is_too_long(prompt)]:
@@ -89,7 +89,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _require_words(words: Sequence[str]) -> None:
+def require_words(words: Sequence[str]) -> None:
+    """Refuse an empty list, repeated words, and words without a letter, digit or symbol."""
     if not words:
         raise C3Error("the list of words is empty: expected at least one word")
     if repeated := [word for word, count in Counter(words).items() if count > 1]:
