@@ -38,6 +38,7 @@ from .train.commands import residency_option
 from .train.finetune import commands as finetuning
 from .train.names import GROUPS, METHODS
 
+SELECT_FOLDS = 3
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
 
@@ -147,7 +148,9 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 @grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(),
          help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2),
-              help="Cross-validate: hold back each of this number of parts of the seen classes in turn.")  # fmt: skip
+              help="Hold back each of this number of parts of the seen classes in turn. --select: 3.")  # fmt: skip
+@click.option("--select", is_flag=True, help="Choose settings for each method by folds on val, then train them.")
+@click.option("--select-only", is_flag=True, help="Choose settings and stop.")
 @named_values("grid", "--set", many=True, metavar="NAME=V1,V2", help="Values of any other setting; may be repeated.")
 @click.option(
     "--list",
@@ -172,11 +175,16 @@ def sweep(
     runs: Path,
     grid: dict[str, tuple[Any, ...]],
     folds: int | None,
+    select: bool,
+    select_only: bool,
     listed: Path | None,
     jobs: int,
     running: dict[str, Any],
 ) -> None:
-    """Train and evaluate every combination of settings on one store. Finished runs are not repeated."""
+    """Train and evaluate every combination of settings on one store. Finished runs are not repeated.
+
+    --select tries the combinations on folds of the seen classes, without labels of unseen classes, and trains the best.
+    """
     from .evaluate.sweep import evaluate_sweep, sweep_summary
     from .train.registry import methods_named
     from .train.run import TrainOptions
@@ -185,10 +193,27 @@ def sweep(
 
     names = tuple(dict.fromkeys(method for name in methods for method in methods_named(name)))
     grid |= {name: tuple(chain(*grid[name])) for name in ("seed", "hide_seed") if name in grid}
-    if folds:
-        grid |= {"folds": (folds,), "fold": tuple(range(folds))}
-    settings = for_methods(names, combinations(grid, read_list(listed, names, grid) if listed else ({},)))
-    done = run(TrainOptions(cache, names[0], runs, {}, catalog, **running), settings, evaluate_sweep, jobs)
+    entries = read_list(listed, names, grid) if listed else ({},)
+    base = TrainOptions(cache, names[0], runs, {}, catalog, **running)
+    if select or select_only:
+        from .evaluate.select import final_settings
+        from .evaluate.select import select as choose
+        from .evaluate.selection_files import command_of, write_selection
+
+        folds, seeds = folds or SELECT_FOLDS, grid.pop("seed", (0,))
+        tried = for_methods(names, combinations(grid | {"seed": seeds[:1]}, entries))
+        chosen = choose(base, tried, folds, jobs)
+        written = write_selection(base, chosen, command_of(cache, names, grid, listed, folds))
+        click.echo("\n\n".join(selection.table() for selection in chosen))
+        click.echo(f"Chosen settings: {', '.join(map(str, written))}")
+        if select_only:
+            return
+        settings = final_settings(chosen, seeds)
+    else:
+        if folds:
+            grid |= {"folds": (folds,), "fold": tuple(range(folds))}
+        settings = for_methods(names, combinations(grid, entries))
+    done = run(base, settings, evaluate_sweep, jobs)
     click.echo(sweep_summary(done.runs, varied(settings)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")

@@ -56,7 +56,7 @@ class CatalogFile:
             self.datasets | own.datasets,
             self.vectors | own.vectors,
             self.weights | own.weights,
-            self.recipes | own.recipes,
+            self.recipes | {name: self.recipes.get(name, {}) | methods for name, methods in own.recipes.items()},
         )
 
 

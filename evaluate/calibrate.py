@@ -1,14 +1,61 @@
-"""Calibrated GZSL: seen classes are held back by an offset that is chosen on the validation split, never on test."""
+"""Calibrated GZSL: seen classes are held back by an offset that runs of folds choose on their pretend-unseen classes.
+
+No label of an unseen class chooses it, on any split.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+
 import numpy as np
 
-from ..train.run_folder import Balance, Calibration
+from ..train.run_folder import FOLDS, Balance, Calibration, Metrics, Run, list_runs, read_metrics
 from .evidence import Evidence, merge
 from .measure import harmonic
 
 OFFSETS = 61  # candidates: quantiles of the lead of an image's best seen class over its best unseen one
+VARIED = ("seed", "folds", "fold")  # the settings in which the folds of a run may differ from it
+
+
+@dataclass(frozen=True)
+class FoldOffset:
+    """The mean over runs of the offset that each chose on the classes it held back, and their number of folds."""
+
+    offset: float
+    folds: int
+
+
+def fold_offsets(run: Run, k: Mapping[str, int]) -> dict[str, FoldOffset]:
+    """Return protocol -> offset, from the runs of folds beside a run with its method, store and other settings.
+
+    `k` is the first K by protocol. Where there are several numbers of folds, the largest counts; a protocol is absent
+    unless every fold was trained and measured on val under it.
+    """
+    found: dict[int, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for fold in list_runs(run.path.parent / FOLDS):
+        if fold.finished and _family(fold) == _family(run) and (metrics := read_metrics(fold.path, "val")):
+            folds, number = (int(fold.record.number(name)) for name in ("folds", "fold"))
+            for name, offset in _offsets(metrics, k).items():
+                found[folds][name][number].append(offset)
+    return {
+        name: FoldOffset(mean(offset for offsets in by_fold.values() for offset in offsets), folds)
+        for folds in sorted(found)
+        for name, by_fold in found[folds].items()
+        if len(by_fold) == folds
+    }
+
+
+def _family(run: Run) -> tuple[str, str, dict[str, object]]:
+    settings = {name: value for name, value in run.record.settings.items() if name not in VARIED}
+    return run.method, run.record.features.digest, settings
+
+
+def _offsets(metrics: Metrics, k: Mapping[str, int]) -> dict[str, float]:
+    calibrated = {name: results.calibrated for name, results in metrics.protocols.items()}
+    return {name: part.offset for name, part in calibrated.items() if part and part.k == k.get(name)}
 
 
 def choose_offset(evidence: Evidence, k: int) -> float | None:
@@ -36,18 +83,22 @@ def balance(evidence: Evidence, k: int, offset: float) -> Balance:
     return Balance(recall_seen, recall_unseen, float(harmonic(recall_seen, recall_unseen)), f1)
 
 
-def calibrated(test: Evidence, validation: Evidence | None, k: int) -> Calibration | None:
-    """Return GZSL without and with the offset that the validation split chooses; None where either cannot tell.
+def calibrated(evidence: Evidence, chosen: FoldOffset | None, k: int) -> Calibration | None:
+    """Return GZSL without and with an offset; None without one, and where a split cannot tell seen from unseen.
 
     `k` is the first K of the protocol.
     """
-    size = test.pools["unseen"].classes.shape[1] + test.pools["seen"].classes.shape[1]
-    if validation is None or not _can_balance(test) or k > size:
+    size = evidence.pools["unseen"].classes.shape[1] + evidence.pools["seen"].classes.shape[1]
+    if chosen is None or not _can_balance(evidence) or k > size:
         return None
-    offset = choose_offset(validation, k)
-    if offset is None:
-        return None
-    return Calibration(k, offset, plain=balance(test, k, 0.0), shifted=balance(test, k, offset))
+    plain, shifted = (balance(evidence, k, offset) for offset in (0.0, chosen.offset))
+    return Calibration(k, chosen.offset, plain, shifted, chosen.folds)
+
+
+def of_fold(evidence: Evidence, k: int, folds: int) -> Calibration | None:
+    """Return the calibration that the run of a fold chooses for itself, on the classes that it held back."""
+    offset = choose_offset(evidence, k)
+    return None if offset is None else calibrated(evidence, FoldOffset(offset, folds), k)
 
 
 def _can_balance(evidence: Evidence) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..extract.store.cache import FeatureCache, Status
 from ..train.run_folder import (
     METRICS,
     Bootstrap,
+    Calibration,
     ClassResult,
     Metrics,
     ProtocolResults,
@@ -21,10 +22,11 @@ from ..train.run_folder import (
     write_per_class,
 )
 from .bootstrap import Resampling, bootstrap, intervals
-from .calibrate import calibrated
+from .calibrate import FoldOffset, calibrated, of_fold
 from .evidence import Evidence
 from .measure import Measured, frequency_floor, measure, random_floor
 from .metrics import random_average_precision
+from .names import NOT_FOR_CHOOSING
 from .protocol import Protocol
 from .score import Scored
 from .thresholds import choose_thresholds
@@ -33,7 +35,10 @@ from .truth import Truth
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was scored, the validation split of the same store where it can choose something, and how to measure."""
+    """What was scored, the validation split of the same store where it can choose thresholds, and how to measure.
+
+    `offsets` are those of calibrated GZSL by protocol. `folds` is the number of folds where the run is one of them.
+    """
 
     store: FeatureCache
     split: str
@@ -42,6 +47,8 @@ class Evaluation:
     protocols: Sequence[Protocol]
     ties: Ties
     resampling: Resampling
+    offsets: Mapping[str, FoldOffset]
+    folds: int = 0
 
     @property
     def chooser(self) -> Evidence | None:
@@ -84,7 +91,11 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> Metric
 
 
 def summary(run: Run, metrics: Metrics) -> str:
-    """Return what `c3 evaluate` measured in words: a line for every protocol and task, random scores beside it."""
+    """Return what `c3 evaluate` measured in words: a line for every protocol and task, random scores beside it.
+
+    On val the seen classes come first: their labels may choose settings.
+    """
+    of_val = metrics.split == "val" and "fold" not in run.record.class_split
     lines = [
         f"{run.path} on {metrics.split} of {metrics.store}, {metrics.images:,} images, "
         f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
@@ -93,7 +104,8 @@ def summary(run: Run, metrics: Metrics) -> str:
         shown = ", ".join(f"{count:,} {status}" for status, count in masked.items())
         lines.append(f"  left out: {sum(masked.values()):,} rows without features ({shown})")
     for protocol, results in metrics.protocols.items():
-        for task, values in results.tasks.items():
+        for task in sorted(results.tasks, key=lambda task: of_val and task != "seen"):
+            values = results.tasks[task]
             if values is None:
                 continue
             shown = [
@@ -103,14 +115,20 @@ def summary(run: Run, metrics: Metrics) -> str:
                 for ends in [results.interval(task, name)]
             ]
             floor = (results.random[task] or {})["mAP"]
-            lines.append(f"  {protocol} {task.upper():<4} {', '.join(shown)}; random scores: mAP {floor:.2f}")
+            note = f" ({NOT_FOR_CHOOSING})" if of_val and task != "seen" else ""
+            lines.append(f"  {protocol} {task.upper():<4} {', '.join(shown)}; random scores: mAP {floor:.2f}{note}")
         if balanced := results.calibrated:
             plain, shifted = balanced.plain, balanced.shifted
             lines.append(
-                f"  {protocol} GZSL calibrated on val (seen scores less {balanced.offset:.3g}): harmonic R@"
-                f"{balanced.k} {shifted.harmonic:.2f} from {plain.harmonic:.2f}, F1@{balanced.k} "
+                f"  {protocol} GZSL calibrated by {balanced.folds} folds (seen scores less {balanced.offset:.3g}): "
+                f"harmonic R@{balanced.k} {shifted.harmonic:.2f} from {plain.harmonic:.2f}, F1@{balanced.k} "
                 f"{shifted.f1:.2f} from {plain.f1:.2f}"
             )
+    if metrics.split == "test" and run.zero_shot and not any(part.calibrated for part in metrics.protocols.values()):
+        lines.append(
+            "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with: "
+            f"c3 sweep --select-only --cache {run.record.features.path} --method {run.method} --runs {run.path.parent}"
+        )
     return "\n".join(lines)
 
 
@@ -122,8 +140,15 @@ def _protocol(evaluation: Evaluation, protocol: Protocol, measured: Measured, fr
         intervals=intervals(measured.tasks, drawn, resampling.level),
         random=random_floor(protocol, evidence.truth),
         frequency=frequency_floor(protocol, evidence.truth, frequency),
-        calibrated=calibrated(evidence, evaluation.validation, protocol.ks[0]),
+        calibrated=_calibrated(evaluation, protocol),
     )
+
+
+def _calibrated(evaluation: Evaluation, protocol: Protocol) -> Calibration | None:
+    evidence, k = evaluation.scored.evidence, protocol.ks[0]
+    if evaluation.folds and evaluation.split == "val":
+        return of_fold(evidence, k, evaluation.folds)
+    return calibrated(evidence, evaluation.offsets.get(protocol.name), k)
 
 
 def training_frequency(store: FeatureCache) -> np.ndarray:

@@ -15,11 +15,12 @@ from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache, Status
 from ..train.run_folder import Run, open_run
 from .bootstrap import Resampling
+from .calibrate import fold_offsets
 from .compare import differences, table_of
 from .evidence import Evidence
 from .protocol import Protocol, protocols_for
 from .record import Evaluation, write_evaluation
-from .score import as_trained, open_store, score
+from .score import as_trained, class_split_of, open_store, score
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def evaluate(
     store = open_store(run, cache)
     _warn_of_trained_classes(run, store)
     protocols = protocols_for(store.origin.dataset, options.protocols)
+    ks = {protocol.name: protocol.ks[0] for protocol in protocols}
     evaluation = Evaluation(
         store=store,
         split=split,
@@ -62,6 +64,8 @@ def evaluate(
         protocols=protocols,
         ties=options.ties,
         resampling=Resampling(options.resamples),
+        offsets=fold_offsets(run, ks) if split == "test" and store.digest == run.record.features.digest else {},
+        folds=class_split_of(run).folds,
     )
     return replace(run, metrics=write_evaluation(run, evaluation, time.monotonic() - started))
 
@@ -126,7 +130,7 @@ def _warn_of_trained_classes(run: Run, store: FeatureCache) -> None:
 def _validation(
     run: Run, store: FeatureCache, split: str, protocols: Sequence[Protocol], device: str
 ) -> Evidence | None:
-    """Return the evidence that chooses thresholds and the offset of calibrated GZSL, when test is measured.
+    """Return the evidence that chooses thresholds, when test is measured.
 
     None where the validation split has no usable image with a label of a seen class.
     """

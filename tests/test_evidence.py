@@ -12,7 +12,7 @@ import pytest
 from c3.common.errors import C3Error
 from c3.evaluate import evidence as module
 from c3.evaluate.bootstrap import Resampling, bootstrap, interval, intervals
-from c3.evaluate.calibrate import balance, calibrated, choose_offset
+from c3.evaluate.calibrate import FoldOffset, balance, calibrated, choose_offset, of_fold
 from c3.evaluate.compare import differences
 from c3.evaluate.evidence import collect
 from c3.evaluate.measure import measure
@@ -255,13 +255,16 @@ def test_calibration_holds_back_seen_classes_that_always_win(toy: Toy) -> None:
     unseen = 100 * (hit & ~seen[best]).sum() / (labels[:, ~seen] == 1).sum()
     assert found.unseen == pytest.approx(unseen)
     assert found.f1 == pytest.approx(200 * hit.sum() / (hit.size + (labels == 1).sum()))
-    report = calibrated(evidence, evidence, 3)
+    report = calibrated(evidence, FoldOffset(offset, 3), 3)
+    assert report == of_fold(evidence, 3, 3)
     assert report.shifted.harmonic > report.plain.harmonic == 0.0
 
 
-def test_calibration_needs_a_validation_split_with_both_kinds_of_labels(toy: Toy) -> None:
+def test_calibration_needs_an_offset_and_both_kinds_of_labels(toy: Toy) -> None:
     labels, scores, seen = toy
     evidence = evidence_of(truth_of(labels, seen, -1), scores, TABLE)
     assert calibrated(evidence, None, 3) is None
     labels[:, ~seen] = -1
-    assert calibrated(evidence, evidence_of(truth_of(labels, seen, -1), scores, TABLE), 3) is None
+    without = evidence_of(truth_of(labels, seen, -1), scores, TABLE)
+    assert calibrated(without, FoldOffset(1.0, 3), 3) is None
+    assert of_fold(without, 3, 3) is None

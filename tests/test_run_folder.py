@@ -169,7 +169,7 @@ def test_metrics_read_back_byte_for_byte(opened: Opened, tmp_path: Path) -> None
     tasks = {"zsl": task, "gzsl": None, "seen": task}
     content = metrics_json({"table": {
         "tasks": tasks, "intervals": {"zsl": {"mAP": [1.0, 2.5]}}, "random": tasks, "frequency": tasks,
-        "calibrated": {"k": 3, "offset": 0.5, "plain": balance, "shifted": balance},
+        "calibrated": {"k": 3, "offset": 0.5, "plain": balance, "shifted": balance, "folds": 3},
     }})  # fmt: skip
     write_json(tmp_path / "metrics.json", content)
     metrics = open_run(tmp_path).metrics

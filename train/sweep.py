@@ -122,7 +122,7 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     that fails (a loss that diverges, a process that dies) is noted and the others go on. Raises C3Error if the first
     combination fails, and for an unknown setting before anything is trained. Several jobs pickle `measure`.
     """
-    requests = [_request(base, settings) for settings in asked]
+    requests = [request_of(base, settings) for settings in asked]
     resolve_device(base.device)
     cache = FeatureCache.open(base.cache)
     cache.require_complete()
@@ -164,7 +164,8 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     )
 
 
-def _request(base: TrainOptions, settings: Settings) -> TrainOptions:
+def request_of(base: TrainOptions, settings: Settings) -> TrainOptions:
+    """Return the request of one combination. Raises C3Error for a setting that its method does not have."""
     method = str(settings.get("method", base.method))
     own = {name: value for name, value in settings.items() if name != "method"}
     known = settings_of(method_class(method).Options)

@@ -78,10 +78,9 @@ def start_of(options: FineTuneOptions) -> Run:
     if options.start is not None:
         run = open_run(options.start)
         run.require_finished()
-        if run.record.class_split:
-            raise C3Error(
-                f"{run.path} has a class split of its own ({run.record.class_split}), which c3 finetune cannot follow"
-            )
+        if split := run.record.class_split:
+            named = ", ".join(f"{name} {value}" for name, value in split.items())
+            raise C3Error(f"{run.path} has a class split of its own ({named}); start from a run on the store's split")
         if run.dataset != options.dataset:
             raise C3Error(f"{run.path} is a run on {run.dataset}; expected one on {options.dataset}")
         return run

@@ -78,7 +78,8 @@ class Run:
     @property
     def train_again(self) -> str:
         """Return the command that trains the same method on the same store, for error messages."""
-        return f"c3 train --cache {self.record.features.path} --method {self.method} --overwrite"
+        split = "".join(f" --set {name}={value}" for name, value in self.record.class_split.items())
+        return f"c3 train --cache {self.record.features.path} --method {self.method}{split} --overwrite"
 
 
 def open_run(path: str | PathLike[str]) -> Run:

@@ -27,12 +27,17 @@ class Balance:
 
 @dataclass(frozen=True)
 class Calibration:
-    """GZSL as it is (`plain`) and with `offset` taken off the seen scores (`shifted`), which validation chose."""
+    """GZSL as it is (`plain`) and with `offset` taken off the seen scores (`shifted`).
+
+    Runs of `folds` chose the offset on classes that they held back; 0 in files of an older c3, which chose it by labels
+    of unseen classes.
+    """
 
     k: int
     offset: float
     plain: Balance
     shifted: Balance
+    folds: int = 0
 
 
 @dataclass(frozen=True)
