@@ -95,7 +95,7 @@ def summary(run: Run, metrics: Metrics) -> str:
 
     On val the seen classes come first: their labels may choose settings.
     """
-    of_val = metrics.split == "val" and "fold" not in run.record.class_split
+    of_val = metrics.split == "val" and "folds" not in run.record.class_split
     lines = [
         f"{run.path} on {metrics.split} of {metrics.store}, {metrics.images:,} images, "
         f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
@@ -124,7 +124,9 @@ def summary(run: Run, metrics: Metrics) -> str:
                 f"harmonic R@{balanced.k} {shifted.harmonic:.2f} from {plain.harmonic:.2f}, F1@{balanced.k} "
                 f"{shifted.f1:.2f} from {plain.f1:.2f}"
             )
-    if metrics.split == "test" and run.zero_shot and not any(part.calibrated for part in metrics.protocols.values()):
+    own = metrics.split == "test" and metrics.store_digest == run.record.features.digest
+    has_offset = any(results.calibrated for results in metrics.protocols.values())
+    if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
         lines.append(
             "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with: "
             f"c3 sweep --select-only --cache {run.record.features.path} --method {run.method} --runs {run.path.parent}"

@@ -12,9 +12,11 @@ from c3.common.errors import C3Error
 from c3.evaluate.run import EvaluateOptions, compare, evaluate
 from c3.evaluate.score import open_store
 from c3.extract.store.cache import FeatureCache
+from c3.extract.store.layout import Layout
 from c3.train.class_split import ClassSplit, with_positive
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import Run, list_runs, read_classes, read_per_class
+from c3.train.sweep import sweep
 from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]
@@ -131,3 +133,12 @@ def test_labels_held_back_never_reach_a_loss(
     assert same(before, train(options(cache, tmp_path / "b", **settings)))
     monkeypatch.setattr("c3.train.class_split.ClassSplit.view", lambda _split, store: store)
     assert not same(before, train(options(cache, tmp_path / "c", **settings)))  # the test can fail
+
+
+def test_splits_that_train_on_other_rows_share_memory(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache(rows=20, layout=Layout(chunk_rows=1, shard_rows=4))  # a row without a seen label is a chunk
+    asked = [{"hide_seed": seed} for seed in (0, 1, 2)]
+    together = sweep(options(cache, tmp_path / "a"), asked, lambda run: run).runs
+    assert len({run.record.rows for run in together}) > 1
+    for run, settings in zip(together, asked, strict=True):
+        assert same(run, train(options(cache, tmp_path / "b", **settings)))

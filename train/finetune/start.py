@@ -15,6 +15,7 @@ from ...common.errors import C3Error, unknown_name
 from ...extract.options import ExtractOptions
 from ...extract.request import Request, prepare
 from ...extract.store.cache import FeatureCache
+from ..class_split import ClassSplit
 from ..recipes import LoopOptions, Recipe
 from ..run_folder import FEATURES, WEIGHTS, Run, TunedFrom, list_runs, open_run, read_classes
 from ..schedule import LR_DROP
@@ -56,7 +57,7 @@ def tuning_recipe(start: Run, settings: Mapping[str, Any]) -> Recipe[EndToEndOpt
     setting that the weights of the head depend on.
     """
     config = start.record.settings
-    loop = {field.name for field in fields(LoopOptions)} - {"vectors"}
+    loop = {field.name for field in fields(LoopOptions)} - {field.name for field in fields(ClassSplit)} - {"vectors"}
     known = loop | {field.name for field in fields(EndToEndOptions)}
     for name in settings:
         if name not in known and name in config:
