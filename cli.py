@@ -192,7 +192,8 @@ def sweep(
     from .train.sweep import sweep as run
 
     names = tuple(dict.fromkeys(method for name in methods for method in methods_named(name)))
-    grid |= {name: tuple(chain(*grid[name])) for name in ("seed", "hide_seed") if name in grid}
+    # a range arrives as a tuple of its numbers
+    grid = {name: tuple(chain(*(v if isinstance(v, tuple) else (v,) for v in values))) for name, values in grid.items()}
     entries = read_list(listed, names, grid) if listed else ({},)
     base = TrainOptions(cache, names[0], runs, {}, catalog, **running)
     if select or select_only:
