@@ -1,14 +1,17 @@
-"""C3+ against loops from its definition, and that neither of its rankings moves what the other one trains."""
+"""C3+ against loops from its definition, and what its training counts and follows."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from c3.common.errors import C3Error
 from c3.train.loop import batch_loss
 from c3.train.models.base import Inputs
-from c3.train.models.c3_plus import RATE, C3Plus, C3PlusOptions
-from c3.train.models.losses import across, has_pair, mean_over
+from c3.train.models.c3_plus import FLOOR, C3Plus, C3PlusOptions
+from reference_methods import dot, softmax
 from torch import Tensor
 
 INPUTS = Inputs({"p8": 5, "p16": 4, "p32": 3}, 6, 7)
@@ -22,17 +25,17 @@ def vectors() -> Tensor:
 
 @pytest.fixture
 def model(vectors: Tensor) -> C3Plus:
-    """In float64, with nothing left at the zeros it starts from."""
+    """In float64, with nothing left at the values it starts from."""
     torch.manual_seed(0)
-    model = C3Plus(INPUTS, C3PlusOptions(top=3)).double().eval()
+    model = C3Plus(INPUTS, C3PlusOptions(shrinkage=0.4, nearness=3.0, contrast=0.9)).double().eval()
     model.prepare(vectors)
     with torch.no_grad():
-        model.gate.fill_(0.7)
-        for parameter in (model.calibration.weight, model.calibration.bias, *(head.bias for head in model.heads)):
-            parameter.uniform_(-0.05, 0.05)
-        model.standardise.running_mean.uniform_(-1, 1)
-        model.standardise.running_var.uniform_(0.5, 2)
-        model.spread.copy_(torch.tensor([1.5, 0.25]))
+        model.classifier.weight.uniform_(-1, 1)
+        for buffer in (model.standardise.running_mean, model.mean, model.theme_mean):
+            buffer.uniform_(-0.5, 0.5)
+        for buffer in (model.standardise.running_var, model.variance, model.theme_spread):
+            buffer.uniform_(0.5, 2)
+        model.positives.uniform_(1, 20)
     return model
 
 
@@ -50,35 +53,44 @@ def labels() -> Tensor:
     return labels
 
 
+def direction(model: C3Plus, trained: Tensor, vector: Tensor) -> Tensor:
+    """u of one word vector: the covariance of the trained classes by loops, its inverse root by an eigenbasis."""
+    unit = [v / v.norm() for v in trained]
+    mean = sum(unit) / len(unit)
+    covariance = sum(torch.outer(v - mean, v - mean) for v in unit) / len(unit)
+    a = model.options.shrinkage
+    shrunk = (1 - a) * covariance + a * torch.eye(6, dtype=torch.float64) * covariance.trace() / 6
+    values, axes = torch.linalg.eigh(shrunk)
+    centred = vector / vector.norm() - mean
+    u = sum(dot(axes[:, i], centred) / values[i].sqrt() * axes[:, i] for i in range(6))
+    return u / u.norm()
+
+
 @torch.no_grad()
-def by_hand(model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, image: int) -> list[float]:
-    """The scores of one image, group by group and class by class."""
+def by_hand(model: C3Plus, arrays: dict[str, Tensor], trained: Tensor, vectors: Tensor, image: int) -> list[float]:
+    """The scores of one image, class by class."""
+    options, norm = model.options, model.standardise
     pooled = [
-        torch.stack([pool(maps[image, channel]) for channel in range(INPUTS.channels[name])])
+        pool(maps[image, channel])
         for name, maps in arrays.items()
         for pool in (torch.mean, torch.max)
+        for channel in range(INPUTS.channels[name])
     ]
-    z = torch.cat(pooled) - model.standardise.running_mean
-    z = z / (model.standardise.running_var + model.standardise.eps).sqrt()
-    z = z / z.norm() * len(z) ** 0.5
-    x = [head.weight @ part + head.bias for head, part in zip(model.heads, z.split(model.widths), strict=True)]
-    unit = [row / row.norm() for row in x]
-    query = [model.group_attention.query.weight @ row for row in unit]
-    key = [model.group_attention.key.weight @ row for row in unit]
-    e = sum(x)
-    for i in range(len(x)):
-        for j in range(len(x)):
-            e = e + model.gate * (query[i] @ key[j]) * x[j]
-    logits = model.combination.classifier.weight @ z + model.combination.classifier.bias
-    p = [float(1 / (1 + (-(model.presence.scale * value + model.presence.offset)).exp())) for value in logits]
-    best = sorted(range(7), key=lambda c: -p[c])[:3]
-    f = sum(p[c] * model.combination.trained[c] for c in best)
+    x = (torch.stack(pooled) - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    fitted = [dot(row, x / x.norm()) for row in model.classifier.weight]
+    z = [(fitted[k] - model.mean[k].item()) / (model.variance[k].item() ** 0.5 + FLOOR) for k in range(7)]
+    frequency = [model.positives[k].item() / model.known[k].item() for k in range(7)]
+    u = [direction(model, trained, v) for v in trained]
+    pi = softmax([options.contrast * z[k] for k in range(7)])
+    f = sum(pi[k] * u[k] for k in range(7))
     scores = []
     for vector in vectors:
-        cosine = (f @ vector) / (f.norm() * vector.norm())
-        mixed = (e @ vector) / 1.5 + 0.5 * cosine / 0.25
-        log_scale, offset = RATE * (model.calibration.weight @ vector + model.calibration.bias)
-        scores.append(float(log_scale.exp() * mixed + offset))
+        own = direction(model, trained, vector)
+        q = softmax([options.nearness * dot(own, u[k]) for k in range(7)])
+        p = math.exp(sum(q[k] * math.log(frequency[k]) for k in range(7)))
+        near = sum(q[k] * z[k] for k in range(7))
+        theme = dot(f / f.norm() - model.theme_mean, own) / model.theme_spread.item()
+        scores.append(p + options.calibration * math.sqrt(p * (1 - p)) * (near + theme))
     return scores
 
 
@@ -87,57 +99,63 @@ def test_scores_equal_their_definition(model: C3Plus, arrays: dict[str, Tensor],
     asked = torch.cat([vectors, torch.randn(3, 6, dtype=torch.float64)])  # classes never trained on too
     scores = model.scores(model(arrays), asked)
     for image in range(4):
-        assert scores[image].tolist() == pytest.approx(by_hand(model, arrays, asked, image), rel=1e-9)
+        assert scores[image].tolist() == pytest.approx(by_hand(model, arrays, vectors, asked, image), rel=1e-9)
+
+
+def test_the_loss_is_the_squared_error_of_standardised_labels(
+    model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, labels: Tensor
+) -> None:
+    z, p = model(arrays), model.positives / model.known
+    by_image = []
+    for image in range(4):
+        errors = [
+            (z[image, k] - ((labels[image, k] > 0).double() - p[k]) / (p[k] * (1 - p[k])).sqrt()) ** 2
+            for k in range(7)
+            if labels[image, k] != 0
+        ]
+        by_image.append(sum(errors).item() / 2)
+    assert batch_loss(model, arrays, labels, vectors)["loss"].item() == pytest.approx(sum(by_image) / 4)
+
+
+def test_training_counts_labels_and_follows_the_scores(
+    model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, labels: Tensor
+) -> None:
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    batch_loss(model, arrays, labels, vectors)
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())  # in eval mode
+    z = model.train()(arrays).detach()
+    batch_loss(model, arrays, labels, vectors)
+    counted = torch.tensor([1, 1, 1, 1, 0, 0, 0], dtype=torch.float64), torch.tensor([4, 4, 4, 4, 4, 3, 4])
+    torch.testing.assert_close(model.positives, before["positives"] + counted[0])
+    torch.testing.assert_close(model.known, before["known"] + counted[1])
+    torch.testing.assert_close(model.mean, 0.9 * before["mean"] + 0.1 * z.mean(dim=0))
+    torch.testing.assert_close(model.variance, 0.9 * before["variance"] + 0.1 * z.var(dim=0))
+    f = model.theme(model.compared(z))
+    torch.testing.assert_close(model.theme_mean, 0.9 * before["theme_mean"] + 0.1 * f.mean(dim=0))
+    spread = torch.stack([torch.stack([f[i] @ u for i in range(4)]).std() for u in model.trained]).mean()
+    torch.testing.assert_close(model.theme_spread, 0.9 * before["theme_spread"] + 0.1 * spread)
 
 
 def test_calibration_never_changes_how_a_class_ranks_the_images(
     model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor
 ) -> None:
-    embedding = model(arrays)
-    mixed, final = model.mixed(model.opinions(embedding, vectors)), model.scores(embedding, vectors)
-    assert torch.equal(mixed.argsort(dim=0), final.argsort(dim=0))
-    assert not torch.equal(mixed.argsort(dim=1), final.argsort(dim=1))
+    z = model(arrays)
+    before = model.scores(z, vectors)
+    model.options = replace(model.options, calibration=0.01)
+    after = model.scores(z, vectors)
+    assert torch.equal(before.argsort(dim=0), after.argsort(dim=0))
+    assert not torch.equal(before.argsort(dim=1), after.argsort(dim=1))
 
 
-def test_each_part_of_the_loss_trains_its_own_weights(
-    model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, labels: Tensor
-) -> None:
-    parts = {name for name, _ in model.named_parameters()}
-    calibration = {name for name in parts if name.startswith("calibration")}
-    classifier = {name for name in parts if name.startswith(("combination", "presence"))}
-    loss = batch_loss(model, arrays, labels, vectors)
-    assert loss["loss"].item() == pytest.approx(sum(loss[name].item() for name in ("images", "presence", "classes")))
-    loss["loss"].backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
-    together = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    raw = model.training_scores(model(arrays), vectors)
-    mean_over(across(raw, labels), has_pair(labels.T)).backward()
-    for name, p in model.named_parameters():
-        if name in calibration | classifier:
-            assert p.grad is None, name
-        else:
-            torch.testing.assert_close(p.grad, together[name], msg=name)
+def test_word_vectors_count_by_direction_alone(model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor) -> None:
+    """Raw and normalised vectors give the same scores, and one trained class is enough to be prepared."""
+    z = model(arrays)
+    torch.testing.assert_close(model.scores(z, 3 * vectors), model.scores(z, vectors))
+    single = C3Plus(Inputs(INPUTS.channels, 6, 1), C3PlusOptions()).double().eval()
+    single.prepare(vectors[:1])
+    assert single.scores(single(arrays), vectors).isfinite().all()
 
 
-def test_spreads_follow_the_opinions_in_training_only(
-    model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor, labels: Tensor
-) -> None:
-    before = model.spread.clone()
-    batch_loss(model, arrays, labels, vectors)
-    assert torch.equal(model.spread, before)
-    found = model.opinions(model.train()(arrays), vectors).detach()
-    expected = [0.9 * float(before[k]) + 0.1 * float(found[k].std(dim=0).mean()) for k in range(2)]
-    batch_loss(model, arrays, labels, vectors)
-    assert model.spread.tolist() == pytest.approx(expected, rel=1e-6)
-
-
-def test_it_starts_as_the_sum_of_its_groups(arrays: dict[str, Tensor], vectors: Tensor) -> None:
-    torch.manual_seed(0)
-    fresh = C3Plus(INPUTS, C3PlusOptions(neighbours=0)).double().eval()
-    fresh.prepare(vectors)
-    e, _ = embedding = fresh(arrays)
-    torch.testing.assert_close(fresh.scores(embedding, vectors), e @ vectors.T)
-    assert fresh.options.neighbours == 0
-    with pytest.raises(C3Error, match="setting neighbours: expected 0 or more, found -1"):
-        C3PlusOptions(neighbours=-1)
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(C3Error, match="setting nearness: expected a positive number, found -1"):
+        C3PlusOptions(nearness=-1)

@@ -1,135 +1,150 @@
-"""C3+, ours: groups of channels with a word-vector head each, a second opinion, and a ranking for each question."""
+"""C3+, ours: least squares for the trained classes, and word vectors that carry what they say to any other class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..settings import Count, NotNegative, one_of
-from .attention import GroupAttention, linear
-from .base import Inputs, Method, MethodOptions, inner_products
-from .conse import ConvexCombination
-from .losses import across, has_pair, mean_over
-from .objectives import IMAGE_LOSSES, Objective
+from ..settings import Positive, Settings, Weight
+from .base import Inputs, Method, inner_products
+from .losses import mean_over
 from .picture_vector import pooled
 
-RATE = 10.0  # how much faster the calibration learns than the rest: a step of Adam is the same for every weight
-MOMENTUM = 0.1  # of the running spreads, as in batch norm
+POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch: about one in fifty is positive
+MOMENTUM = 0.1  # of the running statistics, as in batch norm
+FLOOR = 1e-3  # added to a deviation: a class without a positive has scores near 0
 
 
 @dataclass(frozen=True)
-class C3PlusOptions(MethodOptions):
-    """`objective` ranks the classes of an image; `neighbours` weighs the second opinion, made of `top` classes.
+class C3PlusOptions(Settings):
+    """The numbers in the equations of `C3Plus`: `shrinkage` a, `nearness` tau, `contrast` t, `calibration` g.
 
-    A ranking of the images is part of the method, so the objectives `across` and `both` do not apply.
+    Their defaults were chosen on pretend-unseen classes (docs/results.md).
     """
 
-    objective: Annotated[str, one_of(IMAGE_LOSSES)] = "ranknet"
-    neighbours: NotNegative = 0.5
-    top: Count = 10
+    shrinkage: Weight = 0.9
+    nearness: Positive = 10.0
+    contrast: Positive = 0.8
+    calibration: Positive = 0.3
 
 
-class C3Plus(Method[tuple[Tensor, Tensor]]):
-    """`c3-plus`: two opinions about every class, and two rankings that train them and their calibration apart.
+class C3Plus(Method[Tensor]):
+    """`c3-plus`: every class is scored by the trained classes near its word vector and by the theme of the image.
 
-    z are the pooled channels of all levels, standardised, then of norm sqrt(width) for every picture. Mean and maximum
-    of every level are a group: X_j = W_j z_j + b_j. Group Attention mixes the groups behind a gate that starts closed:
-    e = sum over j of (X + gate (Q K^T) X)_j, Q and K of X with unit rows. The first opinion is r_c = e v_c.
+    x is the mean and the maximum of every channel, standardised, then of norm 1. z_k = W_k x fits the standardised
+    label (y_k - p_k) / sqrt(p_k (1 - p_k)) of every trained class k by least squares; p_k is its frequency. That weighs
+    rare and frequent classes alike, and z_k compares images, as AP does. Below, z_k has mean 0 and deviation 1.
 
-    The second is cos(f, v_c): f averages the word vectors of what a classifier of z sees among the trained classes, as
-    in CONSE. m_c = r_c / spread + neighbours cos(f, v_c) / spread, each over its running deviation between pictures.
+    u = (v / |v| - mean) C^(-1/2), of norm 1, is the word vector that both opinions use. Mean and covariance are those
+    of the trained classes: C = (1 - a) cov + a I tr(cov) / d_w (a shrunk ZCA).
 
-    mAP asks how a class ranks the images, F1@K how an image ranks the classes. A ranking of the images in the batch by
-    r_c trains the groups; a ranking of the classes by s_c = exp(a v_c + a_0) m_c + b v_c + b_0 trains a and b alone.
-    These cannot change the order of the images for any class: neither ranking pays for the other.
+    - Nearness: q_ck = softmax over k of tau u_c u_k; m1_c = sum_k q_ck z_k and log p_c = sum_k q_ck log p_k. A trained
+      class is nearly itself, any other is interpolated (Nadaraya and Watson, between classifiers instead of points).
+    - Theme: f = sum_k pi_k u_k with pi = softmax over k of t z_k, and m2_c = (f / |f| - mean) u_c / deviation. The idea
+      is that of CONSE, with all classes instead of ten.
+
+    s_c = p_c + g sqrt(p_c (1 - p_c)) (m1_c + m2_c): the standardisation of the label undone, so that classes compare
+    within an image. It is increasing in m: AP does not depend on p_c or g.
     """
 
     Options = C3PlusOptions
     options: C3PlusOptions
-    asks_all = True  # the classifier has an output for every trained class
-    spread: Tensor
+    asks_all = True  # z has a column for every trained class
+    centre: Tensor
+    whitening: Tensor
+    trained: Tensor
+    positives: Tensor
+    known: Tensor
+    mean: Tensor
+    variance: Tensor
+    theme_mean: Tensor
+    theme_spread: Tensor
 
     def __init__(self, inputs: Inputs, options: C3PlusOptions) -> None:
         super().__init__(inputs, options)
-        self.widths = [count for count in inputs.channels.values() for _ in ("mean", "maximum")]
-        width, d_w = sum(self.widths), inputs.d_w
+        width, classes, d_w = 2 * sum(inputs.channels.values()), inputs.classes, inputs.d_w
         self.standardise = nn.BatchNorm1d(width, affine=False)  # levels differ a thousandfold in scale
-        heads = [nn.Linear(count, d_w) for count in self.widths]
-        for head in heads:
-            nn.init.uniform_(head.weight, -(width**-0.5), width**-0.5)  # e is the sum of all
-            nn.init.zeros_(head.bias)
-        self.heads = nn.ModuleList(heads)
-        self.group_attention = GroupAttention(d_w, linear)
-        for projection in (self.group_attention.query, self.group_attention.key):
-            nn.init.eye_(projection.get_parameter("weight"))
-        self.gate = nn.Parameter(torch.zeros(()))
-        self.combination, self.presence = ConvexCombination(width, inputs, options.top), Objective("bce")
-        self.register_buffer("spread", torch.ones(2))
-        self.calibration = nn.Linear(d_w, 2)
-        nn.init.zeros_(self.calibration.weight)
-        nn.init.zeros_(self.calibration.bias)
+        self.classifier = nn.Linear(width, classes, bias=False)
+        nn.init.zeros_(self.classifier.weight)  # a convex problem: any start will do
+        self.register_buffer("centre", torch.zeros(d_w))
+        self.register_buffer("whitening", torch.eye(d_w))
+        self.register_buffer("trained", torch.zeros(classes, d_w))  # u of the trained classes
+        self.register_buffer("positives", torch.full((classes,), POSITIVES))
+        self.register_buffer("known", torch.full((classes,), KNOWN))
+        self.register_buffer("mean", torch.zeros(classes))  # of z between images, like the variance
+        self.register_buffer("variance", torch.ones(classes))
+        self.register_buffer("theme_mean", torch.zeros(d_w))  # of f / |f|
+        self.register_buffer("theme_spread", torch.ones(()))  # of (f / |f|) u_k, averaged over trained classes
 
     def prepare(self, vectors: Tensor) -> None:
-        """Keep the vectors of the trained classes, for the second opinion."""
-        self.combination.trained.copy_(vectors)
+        """Keep what the word vectors of the trained classes say: their mean, their whitening and u of each."""
+        unit = normalize(vectors.double(), dim=1)
+        centred = unit - unit.mean(dim=0)
+        covariance, a = centred.T @ centred / len(unit), self.options.shrinkage
+        shrunk = (1 - a) * covariance + a * covariance.trace() / len(covariance) * torch.eye(len(covariance)).to(unit)
+        values, axes = torch.linalg.eigh(shrunk)
+        self.centre.copy_(unit.mean(dim=0))
+        self.whitening.copy_(axes * values.clamp(min=1e-12).rsqrt() @ axes.T)
+        self.trained.copy_(self.whitened(vectors.to(self.centre)))
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return e (batch, d_w) and the classifier's logits (batch, trained classes)."""
-        pooled_channels = self.standardise(pooled(arrays[name] for name in self.inputs.channels))
-        z = normalize(pooled_channels, dim=1) * sum(self.widths) ** 0.5
-        parts = z.split(self.widths, dim=1)
-        groups = torch.stack([head(part) for head, part in zip(self.heads, parts, strict=True)], dim=1)
-        relations = self.group_attention.relations(normalize(groups, dim=2))
-        return (groups + self.gate * (relations @ groups)).sum(dim=1), self.combination.classifier(z)
+    def whitened(self, vectors: Tensor) -> Tensor:
+        """Return u of word vectors (classes, d_w)."""
+        return normalize(inner_products(normalize(vectors, dim=1) - self.centre, self.whitening), dim=1)
 
-    def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        return self.calibrated(self.mixed(self.opinions(embedding, vectors)), vectors)
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return z (batch, trained classes) as it was fitted."""
+        x = self.standardise(pooled(arrays[name] for name in self.inputs.channels))
+        z: Tensor = self.classifier(normalize(x, dim=1))
+        return z
 
-    def training_scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """Return r (batch, classes)."""
-        return inner_products(embedding[0], vectors)
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        u, z = self.whitened(vectors), self.compared(embedding)
+        near = (self.options.nearness * inner_products(u, self.trained)).softmax(dim=1)
+        theme = inner_products(self.theme(z) - self.theme_mean, u) / self.theme_spread
+        p = inner_products(near, self.frequency().log()[None]).squeeze(1).exp()
+        m = inner_products(z, near) + theme
+        return p + self.options.calibration * (p * (1 - p)).sqrt() * m
 
-    def opinions(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """Return r_c and cos(f, v_c), (2, batch, classes)."""
-        return torch.stack([self.training_scores(embedding, vectors), self.second_opinion(embedding, vectors)])
+    def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        """Return z itself."""
+        return embedding
 
-    def second_opinion(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        """Return cos(f, v_c) (batch, classes)."""
-        f: Tensor = self.combination(self.presence.log_odds(embedding[1]).sigmoid())
-        return inner_products(normalize(f, dim=1), normalize(vectors, dim=1))
+    def frequency(self) -> Tensor:
+        """Return p (trained classes,): how often a known label was positive in training."""
+        return self.positives / self.known
 
-    def mixed(self, opinions: Tensor) -> Tensor:
-        """Return m (batch, classes)."""
-        first, second = (opinions / self.spread[:, None, None]).unbind()
-        return first + self.options.neighbours * second
+    def compared(self, z: Tensor) -> Tensor:
+        """Return z (batch, trained classes) with mean 0 and deviation 1 between images."""
+        return (z - self.mean) / (self.variance.sqrt() + FLOOR)
 
-    def calibrated(self, mixed: Tensor, vectors: Tensor) -> Tensor:
-        """Return s_c = exp(a v_c + a_0) m_c + b v_c + b_0."""
-        with torch.autocast(vectors.device.type, enabled=False):
-            calibration: Tensor = RATE * self.calibration(vectors)
-        log_scale, offset = calibration.unbind(dim=1)
-        return log_scale.exp() * mixed + offset
+    def theme(self, z: Tensor) -> Tensor:
+        """Return f / |f| (batch, d_w)."""
+        return normalize(inner_products((self.options.contrast * z).softmax(dim=1), self.trained.T), dim=1)
 
-    def loss(
-        self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the sum of three losses as `loss`, and each by its name.
+    def loss(self, embedding: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Return half the squared error of z over the known labels of an image, averaged over images, as `loss`.
 
-        `images` ranks the images for a class, `presence` trains the classifier, `classes` ranks by the final score.
+        In training, the counts of labels and the running statistics follow the batch.
         """
-        with torch.no_grad():
-            opinions = torch.stack([scores, self.second_opinion(embedding, vectors)])
-            if self.training:
-                self.spread.lerp_(opinions.std(dim=1).mean(dim=1), MOMENTUM)
-        parts = {
-            "images": mean_over(across(scores, labels), has_pair(labels.T)),
-            "presence": self.presence(embedding[1], labels),
-            "classes": self.objective(self.calibrated(self.mixed(opinions), vectors), labels),
-        }
-        total = sum(parts.values(), start=scores.new_zeros(()))
-        return {"loss": total} | {name: part.detach() for name, part in parts.items()}
+        known = (labels != 0).to(scores.dtype)
+        positive = (labels > 0).to(scores.dtype)
+        if self.training:
+            self.positives += positive.sum(dim=0)
+            self.known += known.sum(dim=0)
+            self.follow(scores.detach())
+        p = self.frequency()
+        errors = known * (scores - (positive - p) * (p * (1 - p)).rsqrt()).square() / 2
+        return {"loss": mean_over(errors.sum(dim=1), known.any(dim=1))}
+
+    @torch.no_grad()
+    def follow(self, z: Tensor) -> None:
+        """Move the running statistics towards those of z (batch, trained classes)."""
+        self.mean.lerp_(z.mean(dim=0), MOMENTUM)
+        self.variance.lerp_(z.var(dim=0), MOMENTUM)
+        theme = self.theme(self.compared(z))
+        self.theme_mean.lerp_(theme.mean(dim=0), MOMENTUM)
+        self.theme_spread.lerp_(inner_products(theme, self.trained).std(dim=0).mean(), MOMENTUM)
