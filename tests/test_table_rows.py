@@ -15,6 +15,7 @@ from c3.evaluate.report.groups import IMAGE_TEXT_METHODS
 from c3.evaluate.report.paired import difference
 from c3.evaluate.report.render import Table
 from c3.evaluate.report.run import report
+from c3.evaluate.report.series import leading
 from c3.evaluate.report.tables import build
 from c3.train.registry import METHODS
 from c3.train.run_folder import list_runs
@@ -81,6 +82,11 @@ def test_floors_are_averaged_over_draws_not_over_runs(runs: RunFolders) -> None:
     assert floor["n"] != floor["n"]
 
 
+def test_figures_show_the_stores_own_split_where_there_is_one(runs: RunFolders) -> None:
+    drawn(runs)
+    assert not any(group.drawn for group in leading(list_runs(runs.root)).values())
+
+
 def test_runs_of_folds_are_no_rows(runs: RunFolders) -> None:
     runs.add("c3", 20.0, folds=4, fold=1)
     assert build(1, list_runs(runs.root), {}) == []
@@ -103,6 +109,14 @@ def test_differences_are_those_of_equal_seeds_and_draws(runs: RunFolders) -> Non
     assert single[["low", "high"]].isna().all()
     assert any("no interval over splits" in note for note in own.paired_notes)
     assert "C3-MLZSL: 2 pairs only, of draws 0 to 1." in over_draws.paired_notes
+
+
+def test_rows_on_other_features_are_not_compared(runs: RunFolders) -> None:
+    runs.add("conse", 10.0, dataset="corel5k")
+    runs.add("c3", 30.0, dataset="corel5k", backbone="resnet50", digest="f" * 16)
+    table = runs.table(shown=Shown(against="conse"))
+    assert table.paired is None
+    assert "Not compared with CONSE, which has no run on their features: C3-MLZSL." in table.notes
 
 
 def test_seeds_of_a_draw_are_averaged_before_the_interval() -> None:

@@ -9,6 +9,7 @@ from ..protocol import LEAK_FREE
 from .alike import differences
 from .block import Block
 from .groups import Group
+from .paired import unpaired
 from .published import GZSL_CLASSES, PublishedTable
 
 INTERVAL = (
@@ -43,6 +44,7 @@ def notes_of(block: Block, compares: bool) -> Iterator[str]:
     if untrained := [name for name in weights if name.startswith("random:")]:
         yield f"The backbone has seeded random weights ({', '.join(untrained)}): it was not pre-trained."
     yield from differences(block)
+    yield from unpaired(block)
     if any(
         not math.isnan(group.summary(protocol.name, name, "mAP").low) for group in block.groups for name in layout.tasks
     ):

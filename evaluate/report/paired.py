@@ -89,6 +89,15 @@ def reference_of(block: Block, group: Group) -> Group | None:
     return rivals[0] if rivals and rivals[0].runs != group.runs else None
 
 
+def unpaired(block: Block) -> Iterator[str]:
+    """Say which rows are not compared, because the reference has no run on their features."""
+    against = block.shown.against
+    alone = [group for group in block.groups if group.method != against and reference_of(block, group) is None]
+    if against and alone:
+        names = ", ".join(map(block.label, alone))
+        yield f"Not compared with {block.title(against)}, which has no run on their features: {names}."
+
+
 def paired_notes(block: Block) -> Iterator[str]:
     """Say what the differences are made of."""
     yield (

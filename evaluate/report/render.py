@@ -94,7 +94,7 @@ def paired_sheet(table: Table, paired: pd.DataFrame, escape: Callable[[str], str
     """Return the paired differences of a table as cells of text."""
     headings = [("Method", ""), ("Task", ""), ("Pairs", "")]
     for metric in table.metrics:
-        headings += [(metric, "differ- ence"), (metric, "rela- tive"), (metric, "range")]
+        headings += [(metric, "diff."), (metric, "rel."), (metric, "range")]
     rows, named = [], None
     for method, task, row in rows_of(paired):
         cells = ["" if method == named else escape(method), escape(task)]

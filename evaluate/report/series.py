@@ -80,9 +80,11 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
 def leading(runs: Sequence[Run]) -> dict[str, Group]:
     """Return the configuration that stands for each method: most seeds, then most epochs, then the oldest.
 
-    Never the best one, which would be a choice by test scores.
+    Never the best one, which would be a choice by test scores. Runs on drawn splits stand for a method only where no
+    run is on a store's own split.
     """
     groups, _ = group_runs(measured(runs))
+    groups = [group for group in groups if not group.drawn] or groups
     chosen: dict[str, Group] = {}
     for group in groups:
         if group.method not in chosen or _size(group) > _size(chosen[group.method]):
