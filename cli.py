@@ -29,6 +29,7 @@ from .common.click_options import (
     runs_option,
 )
 from .common.errors import C3Error
+from .common.help_page import with_examples
 from .evaluate import commands as evaluation
 from .evaluate.report import commands as reporting
 from .extract import commands as extraction
@@ -39,11 +40,81 @@ from .train.finetune import commands as finetuning
 from .train.names import GROUPS, METHODS
 
 SELECT_FOLDS = 3
+# Heading -> command -> its line in `c3 --help`, and two examples; in the order of work.
+PAGES: dict[str, dict[str, tuple[str, str, str]]] = {
+    "See it work": {
+        "demo": ("Draw pictures, extract, train, print the table: offline.", "c3 demo",
+                 "c3 demo --method c3-plus --seeds 1"),
+    },
+    "Data": {
+        "catalog": ("List, show and check data sets.", "c3 catalog list",
+                    "c3 --catalog my_catalog.yaml catalog check holidays"),
+        "vectors": ("Make word vectors with a text tower.",
+                    "c3 vectors --words words.txt --tower model2vec:potion-base-8M --out words.npz",
+                    "c3 vectors --dataset holidays --tower open_clip:ViT-B-32:clip.pt --out holidays.npz"),
+        "fetch": ("Download a data set from its official addresses.", "c3 fetch openimages",
+                  "c3 fetch openimages --images --splits test --limit 1000"),
+        "extract": ("Turn images into a store of feature maps.",
+                    "c3 --catalog my_catalog.yaml extract --dataset holidays --out holidays.zarr",
+                    "c3 extract --dataset coco --plan"),
+        "import-biam": ("Turn the published features of BiAM into a store.",
+                        "c3 import-biam --train train.h5 --test test.h5 --out biam.zarr",
+                        "c3 import-biam --train train.h5 --test test.h5 --dataset openimages"),
+    },
+    "Stores": {
+        "inspect": ("Show what a store holds.", "c3 inspect holidays.zarr",
+                    "c3 inspect holidays.zarr --check-images 10"),
+        "verify": ("Check every byte of a store, and repair it.", "c3 verify holidays.zarr",
+                   "c3 verify holidays.zarr --repair --images moved/holidays"),
+        "merge": ("Join stores.", "c3 merge part-1.zarr part-2.zarr --out all.zarr",
+                  "c3 merge 2024.zarr 2025.zarr --out holidays.zarr"),
+        "revector": ("Give a store other class vectors.",
+                     "c3 revector holidays.zarr --vectors glove.6B.300d.txt --out holidays-glove.zarr",
+                     "c3 --catalog my_catalog.yaml revector holidays.zarr --vectors fasttext --out holidays-ft.zarr"),
+        "migrate": ("Bring a store of an older version up to date.", "c3 migrate features.zarr",
+                    "c3 --catalog my_catalog.yaml migrate holidays.zarr"),
+    },
+    "Training": {
+        "train": ("Train a method on a store.", "c3 train --cache holidays.zarr",
+                  "c3 train --cache features.zarr --method table1 --seeds 0 1 2"),
+        "finetune": ("Train the backbone of a run together with its head.", "c3 finetune --dataset holidays",
+                     "c3 finetune runs/c3-plus-holidays-s0-1234abcd --dataset holidays --epochs 5"),
+        "sweep": ("Train and evaluate many settings on a store.", "c3 sweep --cache holidays.zarr --groups 1 3 5 7",
+                  "c3 sweep --cache holidays.zarr --method c3-plus --lr 3e-4 1e-3 --seeds 0 1 2"),
+    },
+    "Results": {
+        "evaluate": ("Measure a run: mAP and F1@K for ZSL and GZSL.",
+                     "c3 evaluate --run runs/c3-plus-holidays-s0-1234abcd",
+                     "c3 evaluate --run runs/c3-plus-holidays-s0-1234abcd --split val"),
+        "compare": ("Compare two runs with paired intervals.", "c3 compare runs/c3-a runs/c3-b",
+                    "c3 compare runs/c3-a runs/c3-b --split val"),
+        "report": ("Print the tables, draw the figures, write the page.", "c3 report --tables 1 2",
+                   "c3 report --html report.html"),
+    },
+    "Use": {
+        "predict": ("Tag images by a trained run, with any words.", "c3 predict photos/ --top 3",
+                    "c3 predict photos/ --run runs/c3-plus-holidays-s0-1234abcd --vocabulary words.txt --json"),
+        "export": ("Write a run as ONNX or safetensors.",
+                   "c3 export runs/c3-plus-holidays-s0-1234abcd --onnx model.onnx",
+                   "c3 export runs/c3-plus-holidays-s0-1234abcd --safetensors head.safetensors"),
+    },
+}  # fmt: skip
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network
 
 
 class _Program(click.Group):
     """Print every C3Error as one line with exit code 2, and an interrupt with the next command and exit code 130."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the commands in the order of work."""
+        ordered = [name for commands in PAGES.values() for name in commands]
+        return [*ordered, *sorted(self.commands.keys() - ordered)]
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for every command, under headings."""
+        for heading, commands in PAGES.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, line) for name, (line, *_) in commands.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _one_line(ctx):
@@ -132,6 +203,7 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
         for run in train_each(TrainOptions(store, method, runs, device=device), range(seeds)):
             score(run.path, device=device)
     click.echo(make_report((1,), runs))
+    click.echo(f"Next: c3 report --runs {runs} --html report.html; then your own pictures: docs/own-data.md")
 
 
 @main.command(cls=ManyValues)
@@ -185,6 +257,9 @@ def sweep(
 
     --select tries the combinations on folds of the seen classes, without labels of unseen classes, and trains the best.
     """
+    from .extract.store.cache import FeatureCache
+
+    FeatureCache.open(cache).require_complete()  # before torch is imported, which takes seconds
     from .evaluate.sweep import evaluate_sweep, sweep_summary
     from .train.registry import methods_named
     from .train.run import TrainOptions
@@ -218,3 +293,8 @@ def sweep(
     click.echo(sweep_summary(done.runs, varied(settings)))
     if done.failures:
         raise C3Error(f"{len(done.failures)} of {len(done.runs) + len(done.failures)} failed: {done.first_failure()}")
+
+
+for _pages in PAGES.values():
+    for _name, (_, *_examples) in _pages.items():
+        with_examples(main.commands[_name], _examples)

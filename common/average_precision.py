@@ -58,6 +58,20 @@ def mean_average_precision(group: np.ndarray, positive: np.ndarray, scores: np.n
     return float(np.mean([average_precision(positive[part], scores[part]) for part in parts if positive[part].any()]))
 
 
+def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the average precision that random scores without ties reach in the mean, for every class.
+
+    positives (classes,) and known (classes,) int: labels that are +1, and that are +1 or -1. Returns (classes,)
+    float64, NaN where a class has no positive. With P positives among n every order is equally likely, and a positive
+    at rank r finds (r - 1)(P - 1)/(n - 1) others above it in the mean; summing over ranks gives
+    (H_n + (n - H_n)(P - 1)/(n - 1)) / n, where H_n is the n-th harmonic number.
+    """
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, known.max(initial=0) + 1))])[known]
+    others = (positives - 1) / np.maximum(known - 1, 1)
+    expected = (harmonic + (known - harmonic) * others) / np.maximum(known, 1)
+    return np.asarray(np.where(positives > 0, expected, np.nan))
+
+
 def count_at_least(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Count the scores that are at least each threshold: scores (n,), thresholds (t,) among them -> (t,) int64, exact.
 

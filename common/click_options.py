@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from .errors import C3Error, clipped, unknown_name
+from .help_page import HelpPage
 from .user_paths import typed_path
 
+RUNS = "runs"  # the folder of run folders
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
@@ -63,6 +66,22 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         return tuple(range(int(ends[0]), int(ends[1]) + 1))
 
 
+class DatasetName(click.ParamType[str]):
+    """The name of a data set; a shell completes it from the built-in catalog and that of `--catalog`."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so; none where a catalog cannot be read."""
+        from .catalog_file import read_catalog
+
+        try:
+            names = read_catalog(ctx.find_root().params.get("catalog")).datasets
+        except C3Error:
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 class UserPath(click.Path):
     """A path as a user types it, see `typed_path`; a name of a file that no file can have is refused in one line."""
 
@@ -72,6 +91,16 @@ class UserPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path. Raises C3Error for one that no file can have."""
         return super().convert(_typed(value, param), param, ctx)
+
+
+class RunPath(UserPath):
+    """The path of a run folder; a shell completes those in `runs`."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the runs that begin so, else what the shell knows of files."""
+        runs = sorted(str(record.parent) for record in Path(RUNS).glob("*/run.json"))
+        found = [CompletionItem(run) for run in runs if run.startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
 
 
 class UserPlace(click.ParamType[str]):
@@ -103,12 +132,14 @@ def cache_option(command: Command) -> Command:
 
 def device_option(command: Command) -> Command:
     """Add --device."""
-    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(command)
+    return click.option("--device", default="auto", show_default=True, help="The device: auto, cpu, cuda or cuda:N.")(
+        command
+    )
 
 
 def runs_option(command: Command) -> Command:
     """Add --runs."""
-    return click.option("--runs", default="runs", show_default=True, type=UserPath(), help="Folder of run folders.")(
+    return click.option("--runs", default=RUNS, show_default=True, type=UserPath(), help="Folder of run folders.")(
         command
     )
 
@@ -155,7 +186,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 # How runs are computed, which never changes their weights.
 running_options = together(
-    grouped("running", "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    grouped("running", "--device", default="auto", show_default=True, help="The device: auto, cpu, cuda or cuda:N."),
     grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
             help="Save a checkpoint after this number of minutes."),
     grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0),
@@ -163,7 +194,7 @@ running_options = together(
 )  # fmt: skip
 
 
-class ManyValues(click.Command):
+class ManyValues(HelpPage):
     """A command whose repeatable options take all values that follow: `--groups 1 3 5` is `--groups 1 --groups 3 ...`.
 
     Click's own options take a fixed number of values; arguments of such a command stand before its options.

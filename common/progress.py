@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LOG = logging.getLogger(__name__)
+BAR_WIDTH, BESIDE = 20, 4  # characters of a live bar, and of the spinner and blanks beside it
 LINE_EVERY = 15.0  # seconds between log lines when the output is not a terminal
 
 
@@ -33,16 +34,17 @@ class Bar:
         self.note = note or self.note
         self._show()
 
-    def line(self) -> str:
-        """Return one plain line: count, rate, time left, failures."""
-        left = (self.total - self.done) / self.rate if self.done else 0.0
-        parts = [
-            f"{self.title}: {self.done:,}/{self.total:,} {self.unit}",
-            f"{self.rate:.1f} {self.unit}/s",
-            f"{_clock(left)} left",
-            f"{self.failed} failed",
-        ]
-        return ", ".join(parts) + (f", {self.note}" if self.note else "")
+    def line(self, width: int | None = None) -> str:
+        """Return one plain line: count, time left, failures, rate, note. What `width` has no room for is left out."""
+        parts = [f"{self.title}: {self.done:,}/{self.total:,} {self.unit}"]
+        if self.done:
+            parts.append(f"{_clock((self.total - self.done) / self.rate)} left")
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        parts += [f"{self.rate:.1f} {self.unit}/s"] if self.done else []
+        parts += [self.note] if self.note else []
+        while width is not None and len(parts) > 1 and len(", ".join(parts)) > width:
+            parts.pop()
+        return ", ".join(parts)
 
     def _show(self) -> None:
         if time.monotonic() - self._last_line >= LINE_EVERY and self.done < self.total:
@@ -52,24 +54,30 @@ class Bar:
     def close(self) -> None:
         """Log the summary."""
         if self.done:
-            LOG.info("%s: %s %s in %s, %.1f %s/s, %d failed", self.title, f"{self.done:,}", self.unit,
-                     _clock(time.monotonic() - self.started), self.rate, self.unit, self.failed)  # fmt: skip
+            failed = f", {self.failed:,} failed" if self.failed else ""
+            LOG.info("%s: %s %s in %s, %.1f %s/s%s", self.title, f"{self.done:,}", self.unit,
+                     _clock(time.monotonic() - self.started), self.rate, self.unit, failed)  # fmt: skip
 
 
 class _LiveBar(Bar):
+    """A bar at the left, a spinner that turns before the first unit is done, and as much of `line` as has room."""
+
     def __init__(self, title: str, total: int, unit: str) -> None:
         super().__init__(title, total, unit)
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-        self._live = Progress(
-            TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True
-        )
-        self._task = self._live.add_task(title, total=total)
+        bar = BarColumn(bar_width=BAR_WIDTH)
+        columns = (bar, SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        self._live = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._live.add_task(self._text(), total=total)
         self._live.start()
 
     def _show(self) -> None:
-        self._live.update(self._task, completed=self.done, description=self.line())
+        self._live.update(self._task, completed=self.done, description=self._text())
+
+    def _text(self) -> str:
+        return self.line(self._live.console.width - BAR_WIDTH - BESIDE)
 
     def close(self) -> None:
         self._live.stop()

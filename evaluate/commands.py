@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..common.click_options import Name, UserPath, UserPlace, device_option
+from ..common.click_options import Name, RunPath, UserPlace, device_option
 from .names import PROTOCOLS, TIES
 
 if TYPE_CHECKING:
     from ..common.average_precision import Ties
 
-PATH = UserPath()
+PATH = RunPath()
 
 
 @click.command()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..common.average_precision import Ties
+from ..common.average_precision import Ties, random_average_precision
 from ..train.run_folder import Values
 from .evidence import Evidence, merge
-from .metrics import micro_top_k, random_average_precision, random_variance
+from .metrics import micro_top_k, random_variance
 from .protocol import TASKS, Protocol, Task, tasks_of
 from .truth import Truth
 

@@ -1,4 +1,4 @@
-"""F1@K, and average precision resampled and expected by chance. Pure numpy; nothing is mutated.
+"""F1@K, and average precision resampled. Pure numpy; nothing is mutated.
 
 Every value here is a fraction in 0..1, not a percentage.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from ..common.average_precision import random_average_precision
 from ..common.errors import C3Error
 
 
@@ -44,20 +45,6 @@ def resampled_average_precision(
     own = -np.diff(hits, axis=0, append=0.0)  # the weight of the positives at each threshold itself
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(hits[0] > 0, (own * hits / np.maximum(every, 1)).sum(axis=0) / hits[0], np.nan))
-
-
-def random_average_precision(positives: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the average precision that random scores without ties reach in the mean, for every class.
-
-    positives (classes,) and known (classes,) int: labels that are +1, and that are +1 or -1. Returns (classes,)
-    float64, NaN where a class has no positive. With P positives among n every order is equally likely, and a positive
-    at rank r finds (r - 1)(P - 1)/(n - 1) others above it in the mean; summing over ranks gives
-    (H_n + (n - H_n)(P - 1)/(n - 1)) / n, where H_n is the n-th harmonic number.
-    """
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, known.max(initial=0) + 1))])[known]
-    others = (positives - 1) / np.maximum(known - 1, 1)
-    expected = (harmonic + (known - harmonic) * others) / np.maximum(known, 1)
-    return np.asarray(np.where(positives > 0, expected, np.nan))
 
 
 def random_variance(positives: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..common.average_precision import Ties
+from ..common.average_precision import Ties, random_average_precision
 from ..extract.store.cache import FeatureCache, Status
 from ..train.run_folder import (
     METRICS,
@@ -25,7 +25,6 @@ from .bootstrap import Resampling, bootstrap, intervals
 from .calibrate import FoldOffset, calibrated, of_fold
 from .evidence import Evidence
 from .measure import Measured, frequency_floor, measure, random_floor
-from .metrics import random_average_precision
 from .names import NOT_FOR_CHOOSING
 from .protocol import Protocol
 from .score import Scored

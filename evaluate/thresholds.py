@@ -12,6 +12,7 @@ from ..common.unicode_forms import clean_name
 from ..train.run_folder import THRESHOLDS, ClassThreshold, Run, read_thresholds, write_thresholds
 from .evidence import Evidence
 
+SHRINK = 5  # positives at which a threshold is half its own and half the shared one
 CHOSEN, MEDIAN = "val", "median"  # where a threshold comes from
 
 
@@ -44,11 +45,19 @@ def best_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, flo
     return float(ranked[best]), float(f1[best])
 
 
+def f1_at(threshold: float, positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the F1, a fraction, of `scores >= threshold`: positive (n,) bool with at least one True, scores (n,)."""
+    predicted = scores >= threshold
+    return float(2 * (predicted & positive).sum() / (predicted.sum() + positive.sum()))
+
+
 def choose_thresholds(run: Run, evidence: Evidence) -> None:
     """Write thresholds.csv: a line a class, chosen on the images of `evidence`, the validation split.
 
-    Seen classes with a positive there have their own threshold, all others the median of these: labels of unseen
-    classes choose nothing. Nothing is written where no seen class has a positive.
+    A seen class with n positives there has n / (n + `SHRINK`) of the threshold that is best for it and the rest of the
+    shared one, because the best of few positives is an accident. The shared one, which all other classes have, is the
+    median of the best ones, each counted n times: labels of unseen classes choose nothing. Nothing is written where no
+    seen class has a positive.
     """
     truth = evidence.truth
     every = np.ones(len(truth), bool)
@@ -57,11 +66,15 @@ def choose_thresholds(run: Run, evidence: Evidence) -> None:
     if not own.any():
         return
     found = {c: best_threshold(*evidence.ranking(c, every, truth.absent)[:2]) for c in np.flatnonzero(own).tolist()}
-    median = float(np.median([threshold for threshold, _ in found.values()]))
+    shared = float(np.median(np.repeat([threshold for threshold, _ in found.values()], positives[list(found)])))
 
     def line(c: int, name: str) -> ClassThreshold:
-        chosen = (*found[c], CHOSEN) if c in found else (median, None, MEDIAN)
-        return ClassThreshold(name, bool(truth.seen[c]), int(positives[c]), *chosen)
+        if c not in found:
+            return ClassThreshold(name, bool(truth.seen[c]), int(positives[c]), shared, None, MEDIAN)
+        share = positives[c] / (positives[c] + SHRINK)
+        threshold = float(share * found[c][0] + (1 - share) * shared)
+        f1 = f1_at(threshold, *evidence.ranking(c, every, truth.absent)[:2])
+        return ClassThreshold(name, True, int(positives[c]), threshold, f1, CHOSEN)
 
     write_thresholds(run.path, [line(c, name) for c, name in enumerate(truth.names)])
 
@@ -75,4 +88,5 @@ def thresholds_of(run: Run) -> Thresholds:
         raise C3Error(
             f"{run.path / THRESHOLDS} is damaged (no finite thresholds); write it again: c3 evaluate --run {run.path}"
         )
-    return Thresholds(of, float(np.median(chosen)))
+    shared = next((line.threshold for line in lines if line.source == MEDIAN), float(np.median(chosen)))
+    return Thresholds(of, shared)

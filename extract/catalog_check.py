@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.errors import C3Error
 from ..common.unicode_forms import on_disk
+from ..common.words import counted
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec, FileSpec, TableSpec
 from .datasets.kinds import reader_of
@@ -16,10 +18,16 @@ from .datasets.read import vector_coverage
 
 @dataclass(frozen=True)
 class Check:
-    """The lines of the report, and whether the data set is complete and right."""
+    """The lines of the report, what is not as it should be, in words, and the next command or action."""
 
     lines: tuple[str, ...]
-    complete: bool
+    faults: tuple[str, ...]
+    next: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether the data set is complete and right."""
+        return not self.faults
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -32,33 +40,70 @@ def check(user_file: Path | None, name: str) -> Check:
     with those of the official documents.
     """
     spec = Catalog(user_file).dataset(name)
-    lines, problems = [], 0
-    for file in (*spec.files, *_own_files(spec)):
-        finding = _finding(spec, file)
-        problems += not finding.startswith(("ok", "not there"))
-        lines.append(f"{finding:<8} {spec.root / file.path}")
-    if spec.vectors and not spec.vectors.path.exists():
-        problems += 1
-        origin = f"from {spec.vectors.source}; " if spec.vectors.source else ""
-        lines.append(f"missing (word vectors, {origin}your own catalog may name others): {spec.vectors.path}")
-    missing = problems > 0
-    for look in (_counts, _coverage) if spec.vectors and spec.kind != "demo" else (_counts,):
-        try:
-            findings, wrong = look(spec)
-        except C3Error as error:  # unknown: the report already names the missing file as a problem
-            findings, wrong = [f"{'unknown' if missing else 'wrong':<8} {error}"], 1
-        lines, problems = lines + findings, problems + wrong
-    return Check(tuple(lines), not problems)
+    c3 = f"c3 --catalog {user_file}" if user_file else "c3"
+    files = [(file, _finding(spec, file)) for file in (*spec.files, *_own_files(spec))]
+    if spec.kind == "demo" and any(finding != "ok" for _, finding in files):
+        return Check(("the demo is drawn when it is extracted; no file is needed",), (), _extract(c3, spec))
+    wrong = [file for file, finding in files if not finding.startswith(("ok", "not there"))]
+    faults = [f"{counted(len(wrong), 'file')} missing or not as expected"] if wrong else []
+    counts, differing = _looked_up(_counts, spec, bool(wrong))
+    faults += [f"{counted(differing, 'count')} wrong"] if differing else []
+    vectors, lost = _vectors(spec, bool(wrong or differing))
+    faults += [lost] if lost else []
+    parts = {"files": [f"{finding:<8} {spec.root / file.path}" for file, finding in files], "counts": counts}
+    parts["vectors"] = vectors
+    lines = [line for part, own in parts.items() if own for line in (part, *(f"  {line}" for line in own))]
+    return Check(tuple(lines), tuple(faults), _next(c3, spec, wrong, faults))
+
+
+def _vectors(spec: DatasetSpec, unreadable: bool) -> tuple[list[str], str]:
+    """Return lines on the word vectors of the classes, and in words what is wrong with them, if anything is."""
+    if spec.vectors is None or spec.kind == "demo":
+        return [], ""
+    if not spec.vectors.path.exists():
+        origin = f" (from {spec.vectors.source})" if spec.vectors.source else ""
+        return [f"missing{origin}: {spec.vectors.path}"], f"the word vectors {spec.vectors.path} are missing"
+    lines, lost = _looked_up(_coverage, spec, unreadable)
+    return lines, f"{counted(lost, 'class', 'classes')} without a vector" if lost else ""
+
+
+def _looked_up(
+    look: Callable[[DatasetSpec], tuple[list[str], int]], spec: DatasetSpec, unreadable: bool
+) -> tuple[list[str], int]:
+    """Return the lines of a look into the files, and the number of faults.
+
+    Files that cannot be read are one, unless they are known to be wrong.
+    """
+    try:
+        return look(spec)
+    except C3Error as error:
+        return (["unknown  until the files are as expected"], 0) if unreadable else ([f"wrong    {error}"], 1)
+
+
+def _next(c3: str, spec: DatasetSpec, wrong: list[FileSpec], faults: list[str]) -> str:
+    """Return what to do next: a command, or what no command can do."""
+    if not faults:
+        return _extract(c3, spec)
+    if any(file.url for file in wrong):
+        return f"{c3} fetch {spec.name}" + ("" if all(file.url for file in wrong) else "; place the other files")
+    if wrong:
+        return "place the files where the lines above expect them"
+    return "mend what the lines above name" + (
+        ", or name other vectors in your own catalog (docs/datasets.md)" if "vector" in faults[-1] else ""
+    )
+
+
+def _extract(c3: str, spec: DatasetSpec) -> str:
+    return f"{c3} extract --dataset {spec.name}"
 
 
 def _own_files(spec: DatasetSpec) -> list[FileSpec]:
     """Return the files that the settings of a table name; data sets with official files list them in their entries."""
     if spec.files or not isinstance(spec, TableSpec):
         return []
-    source = "c3 extract, which draws it" if spec.kind == "demo" else ""
     places = (spec.table, spec.images, spec.classes, spec.unseen)
     # not validated again: the places are those of files already
-    return [FileSpec.model_construct(path=place, source=source) for place in places if place not in (None, ".")]
+    return [FileSpec.model_construct(path=place) for place in places if place not in (None, ".")]
 
 
 def _finding(spec: DatasetSpec, file: FileSpec) -> str:
@@ -96,7 +141,7 @@ def _counts(spec: DatasetSpec) -> tuple[list[str], int]:
 def _coverage(spec: DatasetSpec) -> tuple[list[str], int]:
     """Return lines on the word vectors of the classes, and how many classes have none."""
     coverage = vector_coverage(spec)
-    return [f"vectors  {line}" for line in coverage.lines()], len(coverage.missing)
+    return coverage.lines(), len(coverage.missing)
 
 
 def sha256(path: Path) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, Name, UserPath, UserPlace, device_option
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, DatasetName, Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
+from ..common.help_page import HelpPage
 from .backbone.names import BACKBONES, PRECISIONS, PREFIXES
 from .backbone.pictures.crop_policies import NAMES as CROP_POLICIES
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
@@ -17,6 +18,15 @@ from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
 images_option = click.option(
     "--images", type=UserPath(), metavar="FOLDER", help="Where the images are now, if they have moved."
 )
+
+
+EXTRACT_SECTIONS = {
+    "What to extract": ("dataset", "splits", "limit", "crops", "label_source", "drop_unknown_classes", "truncated",
+                        "max_megapixels"),
+    "Features": ("backbone", "weights", "input_size", "precision", "regions", "global_vector"),
+    "The store": ("out", "append", "overwrite", "retry_failed", "dtype", "codec", "chunk_rows", "shard_rows"),
+    "How to compute": ("plan", "rows", "device", "batch_size", "compiled", "workers", "scheduler", "part"),
+}  # fmt: skip
 
 
 class PartType(click.ParamType[tuple[int, int]]):
@@ -32,8 +42,8 @@ class PartType(click.ParamType[tuple[int, int]]):
         return int(number), int(parts)
 
 
-@click.command()
-@click.option("--dataset", required=True, metavar="NAME",
+@click.command(cls=HelpPage, sections=EXTRACT_SECTIONS)
+@click.option("--dataset", required=True, type=DatasetName(), metavar="NAME",
               help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
 @click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES, PREFIXES),
               metavar="NAME", help="The network that computes the features: see c3 backbones.")  # fmt: skip
@@ -105,8 +115,10 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
 
     The same command continues an extraction that was stopped.
     """
+    from .catalog.catalog import Catalog
     from .options import ExtractOptions
 
+    Catalog(catalog).dataset(options["dataset"])  # arguments are checked before torch is imported, which takes seconds
     asked = ExtractOptions(catalog=catalog, **options)
     if plan:
         from .estimate import plan as make_plan
@@ -157,6 +169,9 @@ def verify(cache: str, repair: bool, images: Path | None) -> None:
 @click.pass_obj
 def migrate(catalog: Path | None, cache: str) -> None:
     """Bring a store of an older version to the present one, in place; the same command continues a stopped one."""
+    from .store.open import require_store
+
+    require_store(cache)  # before torch is imported, which takes seconds
     from .migrate import migrate as run
 
     click.echo(run(cache, catalog))
@@ -200,7 +215,7 @@ def catalog_list(path: Path | None) -> None:
 
 
 @catalog.command("show")
-@click.argument("name")
+@click.argument("name", type=DatasetName())
 @click.pass_obj
 def catalog_show(path: Path | None, name: str) -> None:
     """Show the settings of one data set, with resolved paths."""
@@ -210,7 +225,7 @@ def catalog_show(path: Path | None, name: str) -> None:
 
 
 @catalog.command("check")
-@click.argument("name")
+@click.argument("name", type=DatasetName())
 @click.pass_obj
 def catalog_check(path: Path | None, name: str) -> None:
     """Check the files of a data set: what exists, what is missing, where to get it, and whether counts match."""
@@ -219,14 +234,12 @@ def catalog_check(path: Path | None, name: str) -> None:
     found = check(path, name)
     click.echo(found)
     if not found.complete:
-        raise C3Error(
-            f"data set {name} is not complete or not right, as the lines above say; mend that and run again: "
-            f"c3 catalog check {name}"
-        )
+        raise C3Error(f"data set {name}: {'; '.join(found.faults)}. Next: {found.next}")
+    click.echo(f"Next: {found.next}")
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=DatasetName())
 @click.option(
     "--optional", is_flag=True, help="Also download files that only some uses need: boxes, machine labels, image lists."
 )
@@ -273,7 +286,7 @@ def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> N
 @click.command("import-biam")
 @click.option("--train", type=UserPath(), help="The HDF5 file of BiAM's training features.")
 @click.option("--test", type=UserPath(), help="The HDF5 file of BiAM's test features.")
-@click.option("--dataset", default="nuswide", show_default=True, metavar="NAME",
+@click.option("--dataset", default="nuswide", show_default=True, type=DatasetName(), metavar="NAME",
               help="The data set whose classes and word vectors the store gets.")  # fmt: skip
 @click.option("--out", default="features.zarr", show_default=True, type=UserPath(), help="The store to fill.")
 @click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")

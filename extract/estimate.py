@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from ..common.errors import C3Error
 from ..common.progress import progress
+from ..common.words import counted
 from .backbone.pictures.crop_loader import CropBatch, CropLoader, CropSource
 from .options import ExtractOptions
 from .request import Request, prepare
@@ -124,7 +125,9 @@ def _ratios(request: Request, features: list[dict[str, np.ndarray]]) -> dict[str
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
     if seconds < 5400:
-        return f"{seconds / 60:,.0f} minutes"
+        return counted(round(seconds / 60), "minute")
     hours = seconds / 3600
     return f"{hours:,.1f} hours" if hours < 72 else f"{hours / 24:,.1f} days"

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,7 +33,16 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> str:
     for other in stores[1:]:
         require_kin(first, other.origin, other.classes, other.location)
         if first.layout != other.layout:
-            raise C3Error(f"{first.location} has {first.layout}, {other.location} has {other.layout}; they must agree")
+            differing = "; ".join(
+                f"{field.name.replace('_', ' ')} {getattr(first.layout, field.name)} and "
+                f"{getattr(other.layout, field.name)}"
+                for field in fields(first.layout)
+                if getattr(first.layout, field.name) != getattr(other.layout, field.name)
+            )
+            raise C3Error(
+                f"{first.location} and {other.location} are laid out differently: {differing}; extract one of them "
+                "again with the options of the other"
+            )
     parts = all(store.digest == first.digest for store in stores)
     giving = stores[:1] if parts else stores
     sources = {name: [store for store in giving if name in store.splits] for one in stores for name in one.splits}

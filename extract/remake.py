@@ -89,7 +89,7 @@ def manifest_of(cache: FeatureCache, catalog: Path | None = None) -> Manifest:
     """Read the data set of a store again, from its own catalog or from another one."""
     options = options_of(cache)
     spec = Catalog(catalog or options.catalog).dataset(options.dataset)
-    return read_manifest(spec, options.reading).select(options.splits, options.limit)
+    return read_manifest(spec, options.reading, report=False).select(options.splits, options.limit)
 
 
 def paths_in(cache: FeatureCache, manifest: Manifest) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from .store.cache import FeatureCache
 from .store.layout import GLOBAL_VECTOR, REGIONS, Layout, row_bytes
 from .store.origin import FeatureOrigin, Provenance
 from .store.storage import open_storage
+
+LOG = logging.getLogger(__name__)
 
 BIG = 100_000  # rows beyond which shards are larger, so that files stay few
 # Stored bytes as a share of float16 bytes, real VGG19 features (docs/benchmarks.md)
@@ -97,9 +100,13 @@ def prepare(options: ExtractOptions) -> Request:
     backbone_spec(options.backbone, options.input_size).extras(options.extras)
     device = resolve_device(options.device)
     storage = open_storage(options.out)
+    fresh = options.overwrite or options.append or not storage.exists()  # what was read is told once
     if storage.exists() and not options.overwrite:
         FeatureCache.open(options.out)  # refuse a path that holds something else before any work
-    manifest = read_manifest(spec, options.reading).select(options.splits, options.limit)
+    manifest = read_manifest(spec, options.reading, report=fresh).select(options.splits, options.limit)
+    if fresh and (counts := manifest.untrainable()):
+        told = ", ".join(f"{count:,} of {len(manifest.splits[name]):,} in {name}" for name, count in counts.items())
+        LOG.info("%s: rows without a label of a seen class: %s; c3 train leaves them out", spec.name, told)
     weights = weights_of(options.backbone, options.weights, catalog)
     backbone = load_backbone(options.backbone, weights, device, options.precision, options.extras, options.input_size)
     if options.compiled:

@@ -12,20 +12,23 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..common.errors import C3Error, StoreDamaged
 from ..common.progress import progress
-from .remake import Remake, options_of, prepare_remake
-from .request import prepare
+from ..common.words import counted
 from .store.attributes import COPY_KEY, ROOT_KEY, group_metadata, second_copy, write_attributes
 from .store.cache import FeatureCache, Status
 from .store.create import store_arrays, write_again
 from .store.migrate import require_no_migration
 from .store.storage import LOCK_FILE, OLD_LOCK_FILE, Storage, open_storage
 from .store.tables import UNKNOWN_PATH
-from .worker import Report, ShardTask, ShardWorker
+
+if TYPE_CHECKING:  # they need torch, which only repairs do
+    from .remake import Remake
+    from .worker import Report, ShardTask
 
 LOG = logging.getLogger(__name__)
 SHOWN = 20  # findings that are listed; the others are counted
@@ -53,10 +56,13 @@ def verify(path: str | Path, repair: bool = False, images: Path | None = None) -
     broken = shard_faults(cache)
     _tell(cache, [f"{split} shard {shard}: {fault}" for (split, shard), fault in broken.items()], repair)
     if broken:
+        from .remake import prepare_remake
+
         report = _make_again(cache, list(broken), prepare_remake(cache, images))
         rows = ", ".join(f"{count:,} {status.name.lower()}" for status, count in report.rows.items())
-        return f"{path}: {mended + len(broken)} findings mended, {len(broken)} shards made again ({rows} rows)"
-    state = f"is mended ({mended} findings)" if mended else "is sound"
+        findings, shards = counted(mended + len(broken), "finding"), counted(len(broken), "shard")
+        return f"{path}: {findings} mended, {shards} made again ({rows} rows)"
+    state = f"is mended ({counted(mended, 'finding')})" if mended else "is sound"
     shards = ", ".join(
         f"{split} {len(cache.finished(split))} of {cache.shards(split)} shards" for split in cache.splits
     )
@@ -65,6 +71,8 @@ def verify(path: str | Path, repair: bool = False, images: Path | None = None) -
 
 def _make_again(cache: FeatureCache, broken: Sequence[tuple[str, int]], remake: Remake) -> Report:
     """Compute shards again. An image that was read before must be read now: no shard gets worse."""
+    from .worker import Report, ShardWorker
+
     tasks = [_task(cache, remake, split, shard) for split, shard in broken]
     report = Report()
     with progress("repair", sum(len(task.paths) for task in tasks), "images") as bar:
@@ -74,6 +82,8 @@ def _make_again(cache: FeatureCache, broken: Sequence[tuple[str, int]], remake: 
 
 
 def _task(cache: FeatureCache, remake: Remake, split: str, shard: int) -> ShardTask:
+    from .worker import ShardTask
+
     rows = cache.shard_rows(split, shard)
     where = slice(rows.start, rows.stop)
     paths = remake.paths[split][where]
@@ -124,6 +134,9 @@ def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
     broken = cache.attributes.broken_seals(cache.storage)
     _tell(cache, list(broken.values()), repair)
     if broken:
+        from .remake import options_of
+        from .request import prepare
+
         request = prepare(options_of(cache))
         cache.require_origin(request.origin)
         arrays = store_arrays(cache.attributes, request.manifest.classes, request.manifest.splits)

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, UserPath, UserPlace, device_option
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
+from ..common.help_page import HelpPage
 from ..extract.store.names import TRUNCATED
 
+LOG = logging.getLogger(__name__)
 PATH = UserPath()
 WEIGHTS_HELP = "The backbone's weights, if they are not where they were: imagenet, random:SEED, a file, a catalog name."
+PREDICT_SECTIONS = {
+    "Words": ("vocabulary", "words", "vectors", "tower", "templates", "drop_unknown"),
+    "Labels": ("run_path", "top", "threshold"),
+    "Output": ("form", "overlay"),
+    "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
+}
 SOME_FAILED = 3  # exit code: some pictures could not be read, all others are tagged
 
 
-@click.command()
+@click.command(cls=HelpPage, sections=PREDICT_SECTIONS)
 @click.argument("images", nargs=-1, required=True, type=UserPlace())
-@click.option("--run", "run_path", required=True, type=PATH, help="A finished run folder.")
+@click.option("--run", "run_path", default="runs", show_default=True, type=RunPath(),
+              help="A finished run folder; or a folder of runs, whose best one on the split val is taken.")  # fmt: skip
 @click.option("--vocabulary", type=PATH, help="A file of words to ask for, one a line. Default: the store's classes.")
 @click.option("--words", metavar="WORD,WORD", help="In place of --vocabulary: the words themselves.")
-@click.option("--vectors", type=UserPlace(), help="Where their vectors are: a file, or a name of the catalog.")
+@click.option(
+    "--vectors",
+    type=UserPlace(),
+    help="Where their vectors are: a file, or a name of the catalog. Default: those of the run's data set.",
+)
 @click.option("--tower", type=UserPlace(), metavar="KIND:MODEL", help=f"In place of --vectors. {TOWER_HELP}")
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help=f"With --tower: {TEMPLATE_HELP}")
 @click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
@@ -39,7 +53,8 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
                    "file. Default: as in the store of the run.")  # fmt: skip
 @click.option("--max-megapixels", type=click.IntRange(min=1), metavar="N",
               help="The largest image to read, in million pixels. Default: as in the store of the run.")  # fmt: skip
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1),
+              help="The number of images in one forward pass.")  # fmt: skip
 @device_option
 @click.pass_context
 def predict(
@@ -64,6 +79,13 @@ def predict(
     Exit code 3: some images could not be read; the others are tagged.
     """
     from ..common.text_files import word_list
+    from ..train.run_folder import RECORD, best_run, open_run
+
+    if not (run_path / RECORD).exists() and any(run_path.glob(f"*/{RECORD}")):
+        best = best_run(run_path)
+        LOG.info("%s is the run with the best mAP of seen classes on val", best.path)
+        run_path = best.path
+    open_run(run_path).require_finished()  # before torch is imported, which takes seconds
     from .images import find_pictures
     from .results import publish
     from .tagger import Tagger, TagOptions
@@ -92,7 +114,7 @@ def predict(
 
 
 @click.command()
-@click.argument("run_path", metavar="RUN", type=PATH)
+@click.argument("run_path", metavar="RUN", type=RunPath())
 @click.option(
     "--onnx", type=PATH, help="Write backbone and head as one graph: uint8 pixels and word vectors to scores."
 )
@@ -105,6 +127,9 @@ def export(
     """Write a trained run for other programs: c3 export RUN --onnx model.onnx."""
     if not (onnx or safetensors):
         raise C3Error("nothing to write: give --onnx FILE, --safetensors FILE or both")
+    from ..train.run_folder import open_run
+
+    open_run(run_path).require_finished()  # before torch is imported, which takes seconds
     from .export import export_onnx, export_safetensors
 
     if safetensors:

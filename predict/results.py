@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ LOG = logging.getLogger(__name__)
 SCHEMA = 1  # of the JSON lines
 CSV_COLUMNS = ("image", "status", "rank", "label", "kind", "score", "threshold", "reason")
 DRAWN = 6  # labels of a picture
+BAR = 10  # characters of the strength of a label
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Label:
     """One label of a picture and its score. `kind` is `seen` or `unseen` in training, or `new`.
 
     `threshold` is the score that it had to reach, if any. `crop` is the crop with that score. `response` (7, 7) float32
-    holds what each position adds to the score, or is None if responses were not asked for.
+    holds what each position adds to the score, or is None if responses were not asked for. `strength` is the place of
+    the score between the mean over all names that were asked for (0) and the best of the picture (1): no probability.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Label:
     threshold: float | None = None
     crop: int = 0
     response: np.ndarray | None = field(default=None, repr=False)
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,22 @@ def table(found: Iterable[Tagged]) -> str:
     shown = Table(box=None, pad_edge=False)
     for name in ("image", "label", "kind"):
         shown.add_column(name, overflow="fold")  # a name is never cut
-    shown.add_column("score", justify="right", overflow="fold")
+    shown.add_column("strength", no_wrap=True)
     for tagged in found:
         image = printable(tagged.image)
         if not tagged.labels:
             shown.add_row(image, "(no label)" if tagged.ok else f"({tagged.status})", "", "")
         for rank, label in enumerate(tagged.labels):
-            shown.add_row("" if rank else image, label.name, label.kind, f"{label.score:.3f}")
+            shown.add_row("" if rank else image, label.name, label.kind, _bar(label.strength))
     text = io.StringIO()
-    Console(file=text, width=120, markup=False, highlight=False, emoji=False).print(shown)
+    Console(
+        file=text, width=shutil.get_terminal_size((120, 24)).columns, markup=False, highlight=False, emoji=False
+    ).print(shown)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _bar(strength: float) -> str:
+    return "■" * max(round(BAR * strength), 1)
 
 
 def printable(text: str) -> str:

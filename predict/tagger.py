@@ -102,13 +102,14 @@ def load_parts(
 ) -> Parts:
     """Load what a run folder names; `weights` and `precision` replace those that its features were made with.
 
-    Raises C3Error when the folder is unfinished or damaged, and for weights of another hash.
+    Without a `catalog`, names are looked up in the one that the extraction read, if it is still there. Raises C3Error
+    when the folder is unfinished or damaged, and for weights of another hash.
     """
     run = open_run(run_path)
     run.require_finished()
     classes, made = read_classes(run), run.record.features
     model = rebuild(run)
-    names = Catalog(Path(catalog) if catalog else None)
+    names = Catalog(_catalog(run, catalog))
     found = _weights(run, weights, names)
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
@@ -193,8 +194,9 @@ class Tagger:
             )
         else:
             asked = list(options.vocabulary)
+            vectors = self._vectors_of(asked) if options.vectors is None else options.vectors
             trained = self.run.record.features.vectors
-            found = find_vocabulary(asked, options.vectors, self.classes, self._catalog, options.drop_unknown, trained)
+            found = find_vocabulary(asked, vectors, self.classes, self._catalog, options.drop_unknown, trained)
             require_width(self.run, found.vectors.shape[1], found.source)
             names, used = found.words, vectors_in_use(found.vectors, self._form)
             scorer = Scorer(self._own.model, used, self._own.device)
@@ -204,6 +206,17 @@ class Tagger:
             thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
         top = options.top or (TOP if thresholds is None else len(names))
         return _Question(names, tuple(kind.get(clean_name(name), "new") for name in names), scorer, thresholds, top)
+
+    def _vectors_of(self, words: Sequence[str]) -> str | None:
+        """Return the name of the vectors of the run's data set, if there are words that the run does not know.
+
+        None where the catalog does not name them, or their file is gone.
+        """
+        known = set(map(clean_name, self.classes.names))
+        if all(clean_name(word) in known for word in words) or self.run.dataset not in self._catalog.datasets:
+            return None
+        spec = self._catalog.dataset(self.run.dataset).vectors
+        return spec.name if spec and spec.path.exists() else None
 
     def _batch(self, batch: Pictures, question: _Question, responses: bool) -> Iterator[Tagged]:
         crops = len(self._boxes)
@@ -225,14 +238,23 @@ class Tagger:
             yield Tagged(str(path), "ok", "", tuple(labels), pixels)
 
 
+def _catalog(run: Run, asked: str | os.PathLike[str] | None) -> Path | None:
+    """Return the user's catalog: the one that is asked for, else that of the extraction, unless it is gone."""
+    if asked:
+        return Path(asked)
+    recorded = run.record.features.catalog
+    return Path(recorded) if recorded and Path(recorded).is_file() else None
+
+
 def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
     """Return what load_backbone takes: the weights given, else those that the store was made with."""
     made = run.record.features
     found = weights_of(made.backbone, asked or run.weights_asked, catalog)
     if asked is None and not (found == "imagenet" or found.startswith("random:") or on_disk(Path(found)).is_file()):
         raise C3Error(
-            f"{run.path}: the features were made by {made.backbone} with weights {found!r}, which are no file and "
-            "no name in the catalog; give --weights FILE, or the catalog that has them: c3 --catalog FILE predict ..."
+            f"{run.path}: the features were made by {made.backbone} with weights {found!r}, which are no file and no "
+            f"name in {'the catalog ' + str(catalog.user_file) if catalog.user_file else 'the built-in catalog'}; give "
+            "the file (--weights FILE), or a catalog that names it (c3 --catalog FILE before the command)"
         )
     return found
 
@@ -240,6 +262,7 @@ def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
 def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
     """Return the best labels of one picture from its scores (crops, names); the best crop decides each score."""
     best = scores.max(axis=0)
+    mean, highest = float(best.mean()), float(best.max())
     order = np.argsort(-best, kind="stable")
     if question.thresholds is not None:
         order = order[best[order] >= question.thresholds[order]]
@@ -250,6 +273,7 @@ def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
             float(best[c]),
             None if question.thresholds is None else float(question.thresholds[c]),
             int(scores[:, c].argmax()),
+            strength=max((float(best[c]) - mean) / (highest - mean), 0.0) if highest > mean else 1.0,
         )
         for c in order[: question.top].tolist()
     ]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 import pytest
-from c3.cli import main
+from c3.cli import PAGES, main
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 
@@ -184,3 +185,65 @@ def test_the_page_of_commands_names_every_option() -> None:
         named = set(re.findall(r"--[a-z-]+", text))
         assert named <= {opt for opts in known for opt in opts}, name
         assert [opts for opts in known if not named.intersection(opts)] == [], name
+
+
+def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
+    """Importing torch takes seconds, which a mistyped path must not cost."""
+    wrong = [
+        ["train", "--cache", "absent"], ["sweep", "--cache", "absent"], ["finetune", "absent", "--dataset", "demo"],
+        ["verify", "absent"], ["merge", "absent", "absent", "--out", "new"], ["inspect", "absent"],
+        ["migrate", "absent"], ["extract", "--dataset", "absent"], ["predict", "a.jpg", "--run", "absent"],
+        ["export", "absent", "--onnx", "a.onnx"], ["evaluate", "--run", "absent"], ["compare", "absent", "absent"],
+    ]  # fmt: skip
+    script = f"""
+import sys
+from c3.cli import main
+from click.testing import CliRunner
+for arguments in {wrong}:
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, "torch" in sys.modules) == (2, False), (arguments, done.exit_code, done.output)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_the_help_of_every_command_has_its_place_and_examples_that_parse(name: str) -> None:
+    pages = {command: page for commands in PAGES.values() for command, page in commands.items()}
+    assert set(pages) == set(main.commands)
+    line, *examples = pages[name]
+    assert len(line) <= 62 and line.endswith(".")  # whole in a terminal of 80 columns
+    shown = CliRunner().invoke(main, [name, "--help"]).stdout
+    for example in examples:
+        assert example in shown
+        program, *words = example.split()
+        assert (program, name) == ("c3", words[2] if words[0] == "--catalog" else words[0])
+        main.make_context("c3", list(words), resilient_parsing=True)
+        arguments = words[words.index(name) + 1 :]
+        main.commands[name].make_context(name, arguments, resilient_parsing=True)
+
+
+def test_every_option_is_explained_once_with_its_default() -> None:
+    for name, command in main.commands.items():
+        shown = " ".join(CliRunner().invoke(main, [name, "--help"]).stdout.split())
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert shown.count(f"{option.opts[0]} ") >= 1, (name, option.opts)
+                assert option.help and option.help[0].isupper() and option.help[-1] in ".)", (name, option.opts)
+
+
+def test_a_shell_completes_data_sets_methods_and_runs(
+    table_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/c3-tiny-s0").mkdir(parents=True)
+    (tmp_path / "runs/c3-tiny-s0/run.json").touch()
+
+    def completed(*words: str) -> list[str]:
+        *before, last = words
+        return [item.value for item in ShellComplete(main, {}, "c3", "_C3_COMPLETE").get_completions(before, last)]
+
+    assert completed("--catalog", str(table_dataset / "catalog.yaml"), "extract", "--dataset", "ti") == ["tiny"]
+    assert completed("catalog", "check", "nus") == ["nuswide", "nuswide-81"]
+    assert completed("train", "--method", "c3-p") == ["c3-plus"]
+    assert completed("evaluate", "--run", "runs/c") == ["runs/c3-tiny-s0"]
+    assert completed("predict", "--run", "") == ["runs/c3-tiny-s0"]

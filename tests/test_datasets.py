@@ -161,3 +161,15 @@ def test_unknown_splits_and_limits(table_dataset: Path) -> None:
     assert list(tiny.select(["test"]).splits) == ["test"]
     with pytest.raises(C3Error, match="no split 'dev'"):
         tiny.select(["dev"])
+
+
+def test_check_counts_a_table_and_ends_with_what_to_do(table_dataset: Path) -> None:
+    own = table_dataset / "catalog.yaml"
+    found = check(own, "tiny")
+    assert found.complete and found.next == f"c3 --catalog {own} extract --dataset tiny"
+    assert "train images: 6" in str(found) and "seen classes: 2" in str(found)
+    assert "no file is needed" in str(check(None, "demo"))
+    own.write_text(own.read_text().replace("vectors.txt", "elsewhere.txt"))
+    without = check(own, "tiny")
+    assert without.faults == (f"the word vectors {table_dataset / 'elsewhere.txt'} are missing",)
+    assert "name other vectors" in without.next and "place" not in without.next

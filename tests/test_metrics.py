@@ -6,11 +6,15 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from c3.common.average_precision import SORTED_DIRECTLY, average_precision, count_at_least
+from c3.common.average_precision import (
+    SORTED_DIRECTLY,
+    average_precision,
+    count_at_least,
+    random_average_precision,
+)
 from c3.common.errors import C3Error
 from c3.evaluate.metrics import (
     micro_top_k,
-    random_average_precision,
     random_variance,
     resampled_average_precision,
     top_k,

@@ -101,7 +101,7 @@ def test_a_store_of_version_2_opens_as_it_is(options: ExtractOptions) -> None:
     assert "Nothing to do" in extract(replace(options, catalog=options.catalog))
     damage(options.out)
     said = verify(options.out, repair=True)  # reads the data set again
-    assert "1 shards made again (1 ok, 1 missing rows)" in said
+    assert "1 shard made again (1 ok, 1 missing rows)" in said
     assert FeatureCache.open(options.out).schema == 2
     for name, values in maps(options.out).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
@@ -181,7 +181,7 @@ def test_a_store_of_version_3_is_repaired_from_its_images_alone(
     damage(options.out)
     done = CliRunner().invoke(main, ["verify", str(options.out), "--repair", *where])
     assert done.exit_code == 0, done.output
-    assert "1 shards made again" in done.stdout
+    assert "1 shard made again" in done.stdout
     for name, values in maps(options.out).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
     done = CliRunner().invoke(main, ["inspect", str(options.out), "--check-images", "8", *where])

@@ -25,7 +25,7 @@ from c3 import Tagger
 from c3.cli import main
 from c3.common.errors import C3Error
 from c3.evaluate.run import evaluate
-from c3.evaluate.thresholds import best_threshold, thresholds_of
+from c3.evaluate.thresholds import SHRINK, best_threshold, thresholds_of
 from c3.extract.backbone.pictures.crop_policies import POLICIES
 from c3.extract.backbone.weights import load_backbone
 from c3.extract.catalog.catalog import Catalog
@@ -39,7 +39,7 @@ from c3.predict.vocabulary import find_vocabulary
 from c3.train import registry
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
-from c3.train.run_folder import open_run, read_classes, write_json
+from c3.train.run_folder import best_run, open_run, read_classes, write_json
 from c3.train.scorer import restore
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -188,7 +188,7 @@ def test_a_bad_picture_loses_nothing_else(place: Placement, tmp_path: Path) -> N
     ]  # fmt: skip
     assert [float(row["score"]) for row in rows[2:5]] == [line["labels"][0]["score"] for line in lines[2:5]]
     text = c3(*command).stdout
-    assert text.splitlines()[0].split() == ["image", "label", "kind", "score"]
+    assert text.splitlines()[0].split() == ["image", "label", "kind", "strength"]
     assert "(unreadable)" in text and "deep/2.PNG" in text.replace("\n", "")
 
 
@@ -274,13 +274,19 @@ def test_thresholds_are_chosen_on_val_for_seen_classes(place: Placement, tagger:
     labels = cache.labels("val").dense(len(cache.classes), cache.absent_label)
     with (place.runs["c3"] / "thresholds.csv").open() as file:
         lines = {line["class"]: line for line in csv.DictReader(file)}
+    seen = np.flatnonzero(cache.classes.seen).tolist()
+    positives = {c: int((labels[:, c] > 0).sum()) for c in seen}
+    best = {c: slow_threshold(labels[:, c] > 0, scores[:, c])[0] for c in seen}
+    median = np.median([best[c] for c in seen for _ in range(positives[c])])
     expected = {}
-    for c, name in enumerate(cache.classes.names):
-        if cache.classes.seen[c]:
-            expected[name] = slow_threshold(labels[:, c] > 0, scores[:, c])[0]
-            assert lines[name]["source"] == "val"
-            assert float(lines[name]["threshold"]) == pytest.approx(expected[name])
-    median = np.median(list(expected.values()))
+    for c in seen:  # few positives: nearer to the median
+        name, count = cache.classes.names[c], positives[c]
+        expected[name] = (count * best[c] + SHRINK * median) / (count + SHRINK)
+        assert lines[name]["source"] == "val"
+        assert float(lines[name]["threshold"]) == pytest.approx(expected[name])
+        predicted = scores[:, c] >= expected[name]
+        f1 = 2 * (predicted & (labels[:, c] > 0)).sum() / (predicted.sum() + count)
+        assert float(lines[name]["F1"]) == pytest.approx(f1, abs=1e-4)
     assert lines["dark red"]["source"] == "median"  # though val has labels of it
     assert float(lines["dark red"]["threshold"]) == pytest.approx(median)
     assert thresholds_of(open_run(place.runs["c3"])).take(["a stranger's word"]) == pytest.approx(median)
@@ -492,3 +498,46 @@ def test_names_of_any_bytes_can_be_printed() -> None:
 def test_importing_c3_loads_neither_torch_nor_zarr() -> None:
     code = "import sys, c3; assert 'Tagger' in c3.__all__; sys.exit(bool({'torch', 'zarr'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_words_without_vectors_are_looked_up_where_the_data_set_has_its_own(
+    place: Placement, tagger: Tagger, run_copy: Path
+) -> None:
+    """The store recorded the catalog, so that neither it nor the vectors have to be given again."""
+    (found,) = tagger.tag(place.images / "00.png", vocabulary=["green", "red"])
+    assert {label.name: label.kind for label in found.labels} == {"green": "new", "red": "seen"}
+    record = json.loads((run_copy / "run.json").read_text())
+    record["cache"]["request"]["catalog"] = str(run_copy / "gone.yaml")
+    (run_copy / "run.json").write_text(json.dumps(record))
+    moved = Tagger.load(run_copy, device="cpu")
+    assert len(moved.tag(place.images / "00.png", vocabulary=["red"])) == 1
+    with pytest.raises(C3Error, match=r"green\. Leave|without a vector in the run's own classes"):
+        moved.tag(place.images / "00.png", vocabulary=["green"])
+
+
+def test_strength_is_the_place_between_the_mean_and_the_best(place: Placement, tagger: Tagger) -> None:
+    for tagged in tagger.tag(place.images, top=9):
+        scores = np.array([label.score for label in tagged.labels])
+        expected = np.maximum((scores - scores.mean()) / (scores.max() - scores.mean()), 0)
+        assert [label.strength for label in tagged.labels] == pytest.approx(expected, abs=1e-4)
+    shown = c3("predict", place.images / "00.png", "--run", place.runs["c3"], "--device", "cpu").stdout
+    assert f" {'■' * 10}" in shown and "0." not in shown.replace("00.png", "")
+
+
+def test_a_folder_of_runs_gives_its_best_on_validation(place: Placement, tmp_path: Path) -> None:
+    runs = {method: open_run(path) for method, path in place.runs.items()}
+    scores = {method: run.record.seen.mAP for method, run in runs.items() if run.record.seen}
+    folder = place.runs["c3"].parent
+    best = max(scores, key=lambda method: (scores[method], runs[method].record.created))
+    assert best_run(folder).path == place.runs[best]
+    shown = c3("predict", place.images / "00.png", "--run", folder, "--device", "cpu")
+    assert shown.exit_code == 0 and f"{place.runs[best]} is the run with the best mAP" in shown.stderr
+    with pytest.raises(C3Error, match="no finished run with a score on validation"):
+        best_run(tmp_path)
+    for number, path in enumerate(place.runs.values()):
+        record = json.loads((path / "run.json").read_text())
+        record["cache"]["dataset"] = f"set {number}"
+        (tmp_path / path.name).mkdir()
+        (tmp_path / path.name / "run.json").write_text(json.dumps(record))
+    with pytest.raises(C3Error, match="runs of different data sets"):
+        best_run(tmp_path)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from c3.common.average_precision import random_average_precision
 from c3.common.errors import C3Error
 from c3.extract.store.cache import FeatureCache
 from c3.train.models.c3 import C3Options
+from c3.train.models.conse import ConseOptions
 from c3.train.recipes import resolve_recipe, settings_of
 from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
@@ -213,3 +217,31 @@ def test_damaged_runs_are_refused(make_cache: Make, tmp_path: Path) -> None:
         open_run(run.path)
     with pytest.raises(C3Error, match="not a run folder"):
         open_run(tmp_path)
+
+
+def test_small_data_gets_enough_steps_from_the_default_recipes() -> None:
+    def found(rows: int, dataset: str = "mine", **asked: Any) -> tuple[int, int]:
+        loop = resolve_recipe("conse", ConseOptions, dataset, asked, rows=rows).loop
+        return loop.epochs, loop.drop_epoch
+
+    assert found(2398) == found(5000) == (8, 5)  # Corel5k itself: 8 epochs of 50 steps
+    assert found(180) == (25, 16)  # 4 steps an epoch
+    assert found(180, batch_size=90) == (50, 31)
+    assert found(180, epochs=3) == (3, 5)  # what is asked for is done
+    assert found(180, "nuswide") == (20, 6)  # so is what a recipe of the data set says
+    assert "25 epochs, for 100 steps on 180 rows" in resolve_recipe("conse", ConseOptions, "x", {}, rows=180).source
+
+
+@pytest.mark.parametrize("labelling", ["complete", "verified"])
+def test_a_run_says_how_it_compares_with_random_scores(
+    make_cache: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, labelling: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    cache = make_cache(labelling=labelling)
+    run = train(options(cache, tmp_path))
+    assert run.record.seen is not None
+    known = cache.labels("val").dense(len(cache.classes), cache.absent_label)[:, cache.classes.seen]
+    floor = np.nanmean(random_average_precision((known > 0).sum(axis=0), (known != 0).sum(axis=0)))
+    assert run.record.seen.random == pytest.approx(floor)
+    assert f"random scores {100 * floor:.1f} %" in caplog.text
+    assert open_run(run.path).record == run.record

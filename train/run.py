@@ -26,6 +26,7 @@ from .data.placement import Placement
 from .data.shared_arrays import SharedArrays
 from .distributed.world import World, launched, require_alone
 from .loop import Job, fit
+from .names import DEFAULT_METHOD
 from .recipes import Recipe, resolve_recipe, settings_of
 from .registry import inputs_of, method_class, methods_named, require_one_space
 from .run_folder import (
@@ -45,7 +46,7 @@ from .scorer import gflops, vectors_in_use
 from .settings import Settings
 from .tensorboard import require_tensorboard
 from .training_state import Checkpointer
-from .validation import Validation
+from .validation import Validation, seen_score
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class TrainOptions:
     """
 
     cache: Path | str
-    method: str = "c3"
+    method: str = DEFAULT_METHOD
     runs: Path = Path("runs")
     settings: Mapping[str, Any] = field(default_factory=dict)
     catalog: Path | None = None
@@ -143,7 +144,9 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     if left_out := {reason: count for reason, count in stream.left_out.items() if count}:
         told = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         LOG.info("%s trains on %s rows; left out: %s", path.name, f"{len(stream.rows):,}", told)
-    finished = replace(record, timings=Timings(**fit(job)), status="finished")
+    timings = Timings(**fit(job))
+    scored = seen_score(cache, model, vectors.to(world.device), world)
+    finished = replace(record, timings=timings, seen=scored, status="finished")
     with world.together():
         if world.first:
             write_weights(path / WEIGHTS, model.state_dict())
@@ -175,7 +178,9 @@ def planned(
     """
     kind, dataset = method_class(options.method), cache.origin.dataset
     require_one_space(options.method, cache)
-    recipe = resolve_recipe(options.method, kind.Options, dataset, options.settings, options.catalog)
+    recipe = resolve_recipe(
+        options.method, kind.Options, dataset, options.settings, options.catalog, cache.shape.row_counts.get("train", 0)
+    )
     # the number of processes decides which rows meet in a batch, and so the weights
     divided = {"ranks": ranks} if ranks > 1 else {}
     identity = {"method": options.method, "store": cache.digest, **recipe.as_dict(), **divided}
@@ -189,7 +194,7 @@ def begun(path: Path, world: World = World()) -> Run | None:
         return None
     found = open_run(path)
     if found.finished:
-        LOG.info("%s is trained already; nothing to do (--overwrite trains it again)", path)
+        LOG.info("%s is trained already; nothing to do", path)
         if world.first:
             (path / CHECKPOINT).unlink(missing_ok=True)  # a kill can come between the record and this
     return found

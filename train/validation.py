@@ -6,45 +6,56 @@ are in `c3 evaluate`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..common.average_precision import mean_average_precision
+from ..common.average_precision import mean_average_precision, random_average_precision
 from ..common.errors import C3Error
-from ..extract.store.cache import Status
+from ..extract.store.cache import FeatureCache, Status
+from ..extract.store.tables import SparseLabels
 from .data.row_source import RowSource
 from .distributed.world import World
 from .models.base import Method
+from .run_folder import SeenScore
 
+LOG = logging.getLogger(__name__)
+SPLIT = "val"
 ROWS = 256  # scored at a time; in eval mode a row has the same scores in any batch
+NEAR, CLOSE = 1.5, 0.05  # a score below this multiple of that of random scores, and above by less, is near them
 
 
 class Validation:
     """The readable rows of a split and their labels of seen classes, to be scored after every epoch.
 
-    `at_a_time` rows are scored at once. Every process of the world scores some of the rows and returns the score of
-    all. Raises C3Error when the source lacks the split, or the split has no positive label of a seen class.
+    `at_a_time` rows are scored at once. `random` is the score, 0..1, that random scores reach in the mean. Every
+    process of the world scores some of the rows and returns the score of all. Raises C3Error when the source lacks the
+    split, or the split has no positive label of a seen class.
     """
 
     def __init__(
         self,
         source: RowSource,
         arrays: Sequence[str],
-        split: str = "val",
+        split: str = SPLIT,
         at_a_time: int = ROWS,
         world: World = World(),
     ) -> None:
         self._at_a_time = at_a_time
         self._maps = {name: source.maps(split, name) for name in arrays}
-        rows = np.flatnonzero(source.status(split) == Status.OK)
+        rows, self._labels = _labelled_rows(source, split)
         self._world, self._rows = world, np.array_split(rows, world.size)[world.rank]
-        self._labels, self._absent = source.labels(split).keep_classes(source.classes.seen), source.absent_label
-        self._classes = int(source.classes.seen.sum())
-        if not (self._labels.take(rows).value > 0).any():
+        self._absent, self._classes = source.absent_label, int(source.classes.seen.sum())
+        labels = self._labels.take(rows)
+        positives = np.bincount(labels.indices[labels.value > 0], minlength=self._classes)
+        listed = np.bincount(labels.indices, minlength=self._classes)
+        known = listed if self._absent == 0 else np.full(self._classes, len(rows))
+        if not positives.any():
             raise C3Error(f"{source.location}: {split} has no positive label of a seen class; train without patience")
+        self.random = float(np.nanmean(random_average_precision(positives, known)))
 
     @torch.inference_mode()
     def score(self, model: Method, vectors: Tensor) -> float:
@@ -75,3 +86,32 @@ class Validation:
             known.append((name, labels[image, name], scores[image, name]))
         group, label, score = (np.concatenate(part) for part in zip(*known, strict=True))
         return group, label, score
+
+
+def seen_score(source: FeatureCache, model: Method, vectors: Tensor, world: World = World()) -> SeenScore | None:
+    """Return the validation score of a trained model beside that of random scores, and log both.
+
+    None where the store has no split `val`, or no positive label of a seen class in it.
+    """
+    with world.together():
+        if SPLIT not in source.splits or not _has_positive(source):
+            return None
+        validation = Validation(source, model.reads(model.inputs), world=world)
+    score = SeenScore(validation.score(model, vectors), validation.random)
+    told = f"mAP of the seen classes on val: {100 * score.mAP:.1f} %, random scores {100 * score.random:.1f} %"
+    if score.mAP < min(NEAR * score.random, score.random + CLOSE):
+        LOG.warning("%s. This is hardly better than random: train longer (--epochs), try another --method, or look at "
+                    "the labels and word vectors (c3 catalog check)", told)  # fmt: skip
+    else:
+        LOG.info("%s", told)
+    return score
+
+
+def _has_positive(source: RowSource) -> bool:
+    rows, labels = _labelled_rows(source, SPLIT)
+    return bool((labels.take(rows).value > 0).any())
+
+
+def _labelled_rows(source: RowSource, split: str) -> tuple[np.ndarray, SparseLabels]:
+    """Return the numbers of the readable rows of a split, and the labels of seen classes of all its rows."""
+    return np.flatnonzero(source.status(split) == Status.OK), source.labels(split).keep_classes(source.classes.seen)

@@ -17,6 +17,7 @@ class Catalog:
     """The built-in catalog, extended by the user's own file when there is one. Raises C3Error for an unknown name."""
 
     def __init__(self, user_file: str | Path | None = None) -> None:
+        self.user_file = user_file
         self._file = read_catalog(user_file)
 
     @property

@@ -13,7 +13,7 @@ from .demo.data_set import write_demo
 from .manifest import Manifest, ReadOptions
 from .nuswide import nuswide_classes, nuswide_counts, nuswide_manifest
 from .openimages import openimages_classes, openimages_counts, openimages_manifest
-from .table import table_classes, table_manifest
+from .table import table_classes, table_counts, table_manifest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def reader_of(spec: DatasetSpec) -> Reader:
         case TableSpec(kind="demo"):
             return Reader(partial(_demo_manifest, spec), partial(table_classes, spec))
         case TableSpec():
-            return Reader(partial(table_manifest, spec), partial(table_classes, spec))
+            return Reader(partial(table_manifest, spec), partial(table_classes, spec), partial(table_counts, spec))
         case NusWideSpec():
             return Reader(
                 partial(nuswide_manifest, spec), lambda: (nuswide_classes(spec), ()), partial(nuswide_counts, spec)

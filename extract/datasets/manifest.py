@@ -96,6 +96,14 @@ class Manifest:
         splits = {name: replace(split, labels=split.labels.keep_classes(keep)) for name, split in self.splits.items()}
         return replace(self, classes=classes, class_keys=keys, splits=splits)
 
+    def untrainable(self) -> dict[str, int]:
+        """Return the number of rows of each split that have no positive label of a seen class, where there are any."""
+        counts = {}
+        for name, rows in self.splits.items():
+            positive = (rows.labels.value > 0) & self.classes.seen[rows.labels.indices]
+            counts[name] = len(rows) - len(np.unique(rows.labels.row[positive]))
+        return {name: count for name, count in counts.items() if count}
+
     def digest(self) -> str:
         """sha256 over classes, vectors, row order, crops and labels: two manifests that agree give equal stores."""
         state = hashlib.sha256()

@@ -21,10 +21,11 @@ from .manifest import Manifest, ReadOptions, crop_manifest
 LOG = logging.getLogger(__name__)
 
 
-def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Manifest:
+def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions(), report: bool = True) -> Manifest:
     """Read the files of a data set into a Manifest: rows, then word vectors, then crops.
 
-    Raises C3Error naming file and line for what is missing, damaged or contradictory.
+    With `report` the log says which vectors were found. Raises C3Error naming file and line for what is missing,
+    damaged or contradictory.
     """
     reader = reader_of(spec)
     if options.crops == BOXES and not reader.boxes:
@@ -32,7 +33,7 @@ def read_manifest(spec: DatasetSpec, options: ReadOptions = ReadOptions()) -> Ma
     if options.label_source != HUMAN and not reader.machine_labels:
         raise C3Error(f"data set {spec.name} has no machine labels; leave out --label-source")
     manifest = reader.manifest(options)
-    manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes)
+    manifest = join_vectors(manifest, _vectors(spec), options.drop_unknown_classes, report)
     notes = replace(manifest.notes, leaks=leaks(spec, manifest.classes), vectors=origin_of(_vectors(spec).path))
     manifest = replace(manifest, notes=notes)
     return crop_manifest(manifest, options.crops)
@@ -65,7 +66,7 @@ def _vectors(spec: DatasetSpec) -> VectorSpec:
     return spec.vectors
 
 
-def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = False) -> Manifest:
+def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = False, report: bool = True) -> Manifest:
     """Give the classes of a manifest their vectors; with `drop_unknown`, drop classes without one, and their labels.
 
     Raises C3Error listing the classes without a vector otherwise.
@@ -78,10 +79,11 @@ def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = Fals
             f"{', '.join(coverage.missing)}{coverage.zeros_note}. Add their words to the vectors file, or leave these "
             "classes out with --drop-unknown-classes"
         )
-    summary, *findings = coverage.lines()
-    LOG.info("%s: %s", spec.name, summary)
-    for finding in findings:
-        LOG.warning("%s: %s", spec.name, finding)
+    if report:
+        summary, *findings = coverage.lines()
+        LOG.info("%s: %s", spec.name, summary)
+        for finding in findings:
+            LOG.warning("%s: %s", spec.name, finding)
     joined = replace(manifest, classes=Classes(names, manifest.classes.seen, vectors))
     if not coverage.missing:
         return joined

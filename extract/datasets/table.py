@@ -82,6 +82,18 @@ def table_classes(spec: TableSpec) -> tuple[Classes, tuple[str, ...]]:
     return table_manifest(spec).classes, ()
 
 
+def table_counts(spec: TableSpec) -> dict[str, int]:
+    """Return the number of images of every split, of images without any label, and of seen and unseen classes."""
+    manifest = table_manifest(spec)
+    splits, seen = manifest.splits, int(manifest.classes.seen.sum())
+    without = sum(int((np.diff(rows.labels.indptr) == 0).sum()) for rows in splits.values())
+    return {f"{split}_images": len(rows) for split, rows in splits.items()} | {
+        "images_without_a_label": without,
+        "seen_classes": seen,
+        "unseen_classes": len(manifest.classes) - seen,
+    }
+
+
 def _list(setting: str, spec: TableSpec, place: str | None) -> list[str]:
     """Return the class names in the file that a setting names; none without the setting."""
     return [] if place is None else class_list(spec.own(setting, place))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...common.errors import C3Error
 from ...common.progress import progress
+from ...common.signals import terminated_like_interrupted
 from ..catalog.catalog import Catalog
 from ..catalog.specs import DatasetSpec
 from .downloader import Downloader, Outcome, Politeness, Target
@@ -63,11 +64,16 @@ def fetch(options: FetchOptions) -> str:
             f"c3 catalog check {spec.name}"
         )
     summary = []
-    with Downloader(options.politeness, options.jobs) as downloader:
-        if files:
-            summary.append(_fetch_files(spec, files, downloader, options))
-        if options.images:
-            summary.append(_fetch_images(spec, downloader, options))
+    try:
+        with Downloader(options.politeness, options.jobs) as downloader, terminated_like_interrupted():
+            if files:
+                summary.append(_fetch_files(spec, files, downloader, options))
+            if options.images:
+                summary.append(_fetch_images(spec, downloader, options))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{spec.root} keeps what is downloaded, also parts of files; the same command continues"
+        ) from None
     return "\n".join(summary)
 
 

@@ -15,16 +15,22 @@ from .storage import LocalStorage, Storage, open_storage
 OpenMode = Literal["r", "r+"]
 
 
+def require_store(path: str | Path) -> Storage:
+    """Return the storage at a path or URL where there is something. Raises NotFound where there is nothing."""
+    storage = open_storage(path)
+    if not storage.exists():
+        raise NotFound(f"no feature store at {path}; {_make(path)}")
+    return storage
+
+
 def open_store(path: str | Path, mode: OpenMode) -> tuple[Storage, zarr.Group, Attributes]:
     """Return the storage, the Zarr group and the attributes of the store at a path or URL.
 
     Raises NotFound when there is nothing, StoreDamaged when the attributes are, and C3Error for anything else that is
     no store of a readable version.
     """
-    storage = open_storage(path)
-    make = f"make it with: c3 extract --dataset NAME --out {path}"
-    if not storage.exists():
-        raise NotFound(f"no feature store at {path}; {make}")
+    storage = require_store(path)
+    make = _make(path)
     if isinstance(storage, LocalStorage) and storage.path.is_dir() and not storage.names(""):
         raise NotFound(f"{path} is an empty folder, not a feature store; {make}")
     try:
@@ -48,6 +54,10 @@ def open_store(path: str | Path, mode: OpenMode) -> tuple[Storage, zarr.Group, A
             + ("install a newer c3" if newer else "extract it again")
         )
     return storage, group, Attributes.parse(content, storage.location)
+
+
+def _make(path: str | Path) -> str:
+    return f"make it with: c3 extract --dataset NAME --out {path}"
 
 
 def _damaged(storage: Storage) -> StoreDamaged:

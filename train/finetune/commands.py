@@ -8,17 +8,19 @@ from typing import Any
 
 import click
 
-from ...common.click_options import ManyValues, Name, UserPath, running_options, runs_option
+from ...common.click_options import DatasetName, ManyValues, Name, RunPath, running_options, runs_option
 from ...common.errors import C3Error
 from ..commands import loop_options, output_options
-from ..names import METHODS
+from ..names import DEFAULT_METHOD, METHODS
 
 
 @click.command(cls=ManyValues)
-@click.argument("run", required=False, type=UserPath())
-@click.option("--dataset", required=True, metavar="NAME", help="The data set of the run, in the catalog.")
+@click.argument("run", required=False, type=RunPath())
+@click.option(
+    "--dataset", required=True, type=DatasetName(), metavar="NAME", help="The data set of the run, in the catalog."
+)
 @click.option("--method", metavar="NAME", type=Name("method", METHODS),
-              help="Without RUN: start from the newest finished run of this method. Default: c3.")  # fmt: skip
+              help="Without RUN: start from the newest finished run of this method. Default: c3-plus.")  # fmt: skip
 @runs_option
 @click.option(
     "--seeds", "--seed", multiple=True, type=int, help="One run each: --seeds 0 1 2. Default: the seed of RUN."
@@ -44,11 +46,15 @@ def finetune(
     """
     if run and method:
         raise C3Error(f"--method chooses a run where none is named; leave it out to start from {run}")
+    from ..run_folder import open_run
+
+    if run:
+        open_run(run).require_finished()  # before torch is imported, which takes seconds
     from .run import finetune as run_finetune
     from .run import summary
     from .start import FineTuneOptions
 
-    options = FineTuneOptions(dataset, run, method or "c3", runs, settings, catalog, **running)
+    options = FineTuneOptions(dataset, run, method or DEFAULT_METHOD, runs, settings, catalog, **running)
     for seed in seeds or (None,):
         chosen = settings if seed is None else settings | {"seed": seed}
         click.echo(summary(run_finetune(replace(options, settings=chosen))))

@@ -16,6 +16,7 @@ from ...extract.options import ExtractOptions
 from ...extract.request import Request, prepare
 from ...extract.store.cache import FeatureCache
 from ..class_split import ClassSplit
+from ..names import DEFAULT_METHOD
 from ..recipes import LoopOptions, Recipe
 from ..run_folder import FEATURES, WEIGHTS, Run, TunedFrom, list_runs, open_run, read_classes
 from ..schedule import LR_DROP
@@ -38,7 +39,7 @@ class FineTuneOptions:
 
     dataset: str
     start: Path | None = None
-    method: str = "c3"
+    method: str = DEFAULT_METHOD
     runs: Path = Path("runs")
     settings: Mapping[str, Any] = field(default_factory=dict)
     catalog: Path | None = None

@@ -15,6 +15,7 @@ from .folder import (
     THRESHOLDS,
     WEIGHTS,
     Run,
+    best_run,
     list_runs,
     open_run,
     read_classes,
@@ -24,7 +25,7 @@ from .folder import (
     write_record,
 )
 from .metrics import METRICS_SCHEMA, Balance, Bootstrap, Calibration, Metrics, ProtocolResults, RowCounts, Values
-from .record import SCHEMA, ChosenEpoch, FeatureSource, RunRecord, Setting, Timings, TunedFrom
+from .record import SCHEMA, ChosenEpoch, FeatureSource, RunRecord, SeenScore, Setting, Timings, TunedFrom
 from .tables import (
     ClassResult,
     ClassThreshold,
@@ -41,7 +42,7 @@ __all__ = [
     "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS",
     "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bootstrap", "Calibration", "ChosenEpoch", "ClassResult",
     "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "ProtocolResults", "RowCounts", "Run", "RunRecord",
-    "Setting", "Timings", "TunedFrom", "Values", "list_runs", "open_run", "read_classes", "read_log", "read_metrics",
-    "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json", "write_per_class", "write_record",
-    "write_thresholds",
+    "SeenScore", "Setting", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run", "read_classes",
+    "read_log", "read_metrics", "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json",
+    "write_per_class", "write_record", "write_thresholds",
 ]  # fmt: skip

@@ -133,6 +133,27 @@ def list_runs(root: str | Path) -> list[Run]:
     return sorted(found, key=lambda run: run.record.created)
 
 
+def best_run(root: str | Path) -> Run:
+    """Return the finished run below `root` with the best mAP of seen classes on validation, the newest of equals.
+
+    Raises C3Error where no run has such a score, and where the runs are of several data sets or hide other classes:
+    their scores cannot be compared.
+    """
+    scored = [run for run in list_runs(root) if run.finished and run.record.seen]
+    if not scored:
+        raise C3Error(
+            f"{root} holds no finished run with a score on validation; name a run with --run, or train one: "
+            "c3 train --cache features.zarr"
+        )
+    kinds = {(run.dataset, run.record.inputs.classes): run.id for run in scored}
+    if len(kinds) > 1:
+        raise C3Error(
+            f"{root} holds runs of different data sets or classes, whose scores cannot be compared (such as "
+            f"{' and '.join(list(kinds.values())[:2])}); name one with --run"
+        )
+    return max(scored, key=lambda run: (run.record.seen.mAP if run.record.seen else 0.0, run.record.created))
+
+
 def write_record(folder: Path, record: RunRecord) -> None:
     """Replace the run.json of a folder whole."""
     write_json(folder / RECORD, record.record())

@@ -46,6 +46,12 @@ class FeatureSource:
     request_recorded: bool = True
 
     @property
+    def catalog(self) -> str | None:
+        """Return the user's own catalog that the extraction read, as an absolute path, or None."""
+        path = (self.request or {}).get("catalog")
+        return path if isinstance(path, str) else None
+
+    @property
     def weights_title(self) -> str:
         """Return the name of the weights for people, which says whether the run tuned them."""
         return self.weights + TUNED * self.tuned
@@ -86,13 +92,22 @@ class ChosenEpoch:
 
 
 @dataclass(frozen=True)
+class SeenScore:
+    """mAP, 0..1, over the seen classes of the validation split after training, and that of random scores there."""
+
+    mAP: float
+    random: float
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json.
 
     `settings` has every setting of the loop and of the method, and `recipe` says where they came from. `features` are
     those of the training, `inputs` the arrays on offer and `reads` the names of those that the method reads. `rows` is
     the number of training rows, `parameters` and `gflops` (10^9 operations an image) are those of the head. `ranks`
-    processes shared the training. `tuned_from` and `validation` belong to runs whose backbone was tuned with the head.
+    processes shared the training. `seen` is absent where the store has no labelled split `val`. `tuned_from` and
+    `validation` belong to runs whose backbone was tuned with the head.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -114,6 +129,7 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     ranks: int = 1
     timings: Timings | None = None
+    seen: SeenScore | None = None
     tuned_from: Annotated[TunedFrom | None, Field(alias="end_to_end")] = None
     validation: ChosenEpoch | None = None
 
@@ -155,8 +171,9 @@ class RunRecord:
             del content["end_to_end"], content["validation"]
         else:
             content["end_to_end"] = {key: value for key, value in content["end_to_end"].items() if value is not None}
-        if self.timings is None:
-            del content["timings"]
+        for name in ("timings", "seen"):
+            if content[name] is None:
+                del content[name]
         return {"schema": SCHEMA, **content}
 
 
