@@ -51,6 +51,5 @@ def write_vectors(
 def _class_names(dataset: str, catalog: Path | None) -> list[str]:
     """Return the names of the classes of a data set, each once, without the keys of classes that share a name."""
     classes, keys = reader_of(Catalog(catalog).dataset(dataset)).classes()
-    keys = keys or [""] * len(classes)
-    pairs = zip(classes.names, keys, strict=True)
+    pairs = zip(classes.names, keys or [""] * len(classes), strict=True)
     return list(dict.fromkeys(clean_name(name.removesuffix(f" ({key})")) for name, key in pairs))

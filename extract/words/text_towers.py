@@ -36,20 +36,22 @@ class TextTower(Protocol):
 class OpenClipTower:
     """The text tower of a model of OpenCLIP, `open_clip:ARCH:WEIGHTS`."""
 
-    templates = ("a photo of a {}",)
+    templates: tuple[str, ...] = ("a photo of a {}",)
 
     def __init__(self, name: str) -> None:
         from ..backbone.open_clip_models import load_open_clip, tokenizer_of
 
         found = load_open_clip(name)
-        self.name, self.sha256, self._model = found.name, found.sha256, found.model
+        self.name, self.sha256 = found.name, found.sha256
+        self._model: Any = found.model  # open_clip has no types
         self._tokenizer = tokenizer_of(found.arch)
-        self.context: int = self._tokenizer.context_length
+        self._places = int(self._tokenizer.context_length)
+        self.context: int | None = self._places
 
     def is_too_long(self, text: str) -> bool:
         """Return whether a text has more tokens than the context: one more place would then change what is read."""
-        read, more = (self._tokenizer([text], context_length=self.context + extra)[0] for extra in (0, 1))
-        return not bool((read == more[: self.context]).all())
+        read, more = (self._tokenizer([text], context_length=self._places + extra)[0] for extra in (0, 1))
+        return not bool((read == more[: self._places]).all())
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return `encode_text` (texts, d_w) float32."""
@@ -63,7 +65,7 @@ class OpenClipTower:
 class SentenceTower:
     """A model of sentence-transformers, `sentence-transformers:FOLDER`."""
 
-    templates = ("{}",)
+    templates: tuple[str, ...] = ("{}",)
 
     def __init__(self, name: str) -> None:
         library = optional_package("sentence_transformers", "words", name)
@@ -91,8 +93,8 @@ class SentenceTower:
 class StaticTower:
     """A model of model2vec, `model2vec:FOLDER`: the mean of static vectors of tokens. Needs no torch."""
 
-    templates = ("{}",)
-    context = None  # a mean has no longest text
+    templates: tuple[str, ...] = ("{}",)
+    context: int | None = None  # a mean has no longest text
 
     def __init__(self, name: str) -> None:
         library = optional_package("model2vec", "words", name)

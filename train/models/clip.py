@@ -107,12 +107,9 @@ class ClipAdapter(Clip):
 
     def __init__(self, inputs: Inputs, options: ClipAdapterOptions) -> None:
         super().__init__(inputs, options)
-        self.adapter = nn.Sequential(
-            nn.Linear(inputs.d_w, options.width, bias=False),
-            nn.ReLU(),
-            nn.Linear(options.width, inputs.d_w, bias=False),
-        )
-        nn.init.zeros_(self.adapter[2].weight)
+        last = nn.Linear(options.width, inputs.d_w, bias=False)
+        nn.init.zeros_(last.weight)
+        self.adapter = nn.Sequential(nn.Linear(inputs.d_w, options.width, bias=False), nn.ReLU(), last)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the adapted embedding (batch, d_w) of length 1."""

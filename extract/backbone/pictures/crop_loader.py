@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -92,10 +93,12 @@ class CropLoader:
 
     def _start(self, batch: tuple[Key, Sequence[CropSource]]) -> _Decoding[Key]:
         key, sources = batch
-        side = self._resize.side
-        asked = {"options": self._options, "interpolation": self._resize.interpolation, "fit": self._resize.fit}
-        crops = [self._threads.submit(load_crop, source.path, source.box, side, **asked) for source in sources]
-        return _Decoding(key, crops, side)
+        asked = self._resize
+        load = partial(
+            load_crop, size=asked.side, options=self._options, interpolation=asked.interpolation, fit=asked.fit
+        )
+        crops = [self._threads.submit(load, source.path, source.box) for source in sources]
+        return _Decoding(key, crops, asked.side)
 
 
 @dataclass(frozen=True)
