@@ -25,7 +25,7 @@ from c3.train.scorer import Scorer, vectors_in_use
 from click.testing import CliRunner
 from safetensors import safe_open
 
-SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}}
+SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}, "c3-plus": {}}
 
 
 @pytest.fixture(scope="module")
