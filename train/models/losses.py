@@ -37,7 +37,7 @@ def across(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tens
     name, image, difference, negative = _pairs(scores.T, labels)
     terms = (softplus(difference) * negative).sum(dim=1)
     summed = _per_image(labels, name, terms if weight is None else weight[image] * terms)
-    return summed / (_count(labels > 0) * _count(labels < 0))
+    return summed / _count(labels > 0) / _count(labels < 0)
 
 
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:
