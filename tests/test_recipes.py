@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from c3.common.catalog_file import read_catalog
 from c3.train.names import ABLATED, GROUPS, METHODS
-from c3.train.recipes import FALLBACK, Recipe, resolve_recipe
+from c3.train.recipes import FALLBACK, Recipe, _found, resolve_recipe
 from c3.train.registry import method_class
 from c3.train.settings import Settings
 
@@ -46,10 +46,8 @@ def test_an_ablation_may_have_a_recipe_of_its_own(tmp_path: Path) -> None:
     assert recipe_of("c3-b", "mine", own).source == "recipe mine/c3: no source given"
 
 
-def test_a_method_without_any_recipe_says_so(tmp_path: Path) -> None:
-    own = tmp_path / "catalog.yaml"
-    own.write_text("version: 1\nrecipes: {default: {c3: {epochs: 3}}}\n")
-    assert recipe_of("lesa", "mine", own).source == "no recipe for lesa on mine: the defaults of the settings"
+def test_a_method_without_any_recipe_says_so() -> None:
+    assert _found({}, "lesa", "mine") == ({}, "no recipe for lesa on mine: the defaults of the settings")
 
 
 def test_the_recipes_of_the_paper_drop_the_learning_rate_at_the_7th_epoch() -> None:

@@ -86,7 +86,7 @@ def compare_methods(world: World, folder: Path) -> None:
     """Every method: losses, gradients and buffers of two processes with 4 and 5 rows, and of one with all 9."""
     counts = [4, 5]
     own = slice(sum(counts[: world.rank]), sum(counts[: world.rank + 1]))
-    for name in METHODS:
+    for name in (name for name, kind in METHODS.items() if not kind.image_text):  # those: tests/test_clip_methods.py
         plain, _, vectors, _ = build(name, EVERYTHING, **small(name))  # float64
         plain.train().apply(_without_dropout)
         arrays = {key: 3 * torch.rand(9, *EVERYTHING.shape(key), dtype=torch.float64) for key in plain.inputs.names}
@@ -110,7 +110,8 @@ def compare_methods(world: World, folder: Path) -> None:
 def _assert_close(method: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        error = (found[name] - value).abs().max() / value.abs().max().clamp(min=1e-3)
+        # a bias before a batch norm has a gradient of 0, but for the rounding
+        error = (found[name] - value).abs().max() / value.abs().max().clamp(min=1e-2)
         assert error < 1e-8, f"{method}, {name}: {error}"
 
 
