@@ -6,6 +6,7 @@ convolution is then one matrix product over all cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -211,8 +212,8 @@ class UnitGroups(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise and scale (batch, g, d_w)."""
-        unit = normalize(self.norm(x.flatten(1)), dim=1).view_as(x)
-        return self.scale * x.shape[1] ** 0.5 * unit
+        unit: Tensor = normalize(self.norm(x.flatten(1)), dim=1).view_as(x)
+        return self.scale * math.sqrt(x.shape[1]) * unit
 
 
 class ScaledGroups(nn.Module):
