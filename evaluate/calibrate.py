@@ -12,7 +12,7 @@ from statistics import mean
 
 import numpy as np
 
-from ..train.run_folder import FOLDS, Balance, Calibration, Metrics, Run, list_runs, read_metrics
+from ..train.run_folder import FOLDS, Balance, Calibration, Metrics, Run, Setting, list_runs, read_metrics
 from .evidence import Evidence, merge
 from .measure import harmonic
 
@@ -48,7 +48,7 @@ def fold_offsets(run: Run, k: Mapping[str, int]) -> dict[str, FoldOffset]:
     }
 
 
-def _family(run: Run) -> tuple[str, str, dict[str, object]]:
+def _family(run: Run) -> tuple[str, str, dict[str, Setting]]:
     settings = {name: value for name, value in run.record.settings.items() if name not in VARIED}
     return run.method, run.record.features.digest, settings
 
