@@ -100,8 +100,8 @@ def summary(run: Run, metrics: Metrics) -> str:
         f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
     ]
     if masked := {status.replace("_", " "): count for status, count in metrics.rows.masked.items()}:
-        shown = ", ".join(f"{count:,} {status}" for status, count in masked.items())
-        lines.append(f"  left out: {sum(masked.values()):,} rows without features ({shown})")
+        counts = ", ".join(f"{count:,} {status}" for status, count in masked.items())
+        lines.append(f"  left out: {sum(masked.values()):,} rows without features ({counts})")
     for protocol, results in metrics.protocols.items():
         for task in sorted(results.tasks, key=lambda task: of_val and task != "seen"):
             values = results.tasks[task]

@@ -14,6 +14,7 @@ from c3.train.run import TrainOptions
 from c3.train.run_folder import Run, list_runs
 from c3.train.sweep import combinations, sweep
 from click.testing import CliRunner, Result
+from run_files import run_json
 
 
 def c3(*arguments: object) -> Result:
@@ -118,8 +119,10 @@ def test_failures_end_with_exit_code_2_after_the_table(grid: list[object]) -> No
 
 
 def test_many_values_follow_an_option_and_other_options_end_them(tmp_path: Path) -> None:
-    shown = c3("report", "--runs", tmp_path / "none", "--tables", 3, 5, "--format", "json")
-    titles = [table["title"] for table in json.loads(shown.stdout)]
-    assert [title.split(":")[0] for title in titles] == ["Table 3", "Table 5"]
-    repeated = c3("report", "--runs", tmp_path / "none", "--tables", 3, "--tables", 5, "--format", "json")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run_json("run", status="training")))
+    report = ["report", "--runs", tmp_path, "--published", "--format", "json", "--tables", 3]
+    shown = c3(*report, 5)
+    assert [table["title"][:8].strip() for table in json.loads(shown.stdout)] == ["Table 3", "Table 5"]
+    repeated = c3(*report, "--tables", 5)
     assert repeated.stdout == shown.stdout
