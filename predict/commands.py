@@ -12,6 +12,7 @@ from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath,
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
 from ..extract.store.names import TRUNCATED
+from ..train.names import LABEL_MAPS
 
 LOG = logging.getLogger(__name__)
 PATH = UserPath()
@@ -47,6 +48,9 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--csv", "form", flag_value="csv", help="One line a label.")
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
 @click.option("--overlay", type=PATH, help="Folder for drawings of where the labels of each image come from, as png.")
+@click.option("--map", "maps", default=LABEL_MAPS[0], show_default=True, type=click.Choice(LABEL_MAPS),
+              help="What the drawings show: how much a score falls when a place is hidden (any method), or the shares "
+                   "of the positions in it.")  # fmt: skip
 @click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
 @click.option("--truncated", type=click.Choice(TRUNCATED),
               help="What becomes of an image whose file ends too early: a status, or keep the part that is in the "
@@ -110,7 +114,7 @@ def predict(
     )
     paths = find_pictures(images)
     found = Tagger.load(run_path, weights, ctx.obj, device).stream(paths, options)
-    ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay) else 0)
+    ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay, options.maps) else 0)
 
 
 @click.command()

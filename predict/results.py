@@ -17,6 +17,7 @@ import numpy as np
 
 from ..common.errors import C3Error
 from ..common.progress import progress
+from ..train.names import LABEL_MAPS
 
 LOG = logging.getLogger(__name__)
 SCHEMA = 1  # of the JSON lines
@@ -30,7 +31,7 @@ class Label:
     """One label of a picture and its score. `kind` is `seen` or `unseen` in training, or `new`.
 
     `threshold` is the score that it had to reach, if any. `crop` is the crop with that score. `response` (7, 7) float32
-    holds what each position adds to the score, or is None if responses were not asked for. `strength` is the place of
+    says where it comes from (`TagOptions.maps`), or is None if responses were not asked for. `strength` is the place of
     the score between the mean over all names that were asked for (0) and the best of the picture (1): no probability.
     """
 
@@ -63,11 +64,17 @@ class Tagged:
 
 
 def publish(
-    found: Iterable[Tagged], count: int, form: str, write: Callable[[str], Any], overlay: Path | None = None
+    found: Iterable[Tagged],
+    count: int,
+    form: str,
+    write: Callable[[str], Any],
+    overlay: Path | None = None,
+    maps: str = LABEL_MAPS[0],
 ) -> int:
     """Write `count` results and return how many pictures could not be read.
 
-    `form` is table, json or csv; `write` receives texts without a final line break; `overlay` is a folder for drawings.
+    `form` is table, json or csv; `write` receives texts without a final line break; `overlay` is a folder for drawings,
+    and `maps` says what these show.
     A table is written at the end, other forms line by line. Pictures that could not be read are also named in the log.
     Raises C3Error when a drawing cannot be written.
     """
@@ -80,7 +87,7 @@ def publish(
             if not tagged.ok:
                 LOG.warning("%s: %s, %s", printable(tagged.image), tagged.status, printable(tagged.reason))
             if overlay is not None and tagged.labels:
-                _draw(tagged, overlay / f"{number:04d}-{Path(tagged.image).stem}.png")
+                _draw(tagged, overlay / f"{number:04d}-{Path(tagged.image).stem}.png", maps)
             if (text := forms[form](tagged)) is not None:
                 write(text)
             bar.advance(1, failed=int(not tagged.ok))
@@ -149,7 +156,7 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def _draw(tagged: Tagged, path: Path) -> None:
+def _draw(tagged: Tagged, path: Path, maps: str) -> None:
     from ..evaluate.report.figures import draw_responses, save_as
 
     shown = [(label, label.response) for label in tagged.labels[:DRAWN] if label.response is not None]
@@ -157,6 +164,7 @@ def _draw(tagged: Tagged, path: Path) -> None:
         [tagged.pixels[label.crop] for label, _ in shown] if tagged.pixels else [],
         [response for _, response in shown],
         [f"{label.name}\n{label.kind}, {label.score:.3f}" for label, _ in shown],
+        maps,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..common.devices import resolve_device
-from ..common.errors import C3Error
+from ..common.errors import C3Error, unknown_name
 from ..common.unicode_forms import clean_name, on_disk
 from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.network import Backbone
@@ -24,6 +24,7 @@ from ..extract.catalog.catalog import Catalog, weights_of
 from ..extract.store.layout import GLOBAL_VECTOR, REGIONS
 from ..extract.store.tables import Classes
 from ..train.models.base import Method
+from ..train.names import LABEL_MAPS
 from ..train.run_folder import Run, open_run, read_classes
 from ..train.scorer import Scorer, rebuild, require_arrays, require_width, vectors_in_use
 from .images import Pictures, find_pictures, read_pictures
@@ -40,8 +41,9 @@ class TagOptions:
     `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, an array
     (words, d_w) as read, or a text tower (`ByTower`). `top` labels (default: 5, or all that reach a threshold);
     `threshold` a score, or `val` for those of thresholds.csv. `drop_unknown` leaves out words without a vector and
-    repeats. `responses` also asks where labels come from. `truncated` and `max_megapixels` say which pictures count as
-    readable (see `DecodeOptions`; default: as when the features of the run were made).
+    repeats. `responses` also asks where labels come from: `maps` is `occlusion`, the fall of a score when a place is
+    hidden, or `shares`, what each position adds to it, which only some methods know. `truncated` and `max_megapixels`
+    say which pictures count as readable (see `DecodeOptions`; default: as when the features of the run were made).
     """
 
     vocabulary: Sequence[str] | None = None
@@ -51,6 +53,7 @@ class TagOptions:
     drop_unknown: bool = False
     batch_size: int = 32
     responses: bool = False
+    maps: str = LABEL_MAPS[0]
     truncated: str | None = None
     max_megapixels: int | None = None
 
@@ -65,6 +68,8 @@ class TagOptions:
         number = isinstance(self.threshold, int | float) and math.isfinite(self.threshold)
         if not (number or self.threshold in (None, "val")):
             raise C3Error(f"threshold: expected a number or val, found {self.threshold!r}")
+        if self.maps not in LABEL_MAPS:
+            raise unknown_name("map", self.maps, LABEL_MAPS)
         if isinstance(self.vocabulary, str):
             raise C3Error(f"vocabulary: expected a list of words, found the text {self.vocabulary!r}")
         if self.vectors is not None and self.vocabulary is None:
@@ -170,13 +175,19 @@ class Tagger:
         question = self._question(options)
         if options.responses:
             shapes = {name: (1, *self._own.model.inputs.shape(name)) for name in question.scorer.arrays}
-            if question.scorer.responses({name: np.zeros(shape) for name, shape in shapes.items()}, [0]) is None:
-                raise C3Error(f"method {self.run.method} does not know where a label comes from: it has no overlays")
+            zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+            if question.scorer.label_maps(options.maps, zeros, [0]) is None:
+                other = "; leave --map out: occlusion needs no shares" if options.maps != LABEL_MAPS[0] else ""
+                raise C3Error(f"method {self.run.method} has no {options.maps} of positions to draw{other}")
         decoding = DecodeOptions(
             options.truncated or self._decoding.truncated, options.max_megapixels or self._decoding.max_megapixels
         )
         batches = read_pictures(self.backbone, paths, self._boxes, options.batch_size, decoding)
-        return (tagged for batch in batches for tagged in self._batch(batch, question, options.responses))
+        return (
+            tagged
+            for batch in batches
+            for tagged in self._batch(batch, question, options.maps if options.responses else None)
+        )
 
     def _question(self, options: TagOptions) -> _Question:
         kind = dict(
@@ -218,7 +229,7 @@ class Tagger:
         spec = self._catalog.dataset(self.run.dataset).vectors
         return spec.name if spec and spec.path.exists() else None
 
-    def _batch(self, batch: Pictures, question: _Question, responses: bool) -> Iterator[Tagged]:
+    def _batch(self, batch: Pictures, question: _Question, maps: str | None) -> Iterator[Tagged]:
         crops = len(self._boxes)
         if batch.readable:
             scores = question.scorer(batch.arrays).reshape(len(batch.readable), crops, -1)
@@ -231,10 +242,10 @@ class Tagger:
                 continue
             place = batch.readable.index(number)
             labels = _labels(scores[place], question)
-            if responses:
+            if maps:
                 rows = {name: values[place * crops : (place + 1) * crops] for name, values in batch.arrays.items()}
-                labels = _explained(labels, rows, question)
-            pixels = tuple(crop.pixels for crop in own if crop.pixels is not None) if responses else None
+                labels = _explained(labels, rows, question, maps)
+            pixels = tuple(crop.pixels for crop in own if crop.pixels is not None) if maps else None
             yield Tagged(str(path), "ok", "", tuple(labels), pixels)
 
 
@@ -279,15 +290,15 @@ def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
     ]
 
 
-def _explained(labels: list[Label], rows: dict[str, Any], question: _Question) -> list[Label]:
-    """Give labels their responses; rows are the arrays of the crops of one picture. A crop is computed once."""
+def _explained(labels: list[Label], rows: dict[str, Any], question: _Question, maps: str) -> list[Label]:
+    """Give labels their maps; rows are the arrays of the crops of one picture. A crop is computed once."""
     found: dict[int, np.ndarray] = {}
     for crop in {label.crop for label in labels}:
         own = [number for number, label in enumerate(labels) if label.crop == crop]
         classes = [question.names.index(labels[number].name) for number in own]
         one = {name: values[crop : crop + 1] for name, values in rows.items()}
-        shares = question.scorer.responses(one, classes)
-        if shares is None:  # `Tagger.stream` has refused such a method
+        drawn = question.scorer.label_maps(maps, one, classes)
+        if drawn is None:  # `Tagger.stream` has refused such a method
             raise ValueError("the method does not know where a label comes from")
-        found |= dict(zip(own, shares[0], strict=True))
+        found |= dict(zip(own, drawn[0], strict=True))
     return [replace(label, response=found[number]) for number, label in enumerate(labels)]

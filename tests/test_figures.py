@@ -106,13 +106,16 @@ def test_examples_show_true_and_predicted_labels_of_either_kind(trained: Callabl
         assert {label.name for label in example.unseen} == {"a", "b"}
         for label in (*example.unseen, *example.seen):
             assert label.correct == (label.name in positive)
-            assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
+            assert label.response.shape == (7, 7)
         assert [label.score for label in example.unseen] == sorted(
             (label.score for label in example.unseen), reverse=True
         )
         assert example.pixels.shape == (224, 224, 3)
         assert example.pixels.mean() == pytest.approx(20 * int(example.image_id[4:]), abs=2)
-    assert explain.examples(run, 3, "cpu")[0].pixels is None
+    (shared, *_) = explain.examples(run, 3, "cpu", maps="shares")
+    assert shared.pixels is None
+    for label in (*shared.unseen, *shared.seen):
+        assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
 
 
 def test_photographs_are_found_by_the_path_in_the_store_and_no_other_is_shown_in_their_place(
@@ -206,16 +209,23 @@ def test_every_figure_is_written_as_png_and_svg(
     for run in (trained(groups=1), trained(groups=2), trained("fast0tag")):
         assert run.metrics is not None
     out = tmp_path / "figures"
-    options = FigureOptions(tmp_path / "runs", out, photographs(tmp_path / "photographs"), "cpu")
+    options = FigureOptions(
+        tmp_path / "runs", out, photographs(tmp_path / "photographs"), "cpu", classes=("a", "c", "d")
+    )
     monkeypatch.setattr(explain.embedding, "__defaults__", ("auto", "train"))
-    assert len(list(draw((3, 4, 5, 6), options))) == 4
-    assert sorted(path.name for path in out.iterdir()) == [
-        f"figure-{number}-tiny.{kind}" for number in (3, 4, 5, 6) for kind in ("png", "svg")
-    ]
+    assert len(list(draw((1, 3, 4, 5, 6), options))) == 6
+    drawn = [f"figure-{number}-tiny.{kind}" for number in ("1", "3", "4", "5", "6", "6b") for kind in ("png", "svg")]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*drawn, "figure-1-tiny.csv", "figure-1-tiny-pairs.csv"]
+    )
     for path in out.glob("*.png"):
         pixels = np.asarray(Image.open(path).convert("L"))
-        assert pixels.shape[1] > 800 and pixels.std() > 5
+        assert pixels.shape[1] > 600 and pixels.std() > 5
     assert "<text" in (out / "figure-4-tiny.svg").read_text()
+    lines = (out / "figure-1-tiny.csv").read_text().splitlines()
+    assert lines[0] == "part,channel,class,kind,images,mean,spread"
+    assert len(lines) == 1 + 3 * (5 + 4 + 3 + 6)  # classes x (levels and one group of X)
+    assert len((out / "figure-1-tiny-pairs.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_figures_without_runs_or_photographs_are_refused(trained: Callable[..., Run], tmp_path: Path) -> None:

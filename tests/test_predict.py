@@ -224,10 +224,15 @@ def test_a_picture_scores_the_maximum_over_the_crops_of_its_store(place: Placeme
         assert scores[label.crop] == pytest.approx(max(scores), rel=1e-4, abs=1e-5)
 
 
-def test_responses_sum_to_the_scores_and_are_drawn(place: Placement, tmp_path: Path) -> None:
-    (found,) = Tagger.load(place.runs["c3"], device="cpu").tag(place.images / "02.png", responses=True)
+def test_maps_are_those_asked_for_and_are_drawn(place: Placement, tmp_path: Path) -> None:
+    tagger = Tagger.load(place.runs["c3"], device="cpu")
+    (found,) = tagger.tag(place.images / "02.png", responses=True, maps="shares")
     for label in found.labels:
         assert label.response.sum() == pytest.approx(label.score, rel=1e-4, abs=1e-4)
+    (hidden,) = tagger.tag(place.images / "02.png", responses=True)
+    assert [label.score for label in hidden.labels] == [label.score for label in found.labels]
+    assert all(label.response.shape == (7, 7) for label in hidden.labels)
+    assert not np.allclose(hidden.labels[0].response, found.labels[0].response)
     drawn = c3(
         "predict", place.images / "0[01].png", "--run", place.runs["c3"], "--overlay", tmp_path / "o", "--device", "cpu"
     )
@@ -235,11 +240,12 @@ def test_responses_sum_to_the_scores_and_are_drawn(place: Placement, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0000-00.png", "0001-01.png"]
     with Image.open(tmp_path / "o/0000-00.png") as image:
         assert image.width > 2 * image.height
-    refused = c3(
-        "predict", place.images, "--run", place.runs["fast0tag"], "--overlay", tmp_path / "n", "--device", "cpu"
-    )
+    fast0tag = ("predict", place.images / "00.png", "--run", place.runs["fast0tag"], "--device", "cpu")
+    assert c3(*fast0tag, "--overlay", tmp_path / "f").exit_code == 0
+    assert len(list((tmp_path / "f").iterdir())) == 1
+    refused = c3(*fast0tag, "--overlay", tmp_path / "n", "--map", "shares")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "fast0tag does not know where" in refused.stderr
+    assert "fast0tag has no shares of positions to draw; leave --map out" in refused.stderr
     assert not (tmp_path / "n").exists()
 
 

@@ -22,3 +22,5 @@ GROUPS = {
 ABLATED = dict.fromkeys(("c3-a", "c3-b", "c3-c", "c3-d"), "c3")  # the method whose recipe is theirs
 OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl", "across", "both")
 RESIDENCIES = ("auto", "stream", "ram", "device")  # where the arrays are during training (data/placement.py)
+# Where a label comes from: the fall of its score when a place is hidden, or the shares of the positions in the score.
+LABEL_MAPS = ("occlusion", "shares")

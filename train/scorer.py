@@ -16,12 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
+from ..extract.store.layout import GRID
 from .models.base import Method
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
 from .run_folder import WEIGHTS, Run
 from .settings import options_from
 
 LOG = logging.getLogger(__name__)
+PLACES = GRID * GRID
 
 
 def vectors_in_use(vectors: np.ndarray | Tensor, form: str) -> Tensor:
@@ -79,12 +81,48 @@ class Scorer:
         found = self.model.responses(self._placed(arrays), self.vectors[list(classes)])
         return None if found is None else found.cpu().numpy()
 
+    @torch.inference_mode()
+    def occlusion(self, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]) -> np.ndarray | None:
+        """Return (rows, len(classes), 7, 7) float32: how much a score falls when one place of the picture is hidden.
+
+        A place is a cell of the 7x7 grid, in `regions` a block of 2x2 positions. To hide it, its features are replaced
+        by the mean over the positions of the same picture (Zeiler, Fergus, ECCV 2014, on features instead of pixels).
+        None for a method that reads no array with positions.
+        """
+        placed = self._placed(arrays)
+        hiding = {name: _hiding(values.shape[-1], self.device) for name, values in placed.items() if values.dim() == 4}
+        if not hiding:
+            return None
+        falls = []
+        for row in range(len(next(iter(placed.values())))):
+            picture = {name: values[row].expand(1 + PLACES, *values.shape[1:]) for name, values in placed.items()}
+            for name, hidden in hiding.items():
+                mean = placed[name][row].mean(dim=(1, 2), keepdim=True)
+                picture[name] = torch.where(hidden, mean, picture[name])
+            scores = self.model.scores(self.model(picture), self.vectors)[:, list(classes)]
+            falls.append((scores[0] - scores[1:]).T.unflatten(1, (GRID, GRID)))
+        return torch.stack(falls).cpu().numpy()
+
+    def label_maps(
+        self, kind: str, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]
+    ) -> np.ndarray | None:
+        """Return the maps of one of `names.LABEL_MAPS`, or None where the method has none of the kind."""
+        return (self.occlusion if kind == "occlusion" else self.responses)(arrays, classes)
+
     def gflops(self) -> float:
         """Count 10^9 floating-point operations of the head and all class scores on one picture."""
         return gflops(self.model, self.vectors)
 
     def _placed(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         return {name: torch.as_tensor(values).to(self.device).float() for name, values in arrays.items()}
+
+
+def _hiding(side: int, device: torch.device) -> Tensor:
+    """Return (1 + 49, 1, side, side) bool: which positions of an array are hidden: none, then one place at a time."""
+    block = side // GRID
+    places = torch.eye(PLACES, dtype=torch.bool, device=device).view(PLACES, 1, GRID, GRID)
+    shown = places.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
+    return torch.cat([torch.zeros_like(shown[:1]), shown])
 
 
 def require_arrays(run: Run, offered: Mapping[str, tuple[int, ...]], where: str) -> None:

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ...common.click_options import ManyValues, Name, UserPath, device_option, runs_option
 from ...common.errors import C3Error
+from ...train.names import LABEL_MAPS
 from ..names import FORMATS
 
 PATH = UserPath()
 
 
+class FigureNumber(click.IntRange):
+    """The number of a figure that is drawn from runs. Figure 2 of the paper is a diagram of the method."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 6)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number. Raises C3Error for figure 2."""
+        number = int(super().convert(value, param, ctx))
+        if number == 2:
+            raise C3Error("figure 2 of the paper is a diagram of the method; expected one of 1, 3, 4, 5 and 6")
+        return number
+
+
 @click.command(cls=ManyValues)
 @click.option("--tables", multiple=True, type=click.IntRange(1, 5), help="Numbers of tables: --tables 1 2.")
-@click.option("--figures", multiple=True, type=click.IntRange(3, 6), help="Numbers of figures: --figures 3 4 5 6.")
+@click.option("--figures", multiple=True, type=FigureNumber(), help="Numbers of figures: --figures 1 3 4 5 6.")
+@click.option("--classes", multiple=True, help="Classes of figure 1: --classes sky tree. Default: chosen by the data.")
 @click.option("--html", type=UserPath(dir_okay=False), help="Write everything as one page.")
 @runs_option
 @click.option(
@@ -32,6 +49,14 @@ PATH = UserPath()
 @click.option("--published", is_flag=True, help="Show the paper's values beside other data too, and without any run.")
 @click.option("--against", metavar="METHOD", help="Compare every row with this method, run by run.")
 @click.option("--all-settings", is_flag=True, help="Show every setting that was tried, not only those that val chose.")
+@click.option(
+    "--map",
+    "maps",
+    default=LABEL_MAPS[0],
+    show_default=True,
+    type=click.Choice(LABEL_MAPS),
+    help="What figure 6 shows: how much a score falls when a place is hidden, or the shares of the positions in it.",
+)
 @click.argument("numbers", nargs=-1, type=int)
 @device_option
 def report(
@@ -45,6 +70,8 @@ def report(
     published: bool,
     against: str | None,
     all_settings: bool,
+    maps: str,
+    classes: tuple[str, ...],
     numbers: tuple[int, ...],
     device: str,
 ) -> None:
@@ -55,7 +82,7 @@ def report(
     from .pages import FigureOptions, draw, write_page
     from .run import report as run
 
-    options = FigureOptions(runs, out, images, device)
+    options = FigureOptions(runs, out, images, device, maps, classes)
     if tables or not (figures or html):
         width = max(shutil.get_terminal_size((120, 24)).columns, 60)  # 120 where the text goes to a file
         click.echo(run(tables or (1, 2, 3, 4, 5), runs, form, Shown(published, all_settings, against), width))

@@ -5,7 +5,7 @@ The model of a run is evaluated here on its store, and torch is loaded only then
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ import numpy as np
 from ...common.errors import C3Error
 from ...extract.backbone.pictures.crops import load_crop
 from ...extract.backbone.pictures.decode_options import DecodeOptions
-from ...extract.store.cache import FeatureCache, Status
+from ...extract.store.cache import Status
+from ...train.names import LABEL_MAPS
 from ...train.run_folder import Run
-from ..score import open_store, truth_for
 from ..truth import Truth
+from .opened import Opened, opened
 
 if TYPE_CHECKING:
     from ...train.scorer import Scorer
@@ -45,7 +46,7 @@ class Embedding:
 class Prediction:
     """One predicted label of an image: its score, and whether it is true.
 
-    `response` (7, 7) is what every position adds to the score; None for a method without positions.
+    `response` is its map, (7, 7) or (14, 14), of one of `LABEL_MAPS`; None for a method without such a map.
     """
 
     name: str
@@ -70,19 +71,40 @@ class Example:
     seen: tuple[Prediction, ...]
 
 
+@dataclass(frozen=True)
+class View:
+    """One true label of an image under one method: its rank among all classes, and its map, or None."""
+
+    method: str
+    rank: int
+    response: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One image, one true label of it, and the views of several methods. `classes` is how many are ranked."""
+
+    image_id: str
+    pixels: np.ndarray | None
+    label: str
+    seen: bool
+    classes: int
+    views: tuple[View, ...]
+
+
 def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
     """Project images with exactly one of eight classes by t-SNE, before and after the encoder (figure 3).
 
     The classes are the most frequent ones on at most a quarter of the images. Raises C3Error for a method without an
     encoder, and when fewer than two classes or ten images remain.
     """
-    store, scorer, truth = _opened(run, device, split)
+    found = opened(run, device, split)
+    store, scorer, truth = found.store, found.scorer, found.truth
     chosen, classes = _exclusive(truth)
     if len(chosen) < 10 or len(set(classes.tolist())) < 2:
         raise C3Error(f"{store.location}: it needs ten images of {split} with one of its classes, found {len(chosen)}")
     parts: dict[str, list[np.ndarray]] = {}
-    rows = _rows(store, split, truth)[chosen]
-    for maps in _maps(store, split, rows, scorer.arrays):
+    for maps in found.arrays(found.rows()[chosen]):
         for name, values in scorer.stages(maps).items():
             parts.setdefault(name, []).append(values)
     if not parts:
@@ -102,82 +124,100 @@ def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
 
 
 def examples(
-    run: Run, count: int, device: str = "auto", images: Path | None = None, split: str = "test", seed: int = 0
+    run: Run,
+    count: int,
+    device: str = "auto",
+    images: Path | None = None,
+    split: str = "test",
+    seed: int = 0,
+    maps: str = LABEL_MAPS[0],
 ) -> tuple[Example, ...]:
-    """Draw random images with true labels of both kinds, and predict their labels with responses (figure 6).
+    """Draw random images with true labels of both kinds, and predict their labels with their maps (figure 6).
 
     `images` is the folder of the photographs, by default the one that the store names. An image that cannot be read has
     no pixels. Every image gets its three best unseen and its four best seen labels.
     """
-    store, scorer, truth = _opened(run, device, split)
-    root = images or Path(store.provenance.image_root or "")
-    decoding = DecodeOptions(store.origin.truncated, store.origin.max_megapixels)
-    has = [truth.positives_of_images(part) > 0 for part in (truth.seen, ~truth.seen)]
-    kind = has[0] & has[1] if (has[0] & has[1]).any() else has[0] | has[1]
-    pool = np.flatnonzero(kind)
-    drawn = np.sort(np.random.default_rng(seed).permutation(pool)[:count])
-    rows, crops, paths = _rows(store, split, truth)[drawn], store.crops(split), store.image_paths(split)
+    place = opened(run, device, split)
+    scorer, truth = place.scorer, place.truth
+    drawn = _drawn(truth, count, seed)
     found = []
-    for image, row in zip(drawn.tolist(), rows.tolist(), strict=True):
-        (maps,) = _maps(store, split, np.array([row]), scorer.arrays)
+    for image, row in zip(drawn.tolist(), place.rows()[drawn].tolist(), strict=True):
+        (arrays,) = place.arrays(np.array([row]))
         positive = truth.is_positive(image, image + 1)[0]
-        scores = scorer(maps)[0]
+        scores = scorer(arrays)[0]
         found.append(
             Example(
                 image_id=str(truth.ids[image]),
-                pixels=_photograph(
-                    root, str(paths[row]), str(truth.ids[image]), crops[row], decoding, store.origin.fit
-                ),
+                pixels=_photograph(place, row, images),
                 true_seen=tuple(truth.names[c] for c in np.flatnonzero(positive & truth.seen)),
                 true_unseen=tuple(truth.names[c] for c in np.flatnonzero(positive & ~truth.seen)),
-                unseen=_predictions(scorer, maps, truth, scores, positive, False, 3),
-                seen=_predictions(scorer, maps, truth, scores, positive, True, 4),
+                unseen=_predictions(scorer, arrays, truth, scores, positive, False, 3, kind=maps),
+                seen=_predictions(scorer, arrays, truth, scores, positive, True, 4, kind=maps),
             )
         )
     return tuple(found)
 
 
+def comparisons(
+    runs: Sequence[Run],
+    count: int,
+    device: str = "auto",
+    images: Path | None = None,
+    split: str = "test",
+    seed: int = 0,
+    maps: str = LABEL_MAPS[0],
+) -> tuple[Comparison, ...]:
+    """Show where several runs see the same true label of the same images (figure 6b), those that `examples` draws.
+
+    The label is the first unseen one that the image has, or else the first seen one. The runs share a store and score
+    all classes. A run without maps of the kind has a rank and no map.
+    """
+    places = [opened(run, device, split) for run in runs]
+    truth = places[0].truth
+    drawn = _drawn(truth, count, seed)
+    found = []
+    for image, row in zip(drawn.tolist(), places[0].rows()[drawn].tolist(), strict=True):
+        positive = truth.is_positive(image, image + 1)[0]
+        true = np.flatnonzero(positive & ~truth.seen) if (positive & ~truth.seen).any() else np.flatnonzero(positive)
+        label, views = int(true[0]), []
+        for place in places:
+            (arrays,) = place.arrays(np.array([row]))
+            scores, shown = place.scorer(arrays)[0], place.scorer.label_maps(maps, arrays, [label])
+            rank = 1 + int((scores > scores[label]).sum())
+            views.append(View(place.run.method, rank, None if shown is None else shown[0, 0]))
+        pixels = _photograph(places[0], row, images)
+        found.append(Comparison(str(truth.ids[image]), pixels, truth.names[label], bool(truth.seen[label]),
+                                truth.classes, tuple(views)))  # fmt: skip
+    return tuple(found)
+
+
+def _drawn(truth: Truth, count: int, seed: int) -> np.ndarray:
+    """Return random images, ascending: of those with true labels of both kinds where there are any."""
+    has = [truth.positives_of_images(part) > 0 for part in (truth.seen, ~truth.seen)]
+    pool = np.flatnonzero(has[0] & has[1] if (has[0] & has[1]).any() else has[0] | has[1])
+    return np.sort(np.random.default_rng(seed).permutation(pool)[:count])
+
+
 def _predictions(
     scorer: Scorer,
-    maps: dict[str, np.ndarray],
+    arrays: dict[str, np.ndarray],
     truth: Truth,
     scores: np.ndarray,
     positive: np.ndarray,
     seen: bool,
     k: int,
+    kind: str,
 ) -> tuple[Prediction, ...]:
     classes = np.flatnonzero(truth.seen == seen)
     classes = classes[np.argsort(-scores[classes], kind="stable")[:k]]
     if not len(classes):
         return ()
-    found = scorer.responses(maps, classes.tolist())
+    found = scorer.label_maps(kind, arrays, classes.tolist())
     responses = [None] * len(classes) if found is None else found[0]
     return tuple(
         Prediction(truth.names[c], seen, float(scores[c]), bool(positive[c]), response)
         for c, response in zip(classes.tolist(), responses, strict=True)
     )
-
-
-def _opened(run: Run, device: str, split: str) -> tuple[FeatureCache, Scorer, Truth]:
-    from ...common.devices import resolve_device
-    from ...train.scorer import restore
-
-    store = open_store(run)
-    return store, restore(run, store, resolve_device(device)), truth_for(run, store, split)
-
-
-def _rows(store: FeatureCache, split: str, truth: Truth) -> np.ndarray:
-    """Return the first usable row of every image, (images,)."""
-    used = np.flatnonzero(store.status(split) == Status.OK)
-    return used[np.flatnonzero(np.append(True, truth.of_row[1:] != truth.of_row[:-1]))]
-
-
-def _maps(store: FeatureCache, split: str, rows: np.ndarray, names: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of chosen rows (ascending), one chunk at a time."""
-    size = store.layout.chunk_rows
-    for chunk in np.unique(rows // size):
-        inside = rows[rows // size == chunk]
-        yield {name: store.maps(split, name)[inside] for name in names}
 
 
 def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
@@ -194,15 +234,17 @@ def _exclusive(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return images, class_of[images]
 
 
-def _photograph(
-    root: Path, path: str, image_id: str, crop: np.ndarray, decoding: DecodeOptions, fit: str
-) -> np.ndarray | None:
-    """Return a crop as the backbone saw it, or None.
+def _photograph(place: Opened, row: int, root: Path | None) -> np.ndarray | None:
+    """Return the crop of a row as the backbone saw it, or None; `root` is where the photographs are now.
 
     A store of version 2 has no paths: there the id is tried, as the path below the root and with `.jpg` added.
     """
+    store, split = place.store, place.split
+    decoding = DecodeOptions(store.origin.truncated, store.origin.max_megapixels)
+    path, image_id = str(store.image_paths(split)[row]), str(store.image_ids(split)[row])
     for name in [path] if path else [image_id, f"{image_id}.jpg"]:
-        found = load_crop(root / name, crop, options=decoding, fit=fit)
+        found = load_crop((root or Path(store.provenance.image_root or "")) / name, store.crops(split)[row],
+                          options=decoding, fit=store.origin.fit)  # fmt: skip
         if found.status is not Status.MISSING:
             return found.pixels
     return None

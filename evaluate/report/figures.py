@@ -1,4 +1,4 @@
-"""Arrays -> the paper's figures 3 to 6 and training curves, as matplotlib figures. No torch."""
+"""Arrays -> the paper's figures 1 and 3 to 6 and training curves, as matplotlib figures. No torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from ...common.files import writing
-from .explain import Embedding, Example
+from ...train.names import LABEL_MAPS
+from .block import TITLES
+from .explain import Comparison, Embedding, Example
+from .profiles import Profiles, X
 from .series import TASKS, Cost, Curve, Training
 
 # Okabe and Ito's palette, told apart with any colour vision; the markers tell apart in grey as well.
@@ -28,8 +33,52 @@ STYLE = matplotlib.RcParams({
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "figure.facecolor": "none", "axes.facecolor": "none",
 })  # fmt: skip
+SHARED = 5  # channels of figure 1 that have a colour
 LABELS = {"groups": "groups g", "lambda_reg": "λ, weight of the regulariser"}
-HEAT = "inferno"
+HEAT = LinearSegmentedColormap.from_list("heat", matplotlib.colormaps["inferno"](np.linspace(0.25, 1, 256)))
+LEGENDS = {
+    "occlusion": "how much the score falls when this place is hidden",
+    "shares": "share of this place in the score",
+}
+
+
+@matplotlib.rc_context(STYLE)
+def draw_profiles(shown: Profiles, title: str) -> Figure:
+    """Draw figure 1: a row for every class, its mean response on every channel; pooled levels left, X right.
+
+    The channels that respond most to two classes at once have a colour, the same in every row; all others are grey.
+    """
+    columns = shown.columns
+    figure = Figure(figsize=(7.2, 1.1 * len(shown.names) + 1.0 + 0.16 * len(shown.pairs())), layout="constrained")
+    axes = figure.subplots(len(shown.names), len(columns), squeeze=False, sharex="col")
+    for column, (part, values) in enumerate(columns.items()):
+        both = np.sort(values, axis=0)[-2]  # what the second most responsive class reaches
+        shared = np.argsort(-both, kind="stable")[:SHARED]
+        for axis, own in zip(axes[:, column], values, strict=True):
+            axis.vlines(np.arange(len(own)), 0, own, color="#9A9A9A", lw=0.4, rasterized=True)
+            for number, channel in enumerate(shared):
+                axis.vlines(channel, 0, own[channel], color=COLOURS[number], lw=1.6)
+            axis.axhline(0, color=INK, lw=0.5)
+            axis.margins(x=0.01)
+        axes[0, column].set_title(f"{part}: {values.shape[1]:,} channels")
+        axes[-1, column].set_xlabel("channel")
+    for axis, name, seen, count in zip(axes[:, 0], shown.names, shown.seen, shown.images, strict=True):
+        axis.set_ylabel(f"{name}\n{'seen' if seen else 'unseen'}, {count} images", fontsize=7)
+    level_axis, place = axes[0, 0], 0
+    for part, values in shown.spread.items():
+        if part != X:
+            level_axis.annotate(part, (place, 0.98), xycoords=("data", "axes fraction"), fontsize=6, va="top")
+            for axis in axes[:, 0]:
+                axis.axvline(place, color=INK, lw=0.5, ls=":")
+            place += values.shape[1]
+    figure.suptitle(f"{title}\nmean response, in standard deviations from the mean of all images", fontsize=9)
+    lines = [
+        f"{first} – {second}: word vectors {cosine:+.2f}; profiles "
+        + ", ".join(f"{part} {r:+.2f}" for part, r in found.items())
+        for first, second, cosine, found in shown.pairs()
+    ]
+    figure.supxlabel("\n".join(["cosine of word vectors, correlation of profiles:", *lines]), fontsize=7)
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
@@ -86,7 +135,7 @@ def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_examples(shown: Sequence[Example], title: str) -> Figure:
+def draw_examples(shown: Sequence[Example], title: str, maps: str = LABEL_MAPS[0]) -> Figure:
     """Draw figure 6: for each image the photograph, then where its best unseen and seen labels come from."""
     columns = 1 + max(len(example.unseen) + min(len(example.seen), 2) for example in shown)
     figure = Figure(figsize=(1.5 * columns, 1.85 * len(shown) + 0.4), layout="constrained")
@@ -102,22 +151,46 @@ def draw_examples(shown: Sequence[Example], title: str) -> Figure:
             said = f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not labelled'}"
             _overlay(axis, example.pixels, predicted.response, said)
     figure.suptitle(title, fontsize=9)
+    _legend(figure, axes.ravel().tolist(), maps)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def draw_responses(pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+def draw_comparisons(shown: Sequence[Comparison], title: str, maps: str = LABEL_MAPS[0]) -> Figure:
+    """Draw figure 6b: for each image the photograph, then where every method sees the same true label."""
+    columns = 1 + len(shown[0].views)
+    figure = Figure(figsize=(1.6 * columns, 1.85 * len(shown) + 0.9), layout="constrained")
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for row, example in zip(axes, shown, strict=True):
+        for axis in row:
+            axis.set_axis_off()
+        if example.pixels is not None:
+            row[0].imshow(example.pixels)
+        row[0].set_title(f"{example.label}\n{'seen' if example.seen else 'unseen'}, true", fontsize=6)
+        for axis, view in zip(row[1:], example.views, strict=True):
+            said = f"{TITLES.get(view.method, view.method)}\nrank {view.rank} of {example.classes}"
+            _overlay(axis, example.pixels, view.response, said)
+    figure.suptitle(title, fontsize=9)
+    _legend(figure, axes.ravel().tolist(), maps)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_responses(
+    pixels: Sequence[np.ndarray], responses: Sequence[np.ndarray], titles: Sequence[str], maps: str = LABEL_MAPS[0]
+) -> Figure:
     """Draw where the labels of one picture come from: the picture, then a panel for each label.
 
     pixels (224, 224, 3) uint8 and responses (7, 7), one of each for every label: labels may come from different crops.
     """
-    figure = Figure(figsize=(1.5 * (1 + len(titles)), 2.0), layout="constrained")
+    figure = Figure(figsize=(1.5 * max(1 + len(titles), 3), 2.5), layout="constrained")
     first, *panels = figure.subplots(1, 1 + len(titles), squeeze=False)[0]
     first.imshow(pixels[0])
     for axis, own, response, title in zip(panels, pixels, responses, titles, strict=True):
         _overlay(axis, own, response, title)
     for axis in (first, *panels):
         axis.set_axis_off()
+    _legend(figure, [first, *panels], maps)
     return figure
 
 
@@ -136,12 +209,12 @@ def draw_training(shown: Sequence[Training], title: str) -> Figure:
 
 
 def heat(response: np.ndarray) -> np.ndarray:
-    """Colour a response map (7, 7) as RGBA (7, 7, 4) uint8: evidence for a label, from clear to bright.
+    """Colour the map of a label (7, 7) as RGBA (7, 7, 4) uint8: evidence for the label, from clear to bright.
 
     Evidence against it stays clear; the strongest position has the same brightness in every map.
     """
     strength = np.clip(response, 0, None) / max(float(response.max()), np.finfo(np.float32).tiny)
-    colours = matplotlib.colormaps[HEAT](0.25 + 0.75 * strength)
+    colours = HEAT(strength)
     colours[..., 3] = 0.75 * strength
     return np.asarray((255 * colours).round(), np.uint8)
 
@@ -179,6 +252,13 @@ def _panels(count: int, height: float, title: str) -> tuple[Figure, list[Axes]]:
 
 def _look(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def _legend(figure: Figure, axes: Sequence[Axes], maps: str) -> None:
+    """Say below the panels what the colours of `heat` mean."""
+    bar = figure.colorbar(ScalarMappable(cmap=HEAT), ax=axes, location="bottom", shrink=0.4, aspect=40, ticks=[0, 1])
+    bar.ax.set_xticklabels(["nothing", "most in its panel"], fontsize=6)
+    bar.set_label(LEGENDS[maps], fontsize=7)
 
 
 def _overlay(axis: Axes, pixels: np.ndarray | None, response: np.ndarray | None, title: str) -> None:

@@ -1,16 +1,19 @@
-"""FRONT DOOR of pictures: figures 3 to 6 as files, and the whole report as one page."""
+"""FRONT DOOR of pictures: figures 1 and 3 to 6 as files, and the whole report as one page."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...common.errors import C3Error
 from ...common.files import write_text
-from ...train.run_folder import Run
+from ...train.names import LABEL_MAPS
+from ...train.run_folder import Run, write_lines
+from . import series
+from .groups import draw_of
 from .run import measured_runs
 
 if TYPE_CHECKING:
@@ -23,12 +26,26 @@ EVERY_TABLE = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """The folder of runs, the folder for figures, the new place of moved photographs, and the device."""
+    """The folder of runs, the folder for figures, the new place of moved photographs, the device, and what maps show.
+
+    `maps` is one of `LABEL_MAPS`; `classes` are those of figure 1, by default chosen from the data.
+    """
 
     runs: Path = Path("runs")
     out: Path = Path("figures")
     images: Path | None = None
     device: str = "auto"
+    maps: str = LABEL_MAPS[0]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure under its number in the paper, and its data: columns and lines of csv files by the end of their name."""
+
+    name: str
+    figure: Figure
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = field(default_factory=dict)
 
 
 def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
@@ -39,60 +56,116 @@ def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
     """
     if not numbers:
         return
-    from .figures import save
-
     drawn, problems = 0, []
     for dataset, runs in runs_by_dataset(options.runs).items():
         for number in numbers:
-            try:
-                figure = make_figure(number, dataset, runs, options)
-            except C3Error as error:
-                problems.append(f"figure {number} of {dataset} is not drawn: {error}")
-                continue
-            try:
-                options.out.mkdir(parents=True, exist_ok=True)
-                paths = save(figure, options.out, f"figure-{number}-{dataset}")
-            except OSError as error:
-                raise C3Error(f"cannot write figure {number} to {options.out}: {error.strerror}") from error
-            drawn += 1
-            yield f"figure {number} of {dataset}: {', '.join(map(str, paths))}"
+            for make in FIGURES[number]:
+                try:
+                    picture = make(dataset, runs, options)
+                except C3Error as error:
+                    problems.append(f"figure {number} of {dataset} is not drawn: {error}")
+                    continue
+                if picture:
+                    paths = _write(picture, dataset, options)
+                    yield f"figure {picture.name} of {dataset}: {', '.join(map(str, paths))}"
+                    drawn += 1
     for problem in problems if drawn else problems[1:]:
         LOG.warning("%s", problem)
     if problems and not drawn:
         raise C3Error(problems[0])
 
 
-def make_figure(number: int, dataset: str, runs: Sequence[Run], options: FigureOptions) -> Figure:
-    """Draw one figure of the paper from the runs of one data set."""
-    from . import explain, figures, series
+def _profiles(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:
+    from .figures import draw_profiles
+    from .profiles import profiles
 
-    if number == 3:
-        run = series.chosen_run(runs)
-        title = f"t-SNE of {dataset} test images, {run.id}"
-        return figures.draw_embedding(explain.embedding(run, options.device), title)
-    if number == 4:
-        return figures.draw_curves(series.curves(runs), f"mAP on {dataset} test images")
-    if number == 5:
-        shown = series.costs(runs)
-        devices = ", ".join(dict.fromkeys(cost.device for cost in shown))
-        return figures.draw_costs(shown, f"{dataset} test images, scored on {devices}")
     run = series.chosen_run(runs)
-    found = explain.examples(run, EXAMPLES // 2, options.device, options.images)
+    shown = profiles(run, options.classes, options.device)
+    title = f"Responses of channels to classes, {dataset} test images, {run.id}"
+    return Picture("1", draw_profiles(shown, title), shown.tables())
+
+
+def _embedding(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:
+    from .explain import embedding
+    from .figures import draw_embedding
+
+    run = series.chosen_run(runs)
+    return Picture("3", draw_embedding(embedding(run, options.device), f"t-SNE of {dataset} test images, {run.id}"))
+
+
+def _curves(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:  # noqa: ARG001
+    from .figures import draw_curves
+
+    return Picture("4", draw_curves(series.curves(runs), f"mAP on {dataset} test images"))
+
+
+def _costs(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:  # noqa: ARG001
+    from .figures import draw_costs
+
+    costs = series.costs(runs)
+    devices = ", ".join(dict.fromkeys(cost.device for cost in costs))
+    return Picture("5", draw_costs(costs, f"{dataset} test images, scored on {devices}"))
+
+
+def _examples(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:
+    from .explain import examples
+    from .figures import draw_examples
+
+    run = series.chosen_run(runs)
+    found = examples(run, EXAMPLES // 2, options.device, options.images, maps=options.maps)
     if missing := [example.image_id for example in found if example.pixels is None]:
         raise C3Error(f"the photograph {missing[0]} was not found; say where they are: --images FOLDER")
     if all(label.response is None for example in found for label in example.unseen + example.seen):
-        raise C3Error(f"method {run.method} keeps no track of positions; train one of: c3, c3-released")
-    return figures.draw_examples(found, f"Where labels come from, {run.id} on {dataset} test images")
+        raise C3Error(f"method {run.method} of run {run.id} has no map of the kind {options.maps}")
+    title = f"Where labels come from, {run.id} on {dataset} test images"
+    return Picture("6", draw_examples(found, title, options.maps))
+
+
+def _comparisons(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture | None:
+    from .explain import comparisons
+    from .figures import draw_comparisons
+
+    rivals = series.rivals(runs)
+    if len(rivals) < 2:
+        return None
+    found = comparisons(rivals, EXAMPLES // 2, options.device, options.images, maps=options.maps)
+    title = f"Where methods see the same label, {dataset} test images"
+    return Picture("6b", draw_comparisons(found, title, options.maps))
+
+
+# How to draw every figure of the paper; what returns nothing has nothing to show, which is no fault.
+FIGURES: dict[int, tuple[Callable[[str, Sequence[Run], FigureOptions], Picture | None], ...]] = {
+    1: (_profiles,), 3: (_embedding,), 4: (_curves,), 5: (_costs,), 6: (_examples, _comparisons),
+}  # fmt: skip
+
+
+def _write(picture: Picture, dataset: str, options: FigureOptions) -> list[Path]:
+    """Write a picture as png and svg, and its tables as csv."""
+    from .figures import save
+
+    name = f"figure-{picture.name}-{dataset}"
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        paths = save(picture.figure, options.out, name)
+        for suffix, (columns, lines) in picture.tables.items():
+            paths.append(options.out / f"{name}{suffix}.csv")
+            write_lines(paths[-1], columns, lines)
+    except OSError as error:
+        raise C3Error(f"cannot write figure {picture.name} to {options.out}: {error.strerror}") from error
+    return paths
 
 
 def runs_by_dataset(root: Path) -> dict[str, list[Run]]:
-    """Return the finished and measured runs below a folder, by data set. Raises C3Error where there is none."""
-    from .series import measured
+    """Return the finished and measured runs below a folder, by data set. Raises C3Error where there is none.
 
+    Runs whose hidden classes were drawn are left out beside runs on the store's own split: their classes differ.
+    """
     runs, problems = measured_runs(root, EVERY_TABLE)
     found: dict[str, list[Run]] = {}
-    for run in measured(runs):
+    for run in series.measured(runs):
         found.setdefault(run.dataset, []).append(run)
+    for dataset, own in found.items():
+        found[dataset] = [run for run in own if draw_of(run) is None] or own
     if not found:
         reason = next(iter(problems.values()), "train one with: c3 train --cache features.zarr")
         raise C3Error(f"no evaluated run below {root}; {reason}")

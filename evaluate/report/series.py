@@ -107,10 +107,22 @@ def costs(runs: Sequence[Run]) -> tuple[Cost, ...]:
 
 
 def chosen_run(runs: Sequence[Run]) -> Run:
-    """Return the run that figures 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
+    """Return the run that figures 1, 3 and 6 show: the first seed of c3, else of c3-released, else of any method."""
     order = {"c3": 0, "c3-released": 1}
     groups = leading(runs)
     return groups[min(groups, key=lambda method: order.get(method, len(order)))].runs[0]
+
+
+def rivals(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that figure 6b compares: the first seed of every zero-shot method on the store of `chosen_run`.
+
+    The chosen run comes first, BiAM second, as in the paper.
+    """
+    first = chosen_run(runs)
+    same = [run for run in runs if run.record.features.digest == first.record.features.digest]
+    others = [group.runs[0] for method, group in leading(same).items() if method != first.method]
+    others = [run for run in others if run.zero_shot]
+    return [first, *sorted(others, key=lambda run: run.method != "biam")] if first.zero_shot else [first]
 
 
 def training(runs: Sequence[Run]) -> tuple[Training, ...]:

@@ -113,7 +113,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
         """Return what every position adds to a score, (batch, classes, side, side); the sum is the score.
 
-        None for a method that does not keep track of positions. Figure 6 shows them.
+        None for a method that does not keep track of positions. Figure 6 shows them on request.
         """
         return None
 

@@ -34,6 +34,7 @@ from .tables import (
     read_per_class,
     read_thresholds,
     write_csv,
+    write_lines,
     write_per_class,
     write_thresholds,
 )
@@ -44,5 +45,5 @@ __all__ = [
     "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "ProtocolResults", "RowCounts", "Run", "RunRecord",
     "SeenScore", "Setting", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run", "read_classes",
     "read_log", "read_metrics", "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json",
-    "write_per_class", "write_record", "write_thresholds",
+    "write_lines", "write_per_class", "write_record", "write_thresholds",
 ]  # fmt: skip

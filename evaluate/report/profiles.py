@@ -1,0 +1,171 @@
+"""Compute figure 1: how strongly every channel responds on the images of a class. One pass over the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ...common.errors import C3Error, unknown_name
+from ...train.run_folder import Run
+from ..truth import Truth
+from .opened import Opened, opened
+
+SHOWN = 4  # classes that are chosen where none are given
+FREQUENT = 20  # of either kind, among which they are chosen
+LEAST_IMAGES = 10  # the mean of fewer is that of the pictures, not of the class
+MOST_IMAGES = 0.25  # share of the images; the profile of a class on more of them is that of all images
+MOST_SHARED = 0.5  # of the images of the near classes; classes on the same images have the same profile
+X = "X"
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """The mean response of every channel over the images of a class, by part: the pooled levels of a store, and X.
+
+    names (classes,), seen (classes,) bool, images (classes,) how many images each has, mean[part] (classes, channels)
+    float64 in the units of the part, spread[part] the same less the mean of all images, in standard deviations between
+    images (0 for a channel that is the same everywhere), words (classes, classes) the cosines of the word vectors.
+    The response of a channel on an image is its maximum over the positions; X is after the encoder, group by group.
+    """
+
+    names: tuple[str, ...]
+    seen: np.ndarray
+    images: np.ndarray
+    mean: dict[str, np.ndarray]
+    spread: dict[str, np.ndarray]
+    words: np.ndarray
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what is compared: the spread of all levels side by side, and of X where the method has one."""
+        levels = [values for part, values in self.spread.items() if part != X]
+        shown = {"pooled levels": np.concatenate(levels, axis=1)}
+        return shown | ({X: self.spread[X]} if X in self.spread else {})
+
+    def pairs(self) -> list[tuple[str, str, float, dict[str, float]]]:
+        """Return for every two classes the cosine of their word vectors and the correlation of their profiles."""
+        found = {name: np.corrcoef(values) for name, values in self.columns.items()}
+        return [
+            (self.names[a], self.names[b], float(self.words[a, b]), {name: float(r[a, b]) for name, r in found.items()})
+            for a, b in combinations(range(len(self.names)), 2)
+        ]
+
+    def tables(self) -> dict[str, tuple[list[str], list[list[object]]]]:
+        """Return the numbers as csv files: of every channel and class, and of every two classes."""
+        channels: list[list[object]] = [
+            [part, channel, name, "seen" if seen else "unseen", images, f"{mean:.6g}", f"{spread:.6g}"]
+            for part in self.mean
+            for name, seen, images, means, spreads in zip(
+                self.names, self.seen, self.images, self.mean[part], self.spread[part], strict=True
+            )
+            for channel, (mean, spread) in enumerate(zip(means, spreads, strict=True))
+        ]
+        pairs: list[list[object]] = [
+            [first, second, f"{cosine:.6g}", *(f"{r:.6g}" for r in found.values())]
+            for first, second, cosine, found in self.pairs()
+        ]
+        return {
+            "": (["part", "channel", "class", "kind", "images", "mean", "spread"], channels),
+            "-pairs": (["class", "other", "word vectors", *self.columns], pairs),
+        }
+
+
+def profiles(run: Run, classes: Sequence[str] = (), device: str = "auto", split: str = "test") -> Profiles:
+    """Return the profiles of classes, by default of two with near word vectors and two far from them.
+
+    X is there for a method with an encoder. Raises C3Error for an unknown class, one without images, and where no two
+    classes have enough images to choose.
+    """
+    found = opened(run, device, split)
+    truth = found.truth
+    chosen = _named(truth, classes) if classes else _chosen(found)
+    member = np.zeros((len(truth), len(chosen)))
+    for place, index in enumerate(chosen):
+        of_class = truth.of_class(index)
+        member[of_class.image[of_class.positive], place] = 1
+    mean, spread = _averages(found, member)
+    unit = _unit(found.store.classes.vectors[chosen])
+    names, images = tuple(truth.names[index] for index in chosen), member.sum(axis=0).astype(int)
+    return Profiles(names, truth.seen[chosen], images, mean, spread, unit @ unit.T)
+
+
+def _averages(found: Opened, member: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return mean and spread of `Profiles` for the classes of member (images, classes) of 0 and 1."""
+    total: dict[str, np.ndarray] = {}
+    squares: dict[str, np.ndarray] = {}
+    of_class: dict[str, np.ndarray] = {}
+    levels = [level.name for level in found.store.levels]
+    done = 0
+    for arrays in found.arrays(found.rows(), tuple(dict.fromkeys((*levels, *found.scorer.arrays)))):
+        parts = {name: np.asarray(arrays[name], np.float64).max(axis=(2, 3)) for name in levels}
+        stages = found.scorer.stages({name: arrays[name] for name in found.scorer.arrays})
+        if stages:
+            parts[X] = list(stages.values())[-1].astype(np.float64)
+        own = member[done : done + len(parts[levels[0]])]
+        for name, values in parts.items():
+            total[name] = total.get(name, 0) + values.sum(axis=0)
+            squares[name] = squares.get(name, 0) + (values**2).sum(axis=0)
+            of_class[name] = of_class.get(name, 0) + own.T @ values
+        done += len(own)
+    count = member.sum(axis=0)[:, None]
+    mean = {name: sums / count for name, sums in of_class.items()}
+    spread = {}
+    for name, sums in total.items():
+        average = sums / done
+        variance = np.clip(squares[name] / done - average**2, 0, None)
+        varies = variance > 1e-12 * squares[name] / done
+        deviation = np.sqrt(np.where(varies, variance, 1))
+        spread[name] = np.where(varies, (mean[name] - average) / deviation, 0.0)
+    return mean, spread
+
+
+def _named(truth: Truth, classes: Sequence[str]) -> list[int]:
+    """Return the indices of classes by name."""
+    positives = truth.positives(np.ones(len(truth), bool))
+    for name in classes:
+        if name not in truth.names:
+            raise unknown_name("class", name, truth.names)
+        if not positives[truth.names.index(name)]:
+            raise C3Error(f"class {name!r} has no image in the split; choose others with --classes")
+    if len(set(classes)) < 2:
+        raise C3Error(f"--classes: expected two different classes at least, found {', '.join(classes)}")
+    return [truth.names.index(name) for name in dict.fromkeys(classes)]
+
+
+def _chosen(found: Opened) -> list[int]:
+    """Return frequent classes: an unseen and a seen one with the nearest word vectors, then those farthest from all.
+
+    The two are not on the same images where that can be; without unseen (or seen) ones the pair is any two.
+    """
+    truth = found.truth
+    positives = truth.positives(np.ones(len(truth), bool))
+    usable = (positives >= LEAST_IMAGES) & (positives <= MOST_IMAGES * len(truth))
+    frequent = [c for c in np.argsort(-positives, kind="stable").tolist() if usable[c]]
+    kinds = [[c for c in frequent if truth.seen[c] == seen][:FREQUENT] for seen in (False, True)]
+    pool = kinds[0] + kinds[1]
+    if len(pool) < 2:
+        raise C3Error(
+            f"{found.store.location}: no two classes have {LEAST_IMAGES} images of {found.split} and at most a "
+            "quarter of them; choose classes with --classes"
+        )
+    unit = _unit(found.store.classes.vectors)
+    pairs = [(a, b) for a in kinds[0] for b in kinds[1]] or list(combinations(pool, 2))
+    pairs = [pair for pair in pairs if _shared(truth, *pair) <= MOST_SHARED] or pairs
+    chosen = list(max(pairs, key=lambda pair: float(unit[pair[0]] @ unit[pair[1]])))
+    while len(chosen) < min(SHOWN, len(pool)):
+        others = [c for c in pool if c not in chosen]
+        chosen.append(min(others, key=lambda c: float((unit[chosen] @ unit[c]).max())))
+    return chosen
+
+
+def _shared(truth: Truth, first: int, second: int) -> float:
+    """Return the share of the images of the rarer class that have the other one too."""
+    images = [found.image[found.positive] for found in (truth.of_class(first), truth.of_class(second))]
+    return len(np.intersect1d(*images, assume_unique=True)) / min(map(len, images))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), np.float64)
