@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # one thread per pytest process; more would compete for the cores
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo demo-table1 test lint types coverage format hooks clean
+.PHONY: demo demo-table1 test lint types coverage format hooks pictures clean
 
 demo: $(VENV)/ready
 	$(BIN)/c3 demo
@@ -40,6 +40,11 @@ format: $(VENV)/ready
 # run the checks before every commit
 hooks: $(VENV)/ready
 	$(BIN)/pre-commit install
+
+# the pictures in docs/img, from the demo in DEMO, and from runs on real photographs in REAL where it is given
+DEMO ?= c3-demo
+pictures: $(VENV)/ready
+	$(BIN)/python docs/pictures.py --demo $(DEMO) $(if $(REAL),--real $(REAL))
 
 # constraints.txt pins versions that were tried together; pyproject.toml says what is needed.
 # mypy finds the package by its folder, and the checkout may have any name: the link gives it the package's.

@@ -100,6 +100,16 @@ def _draw_table(root: Path, count: int) -> Path:
 @pytest.fixture
 def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
     """make_cache(rows, ...) -> a complete store whose maps are seeded noise, scaled like real VGG19 maps."""
+    return _caches_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def caches_in() -> Callable[[Path], Callable[..., FeatureCache]]:
+    """caches_in(folder) -> make_cache for that folder, for what is made once for several tests."""
+    return _caches_in
+
+
+def _caches_in(folder: Path) -> Callable[..., FeatureCache]:
 
     def make(
         rows: int = 40,
@@ -124,7 +134,7 @@ def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
             ids = np.array([f"{prefix}{split}{row}" for row in range(count)])
             splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels, np.char.add(ids, ".png"))
         cache = FeatureCache.create(
-            tmp_path / name,
+            folder / name,
             origin=origin_of(labelling=labelling, manifest_sha256=f"{prefix}{rows}"),
             provenance=PROVENANCE,
             levels=(*(FeatureArray(level, count) for level, count in channels.items()), *extras),

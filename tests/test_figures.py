@@ -151,8 +151,9 @@ def test_an_embedding_tells_images_with_exactly_one_of_its_classes_apart(
     monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
     monkeypatch.setattr(explain, "SHOWN_CLASSES", 2)
     run = trained()
-    with pytest.raises(C3Error, match="ten images of test with one of its classes, found"):
+    with pytest.raises(C3Error, match="it needs 30 images of test with exactly one of the frequent"):
         explain.embedding(run, "cpu")
+    monkeypatch.setattr(explain, "LEAST_POINTS", 10)
     shown = explain.embedding(run, "cpu", split="train")
     assert list(shown.points) == ["without the encoder", "with the encoder"]
     # rows 0..39 have classes row % 5 and row % 5 + 1; a and b are first among equals: one of the two is in
@@ -206,6 +207,7 @@ def test_every_figure_is_written_as_png_and_svg(
 ) -> None:
     monkeypatch.setattr(explain, "TOO_COMMON", 1.0)
     monkeypatch.setattr(explain, "SHOWN_CLASSES", 3)
+    monkeypatch.setattr(explain, "LEAST_POINTS", 10)
     for run in (trained(groups=1), trained(groups=2), trained("fast0tag")):
         assert run.metrics is not None
     out = tmp_path / "figures"
@@ -245,7 +247,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(
     drawn = list(draw((3, 4, 5), FigureOptions(run.path.parent, tmp_path / "out", device="cpu")))
     assert [line[:16] for line in drawn] == ["figure 5 of tiny"]
     first, second = (record.getMessage() for record in caplog.records if record.name.endswith("pages"))
-    assert "figure 3 of tiny is not drawn" in first and "ten images of test" in first
+    assert "figure 3 of tiny is not drawn" in first and "30 images of test" in first
     assert f"c3 sweep --cache {run.record.features.path} --runs {run.path.parent} --groups" in second
 
 

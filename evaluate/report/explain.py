@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...train.scorer import Scorer
 
 SHOWN_CLASSES = 8  # of figure 3: as many as the palette tells apart
+LEAST_POINTS = 30  # of figure 3: t-SNE lays fewer out as it likes
 SHOWN_IMAGES = 1500  # of figure 3: t-SNE takes seconds for these, and more points hide each other
 TOO_COMMON = 0.25  # share of the images; a class on more of them does not separate them
 
@@ -46,13 +47,15 @@ class Embedding:
 class Prediction:
     """One predicted label of an image: its score, and whether it is true.
 
-    `response` is its map, (7, 7) or (14, 14), of one of `LABEL_MAPS`; None for a method without such a map.
+    `rank` is its place among all classes by score. `response` is its map of one of `LABEL_MAPS`, (7, 7) or (14, 14);
+    None for a method without such a map.
     """
 
     name: str
     seen: bool
     score: float
     correct: bool
+    rank: int
     response: np.ndarray | None
 
 
@@ -96,13 +99,16 @@ def embedding(run: Run, device: str = "auto", split: str = "test") -> Embedding:
     """Project images with exactly one of eight classes by t-SNE, before and after the encoder (figure 3).
 
     The classes are the most frequent ones on at most a quarter of the images. Raises C3Error for a method without an
-    encoder, and when fewer than two classes or ten images remain.
+    encoder, and when fewer than two classes or `LEAST_POINTS` images remain.
     """
     found = opened(run, device, split)
     store, scorer, truth = found.store, found.scorer, found.truth
     chosen, classes = _exclusive(truth)
-    if len(chosen) < 10 or len(set(classes.tolist())) < 2:
-        raise C3Error(f"{store.location}: it needs ten images of {split} with one of its classes, found {len(chosen)}")
+    if len(chosen) < LEAST_POINTS or len(set(classes.tolist())) < 2:
+        raise C3Error(
+            f"{store.location}: it needs {LEAST_POINTS} images of {split} with exactly one of the frequent classes, "
+            f"found {len(chosen)}"
+        )
     parts: dict[str, list[np.ndarray]] = {}
     for maps in found.arrays(found.rows()[chosen]):
         for name, values in scorer.stages(maps).items():
@@ -214,9 +220,10 @@ def _predictions(
         return ()
     found = scorer.label_maps(kind, arrays, classes.tolist())
     responses = [None] * len(classes) if found is None else found[0]
+    ranks = [1 + int((scores > scores[c]).sum()) for c in classes]
     return tuple(
-        Prediction(truth.names[c], seen, float(scores[c]), bool(positive[c]), response)
-        for c, response in zip(classes.tolist(), responses, strict=True)
+        Prediction(truth.names[c], seen, float(scores[c]), bool(positive[c]), rank, response)
+        for c, rank, response in zip(classes.tolist(), ranks, responses, strict=True)
     )
 
 

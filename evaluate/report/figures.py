@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import textwrap
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -14,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ...common.files import writing
 from ...train.names import LABEL_MAPS
@@ -43,14 +47,19 @@ LEGENDS = {
 
 
 @matplotlib.rc_context(STYLE)
-def draw_profiles(shown: Profiles, title: str) -> Figure:
+def draw_profiles(shown: Profiles, title: str, narrow: bool = False) -> Figure:
     """Draw figure 1: a row for every class, its mean response on every channel; pooled levels left, X right.
 
     The channels that respond most to two classes at once have a colour, the same in every row; all others are grey.
     """
-    columns = shown.columns
-    figure = Figure(figsize=(7.2, 1.1 * len(shown.names) + 1.0 + 0.16 * len(shown.pairs())), layout="constrained")
-    axes = figure.subplots(len(shown.names), len(columns), squeeze=False, sharex="col")
+    columns, rows = shown.columns, len(shown.names)
+    text = 1.0 + 0.16 * len(shown.pairs()) * (1 + narrow)
+    if narrow:
+        figure = Figure(figsize=(3.6, 1.1 * rows * len(columns) + text), layout="constrained")
+        axes = figure.subplots(rows * len(columns), 1).reshape(len(columns), rows).T
+    else:
+        figure = Figure(figsize=(7.2, 1.1 * rows + text), layout="constrained")
+        axes = figure.subplots(rows, len(columns), squeeze=False, sharex="col")
     for column, (part, values) in enumerate(columns.items()):
         both = np.sort(values, axis=0)[-2]  # what the second most responsive class reaches
         shared = np.argsort(-both, kind="stable")[:SHARED]
@@ -71,38 +80,42 @@ def draw_profiles(shown: Profiles, title: str) -> Figure:
             for axis in axes[:, 0]:
                 axis.axvline(place, color=INK, lw=0.5, ls=":")
             place += values.shape[1]
-    figure.suptitle(f"{title}\nmean response, in standard deviations from the mean of all images", fontsize=9)
+    figure.suptitle(_broken(f"{title}\nmean response, in standard deviations from the mean of all images", narrow))
     lines = [
         f"{first} – {second}: word vectors {cosine:+.2f}; profiles "
         + ", ".join(f"{part} {r:+.2f}" for part, r in found.items())
         for first, second, cosine, found in shown.pairs()
     ]
-    figure.supxlabel("\n".join(["cosine of word vectors, correlation of profiles:", *lines]), fontsize=7)
+    told = "\n".join(["cosine of word vectors, correlation of profiles:", *lines])
+    figure.supxlabel(_broken(told, narrow), fontsize=7)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def draw_embedding(shown: Embedding, title: str) -> Figure:
+def draw_embedding(shown: Embedding, title: str, narrow: bool = False) -> Figure:
     """Draw figure 3: a panel for each stage, every class in its colour and marker."""
-    figure, axes = _panels(len(shown.points), 3.4, title)
+    figure, axes = _panels(len(shown.points), 3.4, title, narrow)
     for axis, (stage, points) in zip(axes, shown.points.items(), strict=True):
         for number, name in enumerate(shown.names):
             own = points[shown.classes == number]
-            axis.scatter(own[:, 0], own[:, 1], s=11, linewidths=0, alpha=0.85, label=name, **_look(number))
+            axis.scatter(
+                own[:, 0], own[:, 1], s=11, linewidths=0, alpha=0.85, label=name, clip_on=False, **_look(number)
+            )
         axis.set(xticks=[], yticks=[], title=f"{stage} (silhouette {shown.silhouette[stage]:+.2f})")
         axis.grid(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.6)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 if narrow else 4,
+                  markerscale=1.6)  # fmt: skip
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
+def draw_curves(shown: Sequence[Curve], title: str, narrow: bool = False) -> Figure:
     """Draw figure 4: mAP over g and over lambda, ZSL and GZSL, with the deviation over seeds as a bar."""
-    figure, axes = _panels(len(shown), 2.9, title)
+    figure, axes = _panels(len(shown), 2.9, title, narrow)
     for axis, curve in zip(axes, shown, strict=True):
         for number, (task, values) in enumerate(curve.values.items()):
             means, spreads = zip(*values, strict=True)
-            axis.errorbar(curve.x, means, yerr=spreads, capsize=3, label=TASKS[task], **_look(number))
+            axis.errorbar(curve.x, means, yerr=spreads, capsize=3, label=TASKS[task], clip_on=False, **_look(number))
         kept = ", ".join(f"{'λ' if name == 'lambda_reg' else 'g'} = {value:g}" for name, value in curve.kept.items())
         axis.set(xlabel=LABELS[curve.setting], ylabel="mAP (%)", title=kept, xticks=curve.x)
         axis.set_ylim(bottom=0)
@@ -111,9 +124,9 @@ def draw_curves(shown: Sequence[Curve], title: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
+def draw_costs(shown: Sequence[Cost], title: str, narrow: bool = False) -> Figure:
     """Draw figure 5: mAP, time and arithmetic of every method, as bars that share the method axis."""
-    figure, axes = _panels(3, 1.5 + 0.42 * len(shown), title)
+    figure, axes = _panels(3, 1.5 + 0.42 * len(shown), title, narrow)
     place = np.arange(len(shown))
     for number, (task, name) in enumerate(TASKS.items()):
         values = [cost.values[task] for cost in shown]
@@ -124,12 +137,14 @@ def draw_costs(shown: Sequence[Cost], title: str) -> Figure:
         (axes[2], [cost.gflops for cost in shown], "GFLOPs an image, less is better"),
     ):
         axis.bar_label(axis.barh(place, values, 0.5, color=COLOURS[2]), fmt="%.3g", padding=2, fontsize=7)
-        axis.set(xlabel=label, yticks=place, yticklabels=[])
+        axis.set(xlabel=label, yticks=place, yticklabels=[cost.title for cost in shown] if narrow else [])
+        axis.margins(x=0.18)
+        _plain(axis, "x", values)
     axes[0].set(xlabel="mAP (%)", yticks=place, yticklabels=[cost.title for cost in shown])
+    axes[0].margins(x=0.18)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     for axis in axes:
         axis.xaxis.label.set_fontsize(8)
-        axis.margins(x=0.18)
         axis.grid(axis="y", visible=False)
     return figure
 
@@ -195,16 +210,18 @@ def draw_responses(
 
 
 @matplotlib.rc_context(STYLE)
-def draw_training(shown: Sequence[Training], title: str) -> Figure:
+def draw_training(shown: Sequence[Training], title: str, narrow: bool = False) -> Figure:
     """Draw the loss of every run over its epochs, one colour for each method."""
-    figure, (axis,) = _panels(1, 2.6, title)
+    figure, (axis,) = _panels(1, 2.6, title, narrow)
     methods = list(dict.fromkeys(log.title for log in shown))
     for log in shown:
         labelled = log.title if log is next(other for other in shown if other.title == log.title) else None
         epochs, losses = [line.epoch for line in log.lines], [line.values["loss"] for line in log.lines]
-        axis.plot(epochs, losses, ms=3, lw=1.2, label=labelled, **_look(methods.index(log.title)))
-    axis.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    axis.legend()
+        axis.plot(epochs, losses, ms=3, lw=1.2, label=labelled, clip_on=False, **_look(methods.index(log.title)))
+    axis.set(xlabel="epoch", ylabel="training loss")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain(axis, "y", [line.values["loss"] for log in shown for line in log.lines])
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=1 if narrow else 2)
     return figure
 
 
@@ -234,20 +251,43 @@ def save_as(figure: Figure, path: Path) -> None:
         figure.savefig(scratch, format=kind, facecolor="white", metadata=None if kind == "png" else {"Date": None})
 
 
-def inline_svg(figure: Figure, label: str) -> str:
-    """Return a figure as an svg element: text in the colour of the page, no background, no ids that could clash."""
+def inline_svg(figure: Figure, label: str, kind: str) -> str:
+    """Return a figure as an svg element: colours of the page, no background, no ids that could clash.
+
+    `kind` is its class, `wide` or `narrow`.
+    """
     text = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()[text.getvalue().index("<svg") :].replace(INK, "currentColor")
+    for number, colour in enumerate(COLOURS):
+        svg = svg.replace(colour.lower(), f"var(--series-{number})")  # one that can be seen on the page's ground
     svg = re.sub(r'<g id="[^"]+"', "<g", re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL))
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return svg.replace("<svg ", f'<svg class="{kind}" role="img" aria-label="{escape(label)}" ', 1)
 
 
-def _panels(count: int, height: float, title: str) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+def _panels(count: int, height: float, title: str, narrow: bool) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side, or below one another where it is `narrow`, for a phone."""
+    figure = Figure(figsize=(3.6, height * count + 0.3) if narrow else (7.2, height), layout="constrained")
+    figure.suptitle(_broken(title, narrow), fontsize=9)
+    return figure, list(figure.subplots(*((count, 1) if narrow else (1, count)), squeeze=False).ravel())
+
+
+def _broken(text: str, narrow: bool) -> str:
+    """Break lines that are too long for a narrow figure."""
+    width = 48 if narrow else 110
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False))
+
+
+def _plain(axis: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Give an axis ticks in plain numbers, on a logarithmic scale where the values span more than a decade."""
+    ticks = axis.xaxis if which == "x" else axis.yaxis
+    if values and min(values) > 0 and max(values) > 10 * min(values):
+        axis.set(**{f"{which}scale": "log"})
+        decades = math.log10(max(values) / min(values))
+        ticks.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 3.0), numticks=5))
+        ticks.set_minor_formatter(NullFormatter())
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def _look(number: int) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def write_page(path: Path, options: FigureOptions) -> str:
     from .run import report_tables
 
     by_dataset = runs_by_dataset(options.runs)
-    text = page(report_tables(EVERY_TABLE, options.runs), by_dataset, options.device, options.images)
+    text = page(report_tables(EVERY_TABLE, options.runs), by_dataset, options.device, options.images, options.maps)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)

@@ -1,0 +1,77 @@
+"""Make the pictures in docs/img again: `make pictures [DEMO=c3-demo] [REAL=FOLDER]`.
+
+The demo is trained first where DEMO has no runs. REAL is a folder of runs on real photographs; without it, the pictures
+of Corel5k stay as they are, because their photographs cannot be shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+IMAGES = Path(__file__).with_name("img")
+DEMO = {"figure-1-demo.png": "demo-figure-1.jpg", "figure-6-demo.png": "responses.jpg"}
+DEMO_PAGE = "report.jpg"
+REAL = {1: "corel5k-figure-1.png", 4: "corel5k-figure-4.png", 5: "corel5k-figure-5.png"}
+WIDTH = 1200  # pixels of a jpg
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},1500"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", type=Path, default=Path("c3-demo"))
+    parser.add_argument("--real", type=Path)
+    asked = parser.parse_args()
+    if not (asked.demo / "runs").is_dir():
+        c3("demo", "--out", asked.demo)
+    with tempfile.TemporaryDirectory() as scratch:
+        demo_pictures(asked.demo / "runs", Path(scratch))
+        if asked.real:
+            real_pictures(asked.real, Path(scratch))
+        else:
+            print(f"kept: {', '.join(REAL.values())} need runs on real photographs: make pictures REAL=FOLDER")
+
+
+def demo_pictures(runs: Path, scratch: Path) -> None:
+    c3("report", "--runs", runs, "--figures", 1, 6, "--out", scratch)
+    for drawn, name in DEMO.items():
+        to_jpg(scratch / drawn, IMAGES / name)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print(f"kept: {DEMO_PAGE} needs a browser: apt-get install chromium")
+        return
+    page, shot = scratch / "report.html", scratch / "report.png"
+    c3("report", "--runs", runs, "--html", page)
+    subprocess.run([chromium, *FLAGS, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True)
+    to_jpg(shot, IMAGES / DEMO_PAGE)
+
+
+def real_pictures(runs: Path, scratch: Path) -> None:
+    c3("report", "--runs", runs, "--figures", *REAL, "--out", scratch)
+    for number, name in REAL.items():
+        drawn = scratch / f"figure-{number}-corel5k.png"
+        if drawn.exists():
+            shutil.copyfile(drawn, IMAGES / name)
+            print(IMAGES / name)
+        else:
+            print(f"kept: {name}, because figure {number} of {runs} was not drawn")
+
+
+def c3(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "c3", *map(str, arguments)], check=True)
+
+
+def to_jpg(drawn: Path, path: Path) -> None:
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").resize((WIDTH, round(WIDTH * picture.height / picture.width))).save(path, quality=80)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
