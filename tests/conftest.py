@@ -110,7 +110,6 @@ def caches_in() -> Callable[[Path], Callable[..., FeatureCache]]:
 
 
 def _caches_in(folder: Path) -> Callable[..., FeatureCache]:
-
     def make(
         rows: int = 40,
         labelling: str = "complete",
