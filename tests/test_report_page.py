@@ -243,7 +243,9 @@ def test_the_page_in_a_browser(page: Path, browser: Any) -> None:
         assert (label.get_attribute("aria-pressed"), overlay.is_visible()) == ("false", False)
         assert "labelled" in label.inner_text() and label.inner_text().startswith("#")
         view.locator(".example-run").select_option(index=1)
-        assert not label.is_visible() and example.locator(".label:visible").count() == 5
+        of_runs = example.locator(".of-run")
+        assert [of_runs.nth(number).is_visible() for number in range(of_runs.count())] == [False, True]
+        assert example.locator(".label:visible").count() == 5
         figure = view.locator("figure svg:visible").first.bounding_box()
         assert figure["width"] <= width
         assert said == []
