@@ -200,7 +200,7 @@ def test_a_stopped_fetch_goes_on(server: Server, tmp_path: Path, monkeypatch: py
             raise KeyboardInterrupt
         return whole(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="the same command continues"):
         patch.setattr(Downloader, "fetch", stop)
         fetch(FetchOptions(**(vars(options) | {"images": True})))
     there = len(list((tmp_path / "data/images").rglob("*.jpg")))

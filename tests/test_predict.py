@@ -540,6 +540,11 @@ def test_a_folder_of_runs_gives_its_best_on_validation(place: Placement, tmp_pat
     assert shown.exit_code == 0 and f"{place.runs[best]} is the run with the best mAP" in shown.stderr
     with pytest.raises(C3Error, match="no finished run with a score on validation"):
         best_run(tmp_path)
+    drawn = json.loads((place.runs[best] / "run.json").read_text())
+    (tmp_path / "drawn").mkdir()
+    write_json(tmp_path / "drawn/run.json", drawn | {"config": drawn["config"] | {"hide_seed": 1}})
+    with pytest.raises(C3Error, match="no finished run with a score on validation"):
+        best_run(tmp_path)
     for number, path in enumerate(place.runs.values()):
         record = json.loads((path / "run.json").read_text())
         record["cache"]["dataset"] = f"set {number}"

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .run_folder import RunRecord
 
 METHOD_HELP = (
-    "A method, or all of a table: table1, table3, table5. c3-plus, ours, was the best on every collection of "
-    "photographs that was measured; c3 is the method of the paper."
+    "A method, or all of a table: table1, table3, table5. c3-plus, ours, had the best mAP on the photographs that were "
+    "measured; c3 is the method of the paper."
 )
 
 

@@ -5,7 +5,7 @@ registry.py and models/objectives.py say what stands behind the names; a test co
 
 from __future__ import annotations
 
-DEFAULT_METHOD = "c3-plus"  # the best on every collection of photographs that was measured (docs/results.md)
+DEFAULT_METHOD = "c3-plus"  # the best mAP on the photographs that were measured (docs/results.md)
 # In table order; what the paper's tables do not have comes last in its group.
 METHODS = (
     "conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder", "c3-plus",

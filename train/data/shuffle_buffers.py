@@ -155,14 +155,14 @@ class ResidentBuffers:
             )
             for name, values in scratch.items()
         }
-        with progress("load", len(self._chunks) * size, "rows") as bar:
+        with progress("load", len(self._chunks), "chunks") as bar:
             for first in range(0, len(self._chunks), at_a_time):
                 chunks = self._chunks[first : first + at_a_time]
                 arrays.read(chunks, scratch)
                 place = slice(first * size, (first + len(chunks)) * size)
                 for name, values in scratch.items():
                     memory[name][place] = torch.from_numpy(values[: len(chunks) * size])
-                bar.advance(len(chunks) * size)
+                bar.advance(len(chunks))
         if shared:
             for name, tensor in memory.items():
                 shared.put(arrays.content[name], tensor)

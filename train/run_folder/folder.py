@@ -21,6 +21,7 @@ from .record import SCHEMA, RunRecord, parse_record
 
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
+DRAWN = {"hide_seed", "folds"}  # settings of a run with another class split than that of its store
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
 FOLDS = "folds"  # the folder beside the runs that holds those of class-wise cross-validation
 BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # the tuned backbone of a run, and the store it computes
@@ -136,22 +137,23 @@ def list_runs(root: str | Path) -> list[Run]:
 def best_run(root: str | Path) -> Run:
     """Return the finished run below `root` with the best mAP of seen classes on validation, the newest of equals.
 
-    Raises C3Error where no run has such a score, and where the runs are of several data sets or hide other classes:
-    their scores cannot be compared.
+    Runs whose unseen classes are drawn are passed over. Raises C3Error where no run has such a score, and where runs
+    are of different data sets or classes: their scores cannot be compared.
     """
-    scored = [run for run in list_runs(root) if run.finished and run.record.seen]
+    own = [run for run in list_runs(root) if run.finished and not DRAWN & run.record.settings.keys()]
+    scored = [(score, run.record.created, run) for run in own if (score := run.record.val_score) is not None]
     if not scored:
         raise C3Error(
             f"{root} holds no finished run with a score on validation; name a run with --run, or train one: "
             "c3 train --cache features.zarr"
         )
-    kinds = {(run.dataset, run.record.inputs.classes): run.id for run in scored}
+    kinds = {(run.dataset, run.record.inputs.classes): run.id for *_, run in scored}
     if len(kinds) > 1:
         raise C3Error(
             f"{root} holds runs of different data sets or classes, whose scores cannot be compared (such as "
             f"{' and '.join(list(kinds.values())[:2])}); name one with --run"
         )
-    return max(scored, key=lambda run: (run.record.seen.mAP if run.record.seen else 0.0, run.record.created))
+    return max(scored, key=lambda found: found[:2])[-1]
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -134,6 +134,13 @@ class RunRecord:
     validation: ChosenEpoch | None = None
 
     @property
+    def val_score(self) -> float | None:
+        """Return mAP, 0..1, over the seen classes of `val`, of the weights that were kept; None where unknown."""
+        if self.validation:
+            return self.validation.best
+        return self.seen.mAP if self.seen else None
+
+    @property
     def seed(self) -> int:
         """Return the seed of the training."""
         return int(self.number("seed"))
