@@ -36,7 +36,8 @@ def write_vectors(
         raise C3Error(f"{out} exists already; give another --out, or --overwrite")
     asked = word_list(words) if words else _class_names(dataset or "", catalog)
     require_words(asked)  # before a tower is loaded, which takes seconds
-    found = tower_vectors(asked, load_tower(tower), templates_of(templates))
+    templates = templates_of(templates)
+    found = tower_vectors(asked, load_tower(tower), templates)
     write_tower_file(out, found.words, found.vectors, found.origin)
     count = len(found.origin.templates)
     shown = found.origin.templates[0] if count == 1 else f"{count} templates"

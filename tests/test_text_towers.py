@@ -190,9 +190,16 @@ def test_the_words_may_be_the_classes_of_a_data_set(static_name: str, table_data
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert np.load(out)["names"].tolist() == ["blue", "dark red", "red"]
-    for wrong in (arguments[:3] + arguments[5:], [*arguments[:-1], "tiny.txt"]):
+    words = str(table_dataset / "unseen.txt")
+    photo = ["vectors", "--words", words, "--tower", "model2vec:gone", "--template", "photo", "--out", f"{out}.npz"]
+    said = {
+        "give --words FILE or --dataset NAME": arguments[:3] + arguments[5:],
+        "expected a name that ends in .npz": [*arguments[:-1], "tiny.txt"],
+        "expected a text with one {}": photo,  # before the tower is looked for
+    }
+    for message, wrong in said.items():
         refused = CliRunner().invoke(main, wrong)
-        assert refused.exit_code == 2 and refused.output.count("\n") == 1
+        assert refused.exit_code == 2 and refused.output.count("\n") == 1 and message in refused.output
 
 
 def test_a_damaged_origin_is_refused(tmp_path: Path) -> None:
