@@ -114,7 +114,7 @@ def test_the_catalog_commands(table_dataset: Path) -> None:
 
 
 def test_tables_without_runs_show_what_was_published(tmp_path: Path) -> None:
-    shown = c3("report", "--tables", 1, 2, "--runs", tmp_path / "none")
+    shown = c3("report", "--published", "--tables", 1, 2, "--runs", tmp_path / "none")
     assert shown.exit_code == 0
     assert "29.4" in shown.stdout and "79.9" in shown.stdout
 
