@@ -21,8 +21,8 @@ def differences(block: Block) -> Iterator[str]:
         if len(choice.tried) > 1:
             yield f"{block.title(choice.tried[0].method)}{choice.note()}."
     if block.additions and block.layout.number != 3:
-        names = ", ".join(f"{TITLES[group.method]}, {group.addition}" for group in block.additions)
-        yield f"Table 3 shows what differs in one named addition: {names}."
+        titles = ", ".join(f"{TITLES[group.method]}, {group.addition}" for group in block.additions)
+        yield f"Table 3 shows what differs in one named addition: {titles}."
     if fallback := [group for group in block.groups if _recipe(group).startswith(NOT_OWN)]:
         yield (
             f"Settings of the fallback recipes ({block.dataset} has none of its own for the method): "

@@ -183,7 +183,11 @@ def _json(tables: Sequence[Table]) -> str:
     """Return a list of tables, every digit, None where there is nothing."""
     content = []
     for table in tables:
-        entry = {"title": table.title, "published in": table.reference, "rows": _entries(table.frame, table.metrics)}
+        entry: dict[str, Any] = {
+            "title": table.title,
+            "published in": table.reference,
+            "rows": _entries(table.frame, table.metrics),
+        }
         if table.paired is not None:
             paired = {"against": table.against, "rows": _entries(table.paired, table.metrics)}
             entry["paired"] = {**paired, "notes": table.paired_notes}
