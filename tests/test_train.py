@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from c3.cli import main
 from c3.common.average_precision import random_average_precision
 from c3.common.errors import C3Error
 from c3.extract.store.cache import FeatureCache
@@ -21,6 +22,7 @@ from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import Run, list_runs, open_run
 from c3.train.scorer import restore
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]
@@ -245,3 +247,16 @@ def test_a_run_says_how_it_compares_with_random_scores(
     assert run.record.seen.random == pytest.approx(floor)
     assert f"random scores {100 * floor:.1f} %" in caplog.text
     assert open_run(run.path).record == run.record
+
+
+def test_one_command_trains_on_several_stores_and_checks_all_of_them_first(make_cache: Make, tmp_path: Path) -> None:
+    first, second = make_cache(name="a.zarr"), make_cache(name="b.zarr", levels={"p8": 2, "p16": 2, "p32": 2})
+    asked = ["train", "--cache", str(first.path), str(second.path), "--method", "fast0tag", "--epochs", "1",
+             "--device", "cpu", "--runs", str(tmp_path / "runs")]  # fmt: skip
+    missing = CliRunner().invoke(main, [*asked[:4], str(tmp_path / "none.zarr"), *asked[4:]])
+    assert missing.exit_code == 2
+    assert "none.zarr" in missing.output
+    assert not (tmp_path / "runs").exists()
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    assert {run.record.features.digest for run in list_runs(tmp_path / "runs")} == {first.digest, second.digest}

@@ -10,7 +10,7 @@ import click
 from ..common.click_options import (
     ManyValues,
     Name,
-    cache_option,
+    UserPlace,
     grouped,
     named_values,
     running_options,
@@ -71,7 +71,9 @@ class _Train(ManyValues):
 
 
 @click.command(cls=_Train, sections=TRAIN_SECTIONS)
-@cache_option
+@click.option("--cache", "--caches", "caches", multiple=True, required=True, type=UserPlace(), metavar="STORE",
+              help="A complete store: a path or an fsspec URL. Several are trained on one after the other: "
+                   "--cache a.zarr b.zarr.")  # fmt: skip
 @click.option("--method", default=DEFAULT_METHOD, show_default=True, metavar="NAME",
               type=Name("method", (*METHODS, *GROUPS)), help=METHOD_HELP)  # fmt: skip
 @runs_option
@@ -88,14 +90,14 @@ class _Train(ManyValues):
 @click.pass_obj
 def train(
     catalog: Path | None,
-    cache: str,
+    caches: tuple[str, ...],
     method: str,
     runs: Path,
     seeds: tuple[int, ...],
     settings: dict[str, Any],
     running: dict[str, Any],
 ) -> None:
-    """Train a method on a feature store.
+    """Train a method on a feature store, or on each of several.
 
     The recipe of the method and the data set, in the catalog, gives the settings that are not given here.
     """
@@ -105,7 +107,7 @@ def train(
     from .run import TrainOptions, train_each
 
     done = []
-    for run in train_each(TrainOptions(cache, method, runs, settings, catalog, **running), seeds):
+    for run in train_each(TrainOptions(caches[0], method, runs, settings, catalog, **running), seeds, caches[1:]):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
     if done:  # of several processes only the first

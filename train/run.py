@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import platform
@@ -74,24 +75,30 @@ class TrainOptions:
     shared: SharedArrays | None = None
 
 
-def train_each(options: TrainOptions, seeds: Sequence[int] = (0,)) -> Iterator[Run]:
+def train_each(
+    options: TrainOptions, seeds: Sequence[int] = (0,), more_caches: Sequence[Path | str] = ()
+) -> Iterator[Run]:
     """Train every method that `options.method` stands for (`table1`, or one name) with every seed, a run each.
 
-    A setting that only some methods of a group have goes to those. Raises C3Error for one that none has. Processes
-    started by torchrun train each run together; only the first of them yields it.
+    `more_caches` are trained on after `options.cache` in the same way. A setting that only some methods of a group have
+    goes to those. Raises C3Error for one that none has, and before any training for a store that is missing or not
+    complete. Processes started by torchrun train each run together; only the first of them yields it.
     """
     methods = methods_named(options.method)
     takes = {method: settings_of(method_class(method).Options) for method in methods}
     for name in options.settings:
         if not any(name in known for known in takes.values()):
             raise unknown_name(f"setting of {options.method}", name, {key for known in takes.values() for key in known})
+    caches = list(dict.fromkeys([options.cache, *more_caches]))
+    for cache in caches if len(caches) > 1 else ():  # the third is not found missing after hours on the first two
+        FeatureCache.open(cache).require_complete()
     with launched(options.device) as world:
-        for method in methods:
+        for cache, method, seed in itertools.product(caches, methods, seeds):
             settings = {name: value for name, value in options.settings.items() if name in takes[method]}
-            for seed in seeds:
-                run = train(replace(options, method=method, settings=settings | {"seed": seed}), world)
-                if world.first:
-                    yield run
+            asked = replace(options, cache=cache, method=method, settings=settings | {"seed": seed})
+            run = train(asked, world)
+            if world.first:
+                yield run
 
 
 @terminated_like_interrupted()
