@@ -283,6 +283,36 @@ def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> N
     click.echo(write_vectors(out, tower, catalog=catalog, **options))
 
 
+@click.command("import-features")
+@click.argument("files", nargs=-1, required=True, type=UserPath(), metavar="ARRAY...")
+@click.option("--table", type=UserPath(), metavar="CSV",
+              help="The rows of the arrays, in order: a csv with the columns image_path, labels and "
+                   "split.")  # fmt: skip
+@click.option("--vectors", type=UserPlace(), metavar="NAME|FILE", help="With --table: the vectors of the classes.")
+@click.option("--unseen", type=UserPath(), metavar="FILE", help="With --table: the unseen classes, one a line.")
+@click.option("--classes", type=UserPath(), metavar="FILE", help="With --table: all classes, one a line.")
+@click.option("--labels", "labelling", default="complete", show_default=True,
+              type=click.Choice(("complete", "verified")),
+              help="With --table: whether an absent label is negative, or unknown.")  # fmt: skip
+@click.option("--dataset", metavar="NAME", help="In place of --table: a data set of kind table in the catalog.")
+@click.option("--array", metavar="NAME",
+              help="The array to read where files hold several: a key of .npz or .h5, a column of "
+                   ".parquet.")  # fmt: skip
+@click.option("--source", metavar="TEXT", help="What computed the features. Default: the name of the first file.")
+@click.option("--out", default="features.zarr", show_default=True, type=UserPath(), help="The store to fill.")
+@click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
+@click.pass_obj
+def import_features(catalog: Path | None, /, files: tuple[Path, ...], **options: Any) -> None:
+    """Turn feature arrays of other tools (.npy, .npz, .h5, .parquet) into a store.
+
+    Maps (rows, C, H, W) become levels, vectors (rows, D) the vector of the whole picture.
+    """
+    from .import_features import ImportOptions
+    from .import_features import import_features as run
+
+    click.echo(run(ImportOptions(files, catalog=catalog, **options)))
+
+
 @click.command("import-biam")
 @click.option("--train", type=UserPath(), help="The HDF5 file of BiAM's training features.")
 @click.option("--test", type=UserPath(), help="The HDF5 file of BiAM's test features.")
@@ -302,4 +332,4 @@ def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, verify, migrate, merge, revector, catalog, vectors, fetch, import_biam)
+COMMANDS = (extract, inspect, verify, migrate, merge, revector, catalog, vectors, fetch, import_features, import_biam)

@@ -19,7 +19,7 @@ from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.pictures.crop_policies import POLICIES
 from ..extract.backbone.pictures.decode_options import DecodeOptions
-from ..extract.backbone.weights import load_backbone
+from ..extract.backbone.weights import kind_of, load_backbone
 from ..extract.catalog.catalog import Catalog, weights_of
 from ..extract.store.layout import GLOBAL_VECTOR, REGIONS
 from ..extract.store.tables import Classes
@@ -114,6 +114,7 @@ def load_parts(
     run.require_finished()
     classes, made = read_classes(run), run.record.features
     model = rebuild(run)
+    kind_of(made.backbone)  # refuses features that c3 did not compute
     names = Catalog(_catalog(run, catalog))
     found = _weights(run, weights, names)
     # the optional arrays of the store, read or not: the hash is that of all layers that ran

@@ -103,7 +103,8 @@ def train(
     """
     from ..extract.store.cache import FeatureCache
 
-    FeatureCache.open(cache).require_complete()  # before torch is imported, which takes seconds
+    for cache in caches:  # before torch is imported, which takes seconds, and before the first is trained on for hours
+        FeatureCache.open(cache).require_complete()
     from .run import TrainOptions, train_each
 
     done = []

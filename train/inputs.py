@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..common.errors import SettingError
 from ..extract.store.layout import GLOBAL_VECTOR, GRID, REGIONS
 
 REGION_SIDE = 14  # cells along the edge of `regions`
@@ -25,9 +26,19 @@ class Inputs:
     global_vector: int = 0
 
     @property
+    def levels(self) -> tuple[str, ...]:
+        """Return the names of the levels. Raises SettingError where there are only vectors of whole pictures."""
+        if not self.channels:
+            raise SettingError(
+                "these features are vectors of whole pictures, and this method reads maps; use one that reads vectors, "
+                "such as conse, labelem, fast0tag or c3-plus"
+            )
+        return tuple(self.channels)
+
+    @property
     def deepest(self) -> str:
-        """Return the name of the last level."""
-        return list(self.channels)[-1]
+        """Return the name of the last level. Raises SettingError where there is none."""
+        return self.levels[-1]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BACKBONES = ("vgg19", "vgg19_bn", "resnet50", "resnet101", "resnet18", "squeezenet1_1")  # of torchvision
 PREFIXES = ("timm:", "open_clip:")  # of the networks of other libraries: timm:NAME
+IMPORTED = "imported:"  # before the name of what computed features outside of c3
 PACKAGES = {
     "timm:": ("timm",),
     "open_clip:": ("open_clip_torch",),

@@ -8,7 +8,7 @@ import torch
 
 from ...common.errors import C3Error
 from .kind import Kind
-from .names import PREFIXES
+from .names import IMPORTED, PREFIXES
 from .network import Backbone
 from .specs import BackboneSpec
 from .torchvision_networks import TorchvisionNetworks
@@ -19,6 +19,11 @@ def kind_of(name: str) -> Kind:
     prefix, colon, _ = name.partition(":")
     if not colon:
         return TorchvisionNetworks()
+    if name.startswith(IMPORTED):
+        raise C3Error(
+            f"features of {name} were computed outside of c3 (c3 import-features), which cannot compute them of other "
+            "images"
+        )
     if prefix == "timm":
         from .timm_networks import TimmNetworks
 

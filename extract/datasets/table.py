@@ -47,10 +47,8 @@ def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
     ids are the paths in NFC. Raises C3Error naming file and line.
     """
     path = spec.own("table", spec.table)
-    listed, unseen = _list("classes", spec, spec.classes), _list("unseen", spec, spec.unseen)
-    cells = LabelCells(spec.label_separator, frozenset(listed), frozenset(unseen), f"datasets.{spec.name}")
     root = spec.images_folder()
-    table = _read_table(path, root, cells)
+    table, listed, unseen = _read(spec)
     names = listed or sorted(set(chain(*table.positive, *table.negative)))
     if unused := sorted(set(unseen) - set(names)):
         listed_in = spec.own("unseen", spec.unseen)
@@ -92,6 +90,18 @@ def table_counts(spec: TableSpec) -> dict[str, int]:
         "seen_classes": seen,
         "unseen_classes": len(manifest.classes) - seen,
     }
+
+
+def table_paths(spec: TableSpec) -> list[str]:
+    """Return the image paths of a table in the order of its rows."""
+    return _read(spec)[0].path
+
+
+def _read(spec: TableSpec) -> tuple[_Table, list[str], list[str]]:
+    """Read the csv, and the lists of all and of the unseen classes, which may be empty."""
+    listed, unseen = _list("classes", spec, spec.classes), _list("unseen", spec, spec.unseen)
+    cells = LabelCells(spec.label_separator, frozenset(listed), frozenset(unseen), f"datasets.{spec.name}")
+    return _read_table(spec.own("table", spec.table), spec.images_folder(), cells), listed, unseen
 
 
 def _list(setting: str, spec: TableSpec, place: str | None) -> list[str]:

@@ -69,7 +69,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
         """Return the names of the arrays that the method reads from a store; no other array is loaded."""
-        return tuple(inputs.channels)
+        return inputs.levels
 
     def prepare(self, vectors: Tensor) -> None:
         """Set up from the word vectors (classes, d_w) of the trained classes, before the first step."""

@@ -84,7 +84,7 @@ class C3(Method[Tensor]):
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
-        return tuple(inputs.channels) if cls.pyramid else (inputs.deepest,)
+        return inputs.levels if cls.pyramid else (inputs.deepest,)
 
     def _build(self, groups: int, d_w: int) -> None:
         """Build encoder and Group Attention."""

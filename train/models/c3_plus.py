@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ...extract.store.layout import GLOBAL_VECTOR
 from ..settings import Positive, Settings, Weight
 from .base import Inputs, Method, inner_products
 from .losses import mean_over
@@ -66,7 +67,8 @@ class C3Plus(Method[Tensor]):
 
     def __init__(self, inputs: Inputs, options: C3PlusOptions) -> None:
         super().__init__(inputs, options)
-        width, classes, d_w = 2 * sum(inputs.channels.values()), inputs.classes, inputs.d_w
+        classes, d_w = inputs.classes, inputs.d_w
+        width = 2 * sum(inputs.channels.values()) or inputs.global_vector
         self.standardise = nn.BatchNorm1d(width, affine=False)  # levels differ a thousandfold in scale
         self.classifier = nn.Linear(width, classes, bias=False)
         nn.init.zeros_(self.classifier.weight)  # a convex problem: any start will do
@@ -95,9 +97,15 @@ class C3Plus(Method[Tensor]):
         """Return u of word vectors (classes, d_w)."""
         return normalize(inner_products(normalize(vectors, dim=1) - self.centre, self.whitening), dim=1)
 
+    @classmethod
+    def reads(cls, inputs: Inputs) -> tuple[str, ...]:
+        """Return all levels, or the vector of the whole picture where there are none."""
+        return (GLOBAL_VECTOR,) if inputs.global_vector and not inputs.channels else inputs.levels
+
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return z (batch, trained classes) as it was fitted."""
-        x = self.standardise(pooled(arrays[name] for name in self.inputs.channels))
+        maps = [arrays[name] for name in self.inputs.channels]
+        x = self.standardise(pooled(maps) if maps else arrays[GLOBAL_VECTOR])
         z: Tensor = self.classifier(normalize(x, dim=1))
         return z
 

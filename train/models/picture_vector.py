@@ -26,7 +26,7 @@ class PictureVector(nn.Module):
     @staticmethod
     def reads(inputs: Inputs) -> tuple[str, ...]:
         """Return the names of the arrays that it reads from a store."""
-        return (GLOBAL_VECTOR,) if inputs.global_vector else tuple(inputs.channels)
+        return (GLOBAL_VECTOR,) if inputs.global_vector else inputs.levels
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         vector = arrays[GLOBAL_VECTOR] if GLOBAL_VECTOR in self.names else pooled(arrays[name] for name in self.names)
