@@ -133,6 +133,18 @@ def extract(catalog: Path | None, /, plan: bool, rows: int | None, **options: An
 
 
 @click.command()
+@click.argument("name", default="", metavar="[FILTER]")
+def backbones(name: str) -> None:
+    """List the networks that --backbone takes, with levels and channels.
+
+    FILTER is a part of a name; with it, networks of timm are listed too.
+    """
+    from .backbone.listing import listing
+
+    click.echo(listing(name))
+
+
+@click.command()
 @click.argument("cache", type=UserPlace())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
@@ -332,4 +344,17 @@ def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, 
     click.echo(run(BiamOptions({"train": train, "test": test}, catalog=catalog, **options)))
 
 
-COMMANDS = (extract, inspect, verify, migrate, merge, revector, catalog, vectors, fetch, import_features, import_biam)
+COMMANDS = (
+    extract,
+    backbones,
+    inspect,
+    verify,
+    migrate,
+    merge,
+    revector,
+    catalog,
+    vectors,
+    fetch,
+    import_features,
+    import_biam,
+)

@@ -25,6 +25,8 @@ from .tagger import load_parts
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # of scores, absolute and relative, between torch and the exported graph
+# Licences that ask for no more than a notice
+PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "isc", "cc0-1.0", "cc-by-4.0", "unlicense")
 KEY = "c3"  # of the metadata in both formats
 VECTORS = "class_vectors"  # the tensor that is no weight
 
@@ -78,6 +80,7 @@ def describe(run: Run, model: Method) -> dict[str, Any]:
             "backbone": made.backbone,
             "weights": made.weights_title,
             "weights_sha256": made.weights_sha256,
+            "licence": made.licence,
             "precision": made.precision,
             "crops": made.crops,
         },
@@ -92,7 +95,7 @@ def export_safetensors(run_path: str | Path, out: Path) -> str:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content = tensors | {VECTORS: torch.from_numpy(classes.vectors)}
     write_bytes(out, save(content, {KEY: json.dumps(describe(run, model))}))
-    return f"{out}: the weights of {run.method} with {len(classes)} classes, {_megabytes(out)}"
+    return f"{out}: the weights of {run.method} with {len(classes)} classes, {_megabytes(out)}{_licence(run)}"
 
 
 def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, catalog: Path | None = None) -> str:
@@ -127,7 +130,22 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         program.save(scratch, external_data=False)
         _require_equal(scratch, module)
     asked = "pixels and vectors" if "vectors" in inputs else "pixels"
-    return f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}"
+    return (
+        f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}{_licence(run)}"
+    )
+
+
+def _licence(run: Run) -> str:
+    """Return the end of a summary, the licence of the backbone's weights, and warn of one that may forbid uses."""
+    made = run.record.features
+    if made.licence is None:
+        return ""
+    name = made.licence.partition(",")[0]
+    if name not in PERMISSIVE:
+        forbids = "forbids commercial use" if "-nc" in name or "noncommercial" in name else "has terms of its own"
+        LOG.warning("the weights %s of %s are under the licence %s, which %s: it holds for what is exported too",
+                    made.weights_title, made.backbone, made.licence, forbids)  # fmt: skip
+    return f"; weights of the backbone: licence {made.licence}"
 
 
 def _example(module: Exported, batch: int, classes: int) -> dict[str, Tensor]:

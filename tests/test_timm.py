@@ -11,6 +11,8 @@ import timm
 import torch
 from c3.common.errors import C3Error
 from c3.extract.backbone import timm_networks
+from c3.extract.backbone.listing import listing
+from c3.extract.backbone.names import BACKBONES
 from c3.extract.backbone.weights import backbone_spec, load_backbone
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -150,3 +152,18 @@ def test_weights_that_are_not_on_this_machine_are_not_fetched(tmp_path: Path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(C3Error, match=r"weights resnet18\.a1_in1k of timm are not on this machine .*downloads none"):
         load_backbone("timm:resnet18", "imagenet")
+
+
+def test_backbones_are_listed_with_levels_and_licences() -> None:
+    def lines(wanted: str = "") -> list[str]:
+        return listing(wanted).splitlines()
+
+    assert len(lines()) == len(BACKBONES) + 1
+    assert lines("tf_efficientnet_lite2") == [
+        "timm:tf_efficientnet_lite2.in1k  p8(48) p16(120) p32(352)  260 px, licence apache-2.0"
+    ]
+    assert lines("levit_384_s8")[0].startswith("timm:levit_384_s8 ")  # without weights it has no tag
+    assert all("cannot be used, has no three usable maps" in line for line in lines("levit_conv_128s"))
+    assert "timm:resnet50d" in lines("timm:resnet")
+    with pytest.raises(C3Error, match="no backbone of torchvision or timm has 'xyz' in its name"):
+        listing("xyz")

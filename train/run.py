@@ -262,6 +262,7 @@ def source_of(cache: FeatureCache) -> FeatureSource:
         digest=cache.digest,
         dataset=origin.dataset,
         backbone=origin.backbone,
+        licence=cache.provenance.licence,
         weights=provenance.weights,
         weights_asked=provenance.weights_asked,
         labelling=origin.labelling,

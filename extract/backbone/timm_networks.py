@@ -138,6 +138,12 @@ def plan_of(name: str, input_size: int | None) -> Plan:
     return _proved(plan, network)
 
 
+def architectures(wanted: str) -> list[str]:
+    """Return the names of timm that contain `wanted`, without tags."""
+    names: list[str] = _timm().list_models(f"*{wanted}*")
+    return names
+
+
 def _proved(plan: Plan, network: nn.Module) -> Plan:
     """Return the plan with the width of the global vector and the map for `regions`, after a pass of shapes."""
     spec = plan.spec
@@ -199,7 +205,7 @@ def _with_tag(name: str) -> str:
         raise NotFound(f"unknown backbone {PREFIX + name!r}.{hint} See: c3 backbones FILTER")
     published = timm.models.get_pretrained_cfg(architecture, allow_unregistered=False)
     if not tag:
-        return f"{architecture}.{published.tag}" if published and published.tag else architecture
+        return f"{architecture}.{published.tag}" if published and published.has_weights else architecture
     known = [other.partition(".")[2] for other in timm.list_pretrained(f"{architecture}.*")]
     if tag not in known:
         raise NotFound(f"timm has no weights {tag!r} of {PREFIX}{architecture}; it has {', '.join(known) or 'none'}")

@@ -26,7 +26,8 @@ class FeatureSource:
     `weights_asked` what the extraction asked for (a name of the catalog, a file). `tuned` says that the run changed
     them itself. `splits` has the rows of each split. `request` is the record of the options of `c3 extract`, None where
     no images were extracted; a run of an early version recorded none (`request_recorded` False), but its store did.
-    `vectors` is the text tower of the class vectors, None where the store names none.
+    `vectors` is the text tower of the class vectors, `licence` that of the backbone's weights; None where the store
+    names none.
     """
 
     path: str
@@ -42,6 +43,7 @@ class FeatureSource:
     crops: str = "whole"
     tuned: bool = False
     vectors: VectorOrigin | None = None
+    licence: str | None = None
     request: Mapping[str, Any] | None = None  # JSON, which ExtractOptions parses
     request_recorded: bool = True
 
@@ -172,8 +174,9 @@ class RunRecord:
         content = to_json(self, defaults=True)
         if not content["cache"].pop("request_recorded"):
             del content["cache"]["request"]
-        if self.features.vectors is None:
-            del content["cache"]["vectors"]
+        for name in ("vectors", "licence"):
+            if content["cache"][name] is None:
+                del content["cache"][name]
         if self.tuned_from is None:
             del content["end_to_end"], content["validation"]
         else:
