@@ -125,7 +125,9 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
     if program is None:  # only the old exporter, without dynamo, returns none
         raise C3Error(f"method {run.method} cannot be exported to ONNX: torch gave no program")
-    program.model.metadata_props[KEY] = json.dumps(describe(run, model))
+    described = describe(run, model)
+    described["features"]["transform"] = parts.backbone.transform
+    program.model.metadata_props[KEY] = json.dumps(described)
     with writing(out) as scratch:
         program.save(scratch, external_data=False)
         _require_equal(scratch, module)
