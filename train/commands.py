@@ -54,7 +54,7 @@ residency_option = grouped(
 
 
 TRAIN_SECTIONS = {
-    "What to train": ("cache", "method", "seeds", "runs", "overwrite"),
+    "What to train": ("caches", "method", "seeds", "runs", "overwrite"),
     "Settings, as in the recipe unless given": ("epochs", "batch_size", "lr", "weight_decay", "groups", "lambda_reg",
                                                 "objective", "set"),
     "How to compute": ("device", "residency", "checkpoint_minutes", "checkpoint_steps", "tensorboard"),

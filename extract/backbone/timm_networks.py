@@ -113,10 +113,10 @@ def plan_of(name: str, input_size: int | None) -> Plan:
     timm = _timm()
     name = _with_tag(name.removeprefix(PREFIX))
     network = _described(name, {})
-    config = timm.data.resolve_model_data_config(network)
-    native, published = config["input_size"], network.pretrained_cfg
-    if native[0] != 3 or native[1] != native[2] or config["interpolation"] not in FILTERS:
-        raise C3Error(f"{PREFIX}{name} takes {native} values resized by {config['interpolation']!r}; c3 gives squares "
+    data = timm.data.resolve_model_data_config(network)
+    native, published = data["input_size"], network.pretrained_cfg
+    if native[0] != 3 or native[1] != native[2] or data["interpolation"] not in FILTERS:
+        raise C3Error(f"{PREFIX}{name} takes {native} values resized by {data['interpolation']!r}; c3 gives squares "
                       f"of 3 channels, resized by {', '.join(FILTERS)}")  # fmt: skip
     side = input_size or native[2]
     strides = {entry["reduction"] for entry in list(network.feature_info)}
@@ -132,7 +132,7 @@ def plan_of(name: str, input_size: int | None) -> Plan:
         taps=taps,
         global_vector=Tap(VECTOR, 0, 0),
         regions=None,
-        transform=Transform(config["mean"], config["std"], Resize(side, config["interpolation"])),
+        transform=Transform(data["mean"], data["std"], Resize(side, data["interpolation"])),
     )
     plan = Plan(spec, name, arguments, indices, taps[0].norm, published.get("license"))
     return _proved(plan, network)
