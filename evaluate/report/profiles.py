@@ -154,7 +154,8 @@ def _chosen(found: Opened) -> list[int]:
     unit = _unit(found.store.classes.vectors)
     pairs = [(a, b) for a in kinds[0] for b in kinds[1]] or list(combinations(pool, 2))
     pairs = [pair for pair in pairs if _shared(truth, *pair) <= MOST_SHARED] or pairs
-    chosen = list(max(pairs, key=lambda pair: float(unit[pair[0]] @ unit[pair[1]])))
+    near = max(pairs, key=lambda pair: float(unit[pair[0]] @ unit[pair[1]]))
+    chosen = list(near)
     while len(chosen) < min(SHOWN, len(pool)):
         others = [c for c in pool if c not in chosen]
         chosen.append(min(others, key=lambda c: float((unit[chosen] @ unit[c]).max())))
@@ -163,8 +164,8 @@ def _chosen(found: Opened) -> list[int]:
 
 def _shared(truth: Truth, first: int, second: int) -> float:
     """Return the share of the images of the rarer class that have the other one too."""
-    images = [found.image[found.positive] for found in (truth.of_class(first), truth.of_class(second))]
-    return len(np.intersect1d(*images, assume_unique=True)) / min(map(len, images))
+    one, other = (found.image[found.positive] for found in (truth.of_class(first), truth.of_class(second)))
+    return len(np.intersect1d(one, other, assume_unique=True)) / min(len(one), len(other))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
