@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from c3.cli import main
 from c3.common.average_precision import TIES
+from c3.common.catalog_file import read_catalog
 from c3.evaluate import names as evaluation
 from c3.evaluate.protocol import PROTOCOLS
 from c3.evaluate.report.render import PAGES, WHOLE
@@ -41,3 +42,9 @@ def test_a_wrong_name_is_refused_in_one_line_with_the_nearest(arguments: tuple[s
     shown = CliRunner().invoke(main, arguments)
     assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
     assert said in shown.stderr
+
+
+def test_the_papers_data_sets_are_trained_with_the_papers_method() -> None:
+    assert set(training.PAPER_DATASETS) <= set(read_catalog(None).datasets)
+    assert {training.default_method(name) for name in training.PAPER_DATASETS} == {"c3"}
+    assert training.default_method("holiday-photos") == "c3-plus"

@@ -6,6 +6,7 @@ registry.py and models/objectives.py say what stands behind the names; a test co
 from __future__ import annotations
 
 DEFAULT_METHOD = "c3-plus"  # the best mAP on the photographs that were measured (docs/results.md)
+PAPER_DATASETS = ("nuswide", "nuswide-81", "openimages")
 # In table order; what the paper's tables do not have comes last in its group.
 METHODS = (
     "conse", "labelem", "fast0tag", "kim", "lesa-apc", "lesa", "biam", "c3", "c3-released", "ml-decoder", "c3-plus",
@@ -24,3 +25,12 @@ OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl", "across", "both")
 RESIDENCIES = ("auto", "stream", "ram", "device")  # where the arrays are during training (data/placement.py)
 # Where a label comes from: the fall of its score when a place is hidden, or the shares of the positions in the score.
 LABEL_MAPS = ("occlusion", "shares")
+
+
+def default_method(dataset: str) -> str:
+    """Return the method that a data set is trained with when none is named: the paper's on the paper's data sets.
+
+    >>> default_method("openimages"), default_method("holiday-photos")
+    ('c3', 'c3-plus')
+    """
+    return "c3" if dataset in PAPER_DATASETS else DEFAULT_METHOD
