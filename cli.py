@@ -35,7 +35,7 @@ from .evaluate.report import commands as reporting
 from .extract import commands as extraction
 from .predict import commands as prediction
 from .train import commands as training
-from .train.commands import residency_option
+from .train.commands import AS_IN_RECIPE, residency_option
 from .train.finetune import commands as finetuning
 from .train.names import GROUPS, METHODS
 
@@ -159,7 +159,9 @@ def _print_all_names() -> None:
 
 @click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="c3")
-@click.option("--catalog", type=UserPath(), help="Your own catalog; it extends the built-in one.")
+@click.option("--catalog", type=UserPath(), metavar="FILE",
+              help="Your own catalog; it extends the built-in one. Default: the "
+              "built-in one alone.")  # fmt: skip
 @click.pass_context
 def main(ctx: click.Context, catalog: Path | None) -> None:
     """Tag images with many labels, also unseen ones: extract features once, train many times, report."""
@@ -210,29 +212,45 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
     click.echo(f"Next: c3 report --runs {runs} --html report.html; then your own pictures: docs/own-data.md")
 
 
-@main.command(cls=ManyValues)
+SWEEP_SECTIONS = {
+    "What to train": ("cache", "methods", "runs"),
+    "Settings to combine": ("groups", "lambda_reg", "lr", "epochs", "seed", "set", "listed"),
+    "Other unseen classes, and the choice of settings": ("hide_seed", "folds", "select", "select_only"),
+    "How to compute": ("jobs", "device", "residency", "checkpoint_minutes", "checkpoint_steps"),
+}
+
+
+@main.command(cls=ManyValues, sections=SWEEP_SECTIONS)
 @cache_option
 @click.option("--method", "methods", multiple=True, default=("c3",), show_default=True, metavar="NAME",
               type=Name("method", (*METHODS, *GROUPS)), help="Methods, or all of a table: --method conse c3, table1.",
               )  # fmt: skip
 @runs_option
-@grouped("grid", "--groups", multiple=True, type=int, help="Values of g: --groups 1 3 5 7 9.")
-@grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float, help="Values of lambda: --lambda 0 0.2 0.4.")
-@grouped("grid", "--lr", multiple=True, type=float, help="Learning rates of Adam: --lr 1e-4 1e-3.")
-@grouped("grid", "--epochs", multiple=True, type=int, help="Numbers of epochs: --epochs 5 10.")
+@grouped("grid", "--groups", multiple=True, type=int,
+         help=f"Values of g: --groups 1 3 5 7 9. Default: {AS_IN_RECIPE}.")  # fmt: skip
+@grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float,
+         help=f"Values of lambda: --lambda 0 0.2 0.4. Default: {AS_IN_RECIPE}.")  # fmt: skip
+@grouped("grid", "--lr", multiple=True, type=float,
+         help=f"Learning rates of Adam: --lr 1e-4 1e-3. Default: {AS_IN_RECIPE}.")  # fmt: skip
+@grouped("grid", "--epochs", multiple=True, type=int,
+         help=f"Numbers of epochs: --epochs 5 10. Default: {AS_IN_RECIPE}.")  # fmt: skip
 @grouped("grid", "--seeds", "seed", multiple=True, type=Numbers(), help="Seeds: --seeds 0 1 2, or 0..2. Default: 0.")
 @grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(),
-         help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9.")  # fmt: skip
+         help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9. Default: those of the "
+              "store.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2),
-              help="Hold back each of this number of parts of the seen classes in turn. --select: 3.")  # fmt: skip
+              help="Hold back each of this number of parts of the seen classes in turn. Default: none; with --select "
+                   f"{SELECT_FOLDS}.")  # fmt: skip
 @click.option("--select", is_flag=True, help="Choose settings for each method by folds on val, then train them.")
 @click.option("--select-only", is_flag=True, help="Choose settings and stop.")
-@named_values("grid", "--set", many=True, metavar="NAME=V1,V2", help="Values of any other setting; may be repeated.")
+@named_values("grid", "--set", many=True, metavar="NAME=V1,V2",
+              help="Values of any other setting of docs/training.md; may be repeated. "
+                   f"Default: {AS_IN_RECIPE}.")  # fmt: skip
 @click.option(
     "--list",
     "listed",
     type=UserPath(),
-    help="A YAML list of settings; each entry is combined with all values of the other options.",
+    help="A YAML list of settings; each entry is combined with all values of the other options. Default: no list.",
 )
 @click.option(
     "--jobs",

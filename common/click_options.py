@@ -125,9 +125,9 @@ def _typed(value: Any, param: click.Parameter | None) -> str:
 
 def cache_option(command: Command) -> Command:
     """Add --cache."""
-    return click.option("--cache", required=True, type=UserPlace(), help="A complete store: a path or an fsspec URL.")(
-        command
-    )
+    return click.option(
+        "--cache", required=True, type=UserPlace(), metavar="STORE", help="A complete store: a path or an fsspec URL."
+    )(command)
 
 
 def device_option(command: Command) -> Command:

@@ -19,7 +19,7 @@ class HelpPage(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of every section, then those of none."""
-        params = self.get_params(ctx)
+        params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         placed = {name for names in self.sections.values() for name in names}
         others = [param.name for param in params if param.name not in placed]
         for heading, names in {**self.sections, OTHERS if placed else "Options": dict.fromkeys(others)}.items():

@@ -22,7 +22,12 @@ PATH = RunPath()
 @click.option(
     "--split", default="test", show_default=True, help="The split to measure: choose settings on val, report test."
 )
-@click.option("--cache", type=UserPlace(), help="The place of the store now, or another store to score the run on.")
+@click.option(
+    "--cache",
+    type=UserPlace(),
+    metavar="STORE",
+    help="The store to score the run on: another one, or the same in another place. Default: that of the training.",
+)
 @click.option(
     "--protocol", "protocols", multiple=True, type=Name("protocol", PROTOCOLS), metavar="NAME",
     help=f"How to average: {', '.join(PROTOCOLS)}; may be repeated. Default: by the name of the data set.",
@@ -60,10 +65,15 @@ def _next(run: Path, split: str) -> str:
 
 
 @click.command()
-@click.argument("first", type=PATH)
-@click.argument("second", type=PATH)
+@click.argument("first", metavar="RUN", type=PATH)
+@click.argument("second", metavar="RUN", type=PATH)
 @click.option("--split", default="test", show_default=True, help="The split to compare on.")
-@click.option("--cache", type=UserPlace(), help="Score both runs on this store.")
+@click.option(
+    "--cache",
+    type=UserPlace(),
+    metavar="STORE",
+    help="The store to score both runs on. Default: for each that of its training.",
+)
 @click.option(
     "--resamples",
     default=1000,
@@ -74,7 +84,7 @@ def _next(run: Path, split: str) -> str:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the resampling.")
 @device_option
 def compare(first: Path, second: Path, split: str, cache: str | None, resamples: int, seed: int, device: str) -> None:
-    """Compare two runs metric by metric, with paired bootstrap intervals over images: c3 compare RUN RUN."""
+    """Compare two runs metric by metric, with paired bootstrap intervals over images."""
     from .bootstrap import Resampling
     from .run import compare as run
 

@@ -16,7 +16,10 @@ from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
 
 images_option = click.option(
-    "--images", type=UserPath(), metavar="FOLDER", help="Where the images are now, if they have moved."
+    "--images",
+    type=UserPath(),
+    metavar="FOLDER",
+    help="Where the images are now, if they have moved. Default: the folder that the store names.",
 )
 
 
@@ -46,7 +49,8 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.option("--dataset", required=True, type=DatasetName(), metavar="NAME",
               help="The data set to extract, by its name in the catalog (see c3 catalog list).")  # fmt: skip
 @click.option("--backbone", default="vgg19", show_default=True, type=Name("backbone", BACKBONES, PREFIXES),
-              metavar="NAME", help="The network that computes the features: see c3 backbones.")  # fmt: skip
+              metavar="NAME", help="The network that computes the features, vgg19 or timm:NAME for example: see c3 "
+                   "backbones.")  # fmt: skip
 @click.option("--weights", default="imagenet", show_default=True, type=UserPlace(), metavar="NAME|FILE",
               help="The weights of the backbone: imagenet (timm: those of its tag), random:SEED, a file, or a name of "
                    "the catalog.")  # fmt: skip
@@ -57,7 +61,8 @@ class PartType(click.ParamType[tuple[int, int]]):
               help="The store to fill: a path, or an fsspec URL such as s3://bucket/features.zarr.")  # fmt: skip
 @click.option("--splits", multiple=True, metavar="NAME",
               help="Extract this split only. Repeat the option for more splits. Default: all splits.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Extract only the first N rows of each split.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N",
+              help="Extract only the first N rows of each split. Default: all rows.")  # fmt: skip
 @click.option("--crops", default="whole", show_default=True, type=click.Choice(CROP_POLICIES),
               help="The parts of an image that become rows: the whole image, its center, 5 or 10 crops, or a row for "
                    "each annotated box.")  # fmt: skip
@@ -66,8 +71,8 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.option("--drop-unknown-classes", is_flag=True,
               help="Leave out classes without a word vector, and their labels, instead of stopping.")  # fmt: skip
 @click.option("--truncated", default=STATUS, show_default=True, type=click.Choice(TRUNCATED),
-              help="What becomes of an image whose file ends too early: a status, or keep the part that is in the "
-                   "file. The store records it.")  # fmt: skip
+              help="An image whose file ends too early: status leaves it out and says so, keep takes the part that is "
+                   "in the file. The store records it.")  # fmt: skip
 @click.option("--max-megapixels", default=MAX_MEGAPIXELS, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The largest image to read, in million pixels. Each takes 1 to 8 bytes of memory a pixel. The store "
                    "records it.")  # fmt: skip
@@ -94,16 +99,18 @@ class PartType(click.ParamType[tuple[int, int]]):
               help="The number of rows that are written at once. Default: 256, or 1024 for more than 100,000 "
                    "rows.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
-              help="Share the work among N processes on this machine, through dask.distributed.")  # fmt: skip
+              help="Share the work among N processes on this machine, through dask.distributed. "
+                   "Default: this process does it.")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS",
               help="Share the work among the workers of a dask.distributed scheduler, such as "
-                   "tcp://head:8786.")  # fmt: skip
-@click.option("--part", type=PartType(), metavar="I/N", help="Do only part I of N, for one job of a batch system.")
+                   "tcp://head:8786. Default: no scheduler.")  # fmt: skip
+@click.option("--part", type=PartType(), metavar="I/N",
+              help="Do only part I of N, for one job of a batch system. Default: all parts.")  # fmt: skip
 @click.option("--plan", is_flag=True,
               help="Extract nothing; measure a few batches and print the expected shards, bytes and "
                    "hours.")  # fmt: skip
 @click.option("--rows", type=click.IntRange(min=1), metavar="N",
-              help="With --plan: plan for N rows instead of the rows of the data set.")  # fmt: skip
+              help="With --plan: the number of rows to plan for. Default: the rows of the data set.")  # fmt: skip
 @click.option(
     "--retry-failed", is_flag=True, help="Extract finished shards again when they hold pictures that could not be read."
 )
@@ -145,13 +152,16 @@ def backbones(name: str) -> None:
 
 
 @click.command()
-@click.argument("cache", type=UserPlace())
+@click.argument("cache", metavar="STORE", type=UserPlace())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option(
     "--channels", is_flag=True, help="Read all maps and show the mean, maximum and share of zeros of every channel."
 )
 @click.option(
-    "--check-images", type=click.IntRange(min=1), metavar="N", help="Extract N random rows again and compare."
+    "--check-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Extract N random rows again and compare. Default: none.",
 )
 @images_option
 def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None, images: Path | None) -> None:
@@ -166,7 +176,7 @@ def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None,
 
 
 @click.command()
-@click.argument("cache", type=UserPlace())
+@click.argument("cache", metavar="STORE", type=UserPlace())
 @click.option("--repair", is_flag=True, help="Extract broken shards again and rewrite broken tables.")
 @images_option
 def verify(cache: str, repair: bool, images: Path | None) -> None:
@@ -177,7 +187,7 @@ def verify(cache: str, repair: bool, images: Path | None) -> None:
 
 
 @click.command()
-@click.argument("cache", type=UserPlace())
+@click.argument("cache", metavar="STORE", type=UserPlace())
 @click.pass_obj
 def migrate(catalog: Path | None, cache: str) -> None:
     """Bring a store of an older version to the present one, in place; the same command continues a stopped one."""
@@ -190,8 +200,10 @@ def migrate(catalog: Path | None, cache: str) -> None:
 
 
 @click.command()
-@click.argument("caches", nargs=-1, required=True, type=UserPlace())
-@click.option("--out", required=True, type=UserPlace(), help="The store to write: a path or an fsspec URL.")
+@click.argument("caches", nargs=-1, required=True, metavar="STORE...", type=UserPlace())
+@click.option(
+    "--out", required=True, type=UserPlace(), metavar="STORE", help="The store to write: a path or an fsspec URL."
+)
 def merge(caches: tuple[str, ...], out: str) -> None:
     """Join stores: the parts of one extraction, or other images and splits extracted in the same way."""
     from .merge import merge as run
@@ -200,10 +212,12 @@ def merge(caches: tuple[str, ...], out: str) -> None:
 
 
 @click.command()
-@click.argument("cache", type=UserPlace())
+@click.argument("cache", metavar="STORE", type=UserPlace())
 @click.option("--vectors", required=True, type=UserPlace(), metavar="NAME|FILE",
               help="The other vectors: a name of the catalog, or a file.")  # fmt: skip
-@click.option("--out", required=True, type=UserPlace(), help="The store to write: a path or an fsspec URL.")
+@click.option(
+    "--out", required=True, type=UserPlace(), metavar="STORE", help="The store to write: a path or an fsspec URL."
+)
 @click.pass_obj
 def revector(catalog: Path | None, cache: str, vectors: str, out: str) -> None:
     """Make a store with other class vectors from a complete one; no image is read."""
@@ -236,7 +250,7 @@ def catalog_show(path: Path | None, name: str) -> None:
     click.echo(show(path, name))
 
 
-@catalog.command("check")
+@catalog.command("check", short_help="Check the files of a data set.")
 @click.argument("name", type=DatasetName())
 @click.pass_obj
 def catalog_check(path: Path | None, name: str) -> None:
@@ -257,8 +271,10 @@ def catalog_check(path: Path | None, name: str) -> None:
 )
 @click.option("--images", is_flag=True, help="Also download the images in the official list of addresses.")
 @click.option("--splits", multiple=True, metavar="NAME",
-              help="Download images of this split only. Repeat the option for more splits.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Download only the first N images of the list.")
+              help="Download images of this split only. Repeat the option for more splits. "
+                   "Default: all splits.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), metavar="N",
+              help="Download only the first N images of the list. Default: all images.")  # fmt: skip
 @click.option(
     "--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="The number of downloads at a time."
 )
@@ -282,8 +298,10 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
 
 @click.command()
 @click.option("--tower", required=True, type=UserPlace(), metavar="KIND:MODEL", help=TOWER_HELP)
-@click.option("--words", type=UserPath(), metavar="FILE", help="The words or phrases, one a line.")
-@click.option("--dataset", metavar="NAME", help="In place of --words: the class names of a data set of the catalog.")
+@click.option("--words", type=UserPath(), metavar="FILE",
+              help="The words or phrases, one a line. Required without --dataset.")  # fmt: skip
+@click.option("--dataset", type=DatasetName(), metavar="NAME",
+              help="The data set whose class names are the words. Required without --words.")  # fmt: skip
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help=TEMPLATE_HELP)
 @click.option("--out", default="vectors.npz", show_default=True, type=UserPath(), help="The file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
@@ -299,19 +317,25 @@ def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> N
 @click.argument("files", nargs=-1, required=True, type=UserPath(), metavar="ARRAY...")
 @click.option("--table", type=UserPath(), metavar="CSV",
               help="The rows of the arrays, in order: a csv with the columns image_path, labels and "
-                   "split.")  # fmt: skip
-@click.option("--vectors", type=UserPlace(), metavar="NAME|FILE", help="With --table: the vectors of the classes.")
-@click.option("--unseen", type=UserPath(), metavar="FILE", help="With --table: the unseen classes, one a line.")
-@click.option("--classes", type=UserPath(), metavar="FILE", help="With --table: all classes, one a line.")
+                   "split. Required without --dataset.")  # fmt: skip
+@click.option("--vectors", type=UserPlace(), metavar="NAME|FILE",
+              help="The vectors of the classes: a name of the catalog, or a file. Required with --table.")  # fmt: skip
+@click.option("--unseen", type=UserPath(), metavar="FILE",
+              help="With --table: the unseen classes, one a line. Default: none, all classes are seen.")  # fmt: skip
+@click.option("--classes", type=UserPath(), metavar="FILE",
+              help="With --table: all classes, one a line. Default: those of the labels.")  # fmt: skip
 @click.option("--labels", "labelling", default="complete", show_default=True,
               type=click.Choice(("complete", "verified")),
               help="With --table: whether an absent label is negative, or unknown.")  # fmt: skip
-@click.option("--dataset", metavar="NAME", help="In place of --table: a data set of kind table in the catalog.")
+@click.option("--dataset", type=DatasetName(), metavar="NAME",
+              help="A data set of kind table in the catalog. Required without --table.")  # fmt: skip
 @click.option("--array", metavar="NAME",
               help="The array to read where files hold several: a key of .npz or .h5, a column of "
-                   ".parquet.")  # fmt: skip
+                   ".parquet. Default: the only array of a file.")  # fmt: skip
 @click.option("--source", metavar="TEXT", help="What computed the features. Default: the name of the first file.")
-@click.option("--out", default="features.zarr", show_default=True, type=UserPath(), help="The store to fill.")
+@click.option(
+    "--out", default="features.zarr", show_default=True, type=UserPath(), metavar="STORE", help="The store to fill."
+)
 @click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
 @click.pass_obj
 def import_features(catalog: Path | None, /, files: tuple[Path, ...], **options: Any) -> None:
@@ -326,11 +350,15 @@ def import_features(catalog: Path | None, /, files: tuple[Path, ...], **options:
 
 
 @click.command("import-biam")
-@click.option("--train", type=UserPath(), help="The HDF5 file of BiAM's training features.")
-@click.option("--test", type=UserPath(), help="The HDF5 file of BiAM's test features.")
+@click.option("--train", type=UserPath(),
+              help="The HDF5 file of BiAM's training features. Required without --test.")  # fmt: skip
+@click.option("--test", type=UserPath(),
+              help="The HDF5 file of BiAM's test features. Required without --train.")  # fmt: skip
 @click.option("--dataset", default="nuswide", show_default=True, type=DatasetName(), metavar="NAME",
               help="The data set whose classes and word vectors the store gets.")  # fmt: skip
-@click.option("--out", default="features.zarr", show_default=True, type=UserPath(), help="The store to fill.")
+@click.option(
+    "--out", default="features.zarr", show_default=True, type=UserPath(), metavar="STORE", help="The store to fill."
+)
 @click.option("--overwrite", is_flag=True, help="Delete the store at --out and start again.")
 @click.pass_obj
 def import_biam(catalog: Path | None, /, train: Path | None, test: Path | None, **options: Any) -> None:

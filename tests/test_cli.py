@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -80,6 +81,7 @@ def test_the_issue_spellings_are_understood(store: Path, tmp_path: Path) -> None
         "unseen": 1,
         "d_w": 4,
         "mean_vector_norm": pytest.approx(0.9024, abs=1e-4),
+        "vectors": None,
     }
     assert "2 seen + 1 unseen" in c3("inspect", store).stdout
 
@@ -222,13 +224,43 @@ def test_the_help_of_every_command_has_its_place_and_examples_that_parse(name: s
         main.commands[name].make_context(name, arguments, resilient_parsing=True)
 
 
-def test_every_option_is_explained_once_with_its_default() -> None:
-    for name, command in main.commands.items():
-        shown = " ".join(CliRunner().invoke(main, [name, "--help"]).stdout.split())
-        for option in command.params:
-            if isinstance(option, click.Option):
-                assert shown.count(f"{option.opts[0]} ") >= 1, (name, option.opts)
-                assert option.help and option.help[0].isupper() and option.help[-1] in ".)", (name, option.opts)
+def every_command(command: click.Command = main, name: str = "c3") -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from every_command(inner, f"{name} {part}")
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*pair, id=pair[0]) for pair in every_command()])
+def test_every_option_is_explained_with_its_default(name: str, command: click.Command) -> None:
+    """An option with a value says its default, or when it is required."""
+    sections = getattr(command, "sections", {})
+    placed = [param for params in sections.values() for param in params]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    shown = " ".join(CliRunner().invoke(main, [*name.split()[1:], "--help"]).stdout.split())
+    for option in options:
+        assert f"{option.opts[0]} " in shown
+        assert option.help and option.help[0].isupper() and option.help[-1] in ".)", option.opts
+        said = option.get_help_record(click.Context(command))
+        assert said and (option.is_flag or re.search(r"\b([Dd]efault: |required\b|Required with)", said[1])), (
+            option.opts
+        )
+    if sections:  # headings for all of the options, each under one
+        assert sorted(placed) == sorted({str(option.name) for option in options})
+
+
+def test_defaults_in_words_are_those_of_the_code() -> None:
+    from c3.predict.tagger import TOP
+    from c3.train.finetune.start import EPOCHS
+    from c3.train.names import DEFAULT_METHOD
+
+    said = {
+        ("finetune", "epochs"): f"Default: {EPOCHS}.",
+        ("finetune", "method"): f"Default: {DEFAULT_METHOD}.",
+        ("predict", "top"): f"Default: {TOP},",
+    }
+    for (command, name), default in said.items():
+        (found,) = [option.help for option in main.commands[command].params if option.name == name]
+        assert default in found
 
 
 def test_a_shell_completes_data_sets_methods_and_runs(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..common.click_options import (
+    Command,
     ManyValues,
     Name,
     UserPlace,
@@ -29,16 +31,29 @@ METHOD_HELP = (
 )
 
 
-# The settings of the training loop, and any other by its name.
-loop_options = together(
-    grouped("settings", "--epochs", type=int, help="Passes over the training split."),
-    grouped("settings", "--batch-size", type=int, help="Images in a batch."),
-    grouped("settings", "--lr", type=float, help="Learning rate of Adam."),
-    grouped(
-        "settings", "--weight-decay", type=float, help="Weight decay; optimizer=adamw decouples it from the gradient."
-    ),
-    named_values("settings", "--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-)
+AS_IN_RECIPE = "as in the recipe"
+
+
+def loop_options(others: str, **defaults: str) -> Callable[[Command], Command]:
+    """Add the settings of the training loop, and any other by its name.
+
+    `defaults` say in words what a setting is where it is not given, by its name, and `others` the same of the rest.
+    """
+
+    def said(text: str, name: str = "") -> str:
+        return f"{text} Default: {defaults.get(name, others)}."
+
+    return together(
+        grouped("settings", "--epochs", type=int, help=said("Passes over the training split.", "epochs")),
+        grouped("settings", "--batch-size", type=int, help=said("Images in a batch.")),
+        grouped("settings", "--lr", type=float, help=said("Learning rate of Adam.", "lr")),
+        grouped("settings", "--weight-decay", type=float,
+                help=said("Weight decay; optimizer=adamw decouples it from the gradient.", "weight_decay")),
+        named_values("settings", "--set", metavar="NAME=VALUE",
+                     help=said("Any other setting of docs/training.md; may be repeated.", "set")),
+    )  # fmt: skip
+
+
 output_options = together(
     grouped("running", "--tensorboard", is_flag=True, help="Write the log as TensorBoard scalars too."),
     grouped("running", "--overwrite", is_flag=True, help="Train again from the start; replace the run folder."),
@@ -55,8 +70,7 @@ residency_option = grouped(
 
 TRAIN_SECTIONS = {
     "What to train": ("caches", "method", "seeds", "runs", "overwrite"),
-    "Settings, as in the recipe unless given": ("epochs", "batch_size", "lr", "weight_decay", "groups", "lambda_reg",
-                                                "objective", "set"),
+    "Settings": ("epochs", "batch_size", "lr", "weight_decay", "groups", "lambda_reg", "objective", "set"),
     "How to compute": ("device", "residency", "checkpoint_minutes", "checkpoint_steps", "tensorboard"),
 }  # fmt: skip
 
@@ -79,10 +93,13 @@ class _Train(ManyValues):
 @click.option(
     "--seeds", "--seed", multiple=True, type=int, default=(0,), help="One run each: --seeds 0 1 2. Default: 0."
 )
-@loop_options
-@grouped("settings", "--groups", type=int, help="The number of semantic vectors, g (c3).")
-@grouped("settings", "--lambda", "lambda_reg", type=float, help="Weight of the regulariser, eq. 12 (c3).")
-@grouped("settings", "--objective", type=Name("objective", OBJECTIVES), help="The loss of class scores.")
+@loop_options(AS_IN_RECIPE)
+@grouped("settings", "--groups", type=int,
+         help=f"The number of semantic vectors, g (c3). Default: {AS_IN_RECIPE}.")  # fmt: skip
+@grouped("settings", "--lambda", "lambda_reg", type=float,
+         help=f"Weight of the regulariser, eq. 12 (c3). Default: {AS_IN_RECIPE}.")  # fmt: skip
+@grouped("settings", "--objective", type=Name("objective", OBJECTIVES),
+         help=f"The loss of class scores. Default: {AS_IN_RECIPE}.")  # fmt: skip
 @residency_option
 @running_options
 @output_options

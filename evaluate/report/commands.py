@@ -30,11 +30,22 @@ class FigureNumber(click.IntRange):
         return number
 
 
-@click.command(cls=ManyValues)
-@click.option("--tables", multiple=True, type=click.IntRange(1, 5), help="Numbers of tables: --tables 1 2.")
-@click.option("--figures", multiple=True, type=FigureNumber(), help="Numbers of figures: --figures 1 3 4 5 6.")
+REPORT_SECTIONS = {
+    "Tables": ("tables", "form", "published", "against", "all_settings"),
+    "Figures": ("figures", "out", "classes", "images", "maps"),
+    "The page": ("html",),
+    "Where runs are, and how to compute": ("runs", "device"),
+}
+
+
+@click.command(cls=ManyValues, sections=REPORT_SECTIONS)
+@click.option("--tables", multiple=True, type=click.IntRange(1, 5),
+              help="Numbers of tables: --tables 1 2. Default: all, unless --figures or --html is given.")  # fmt: skip
+@click.option("--figures", multiple=True, type=FigureNumber(),
+              help="Numbers of figures: --figures 1 3 4 5 6. Default: none.")  # fmt: skip
 @click.option("--classes", multiple=True, help="Classes of figure 1: --classes sky tree. Default: chosen by the data.")
-@click.option("--html", type=UserPath(dir_okay=False), help="Write everything as one page.")
+@click.option("--html", type=UserPath(dir_okay=False),
+              help="Write everything as one page to this file. Default: no page.")  # fmt: skip
 @runs_option
 @click.option(
     "--format",
@@ -45,9 +56,12 @@ class FigureNumber(click.IntRange):
     help="Form of the tables.",
 )
 @click.option("--out", default="figures", show_default=True, type=PATH, help="Folder for the figures, png and svg.")
-@click.option("--images", type=PATH, help="Where the photographs are now, if they have moved since extraction.")
+@click.option("--images", type=PATH,
+              help="Where the photographs are now, if they have moved. Default: the folder that the store "
+                   "names.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Show the paper's values beside other data too, and without any run.")
-@click.option("--against", metavar="METHOD", help="Compare every row with this method, run by run.")
+@click.option("--against", metavar="METHOD",
+              help="Compare every row with this method, run by run. Default: no comparison.")  # fmt: skip
 @click.option("--all-settings", is_flag=True, help="Show every setting that was tried, not only those that val chose.")
 @click.option(
     "--map",
@@ -57,7 +71,7 @@ class FigureNumber(click.IntRange):
     type=click.Choice(LABEL_MAPS),
     help="What figure 6 shows: how much a score falls when a place is hidden, or the shares of the positions in it.",
 )
-@click.argument("numbers", nargs=-1, type=int)
+@click.argument("numbers", nargs=-1, type=int, metavar="")  # refused: they follow --tables
 @device_option
 def report(
     tables: tuple[int, ...],
@@ -75,7 +89,7 @@ def report(
     numbers: tuple[int, ...],
     device: str,
 ) -> None:
-    """Print the paper's tables and draw its figures, measured beside published: c3 report --tables 1 2 --figures 4."""
+    """Print the paper's tables and draw its figures: what was measured beside what was published."""
     if numbers:
         raise C3Error(f"table numbers follow --tables: c3 report --tables {' '.join(map(str, numbers))}")
     from .block import Shown

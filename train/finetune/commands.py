@@ -13,19 +13,26 @@ from ...common.errors import C3Error
 from ..commands import loop_options, output_options
 from ..names import DEFAULT_METHOD, METHODS
 
+FINETUNE_SECTIONS = {
+    "What to train": ("dataset", "method", "seeds", "runs", "overwrite"),
+    "Settings": ("epochs", "batch_size", "lr", "weight_decay", "set"),
+    "How to compute": ("device", "checkpoint_minutes", "checkpoint_steps", "tensorboard"),
+}
 
-@click.command(cls=ManyValues)
+
+@click.command(cls=ManyValues, sections=FINETUNE_SECTIONS)
 @click.argument("run", required=False, type=RunPath())
 @click.option(
     "--dataset", required=True, type=DatasetName(), metavar="NAME", help="The data set of the run, in the catalog."
 )
 @click.option("--method", metavar="NAME", type=Name("method", METHODS),
-              help="Without RUN: start from the newest finished run of this method. Default: c3-plus.")  # fmt: skip
+              help="Without RUN: start from the newest finished run of this method. "
+                   f"Default: {DEFAULT_METHOD}.")  # fmt: skip
 @runs_option
 @click.option(
     "--seeds", "--seed", multiple=True, type=int, help="One run each: --seeds 0 1 2. Default: the seed of RUN."
 )
-@loop_options
+@loop_options("as in RUN", epochs="3", lr="a tenth of that of RUN", weight_decay="0", set="as there")
 @running_options
 @output_options
 @click.pass_obj
