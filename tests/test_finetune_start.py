@@ -141,6 +141,8 @@ def test_every_setting_of_extraction_is_in_the_command(tmp_path: Path) -> None:
         precision="bf16", dtype="int8", crops="five", label_source="human+machine", drop_unknown_classes=True,
         regions=True, global_vector=True,
     )  # fmt: skip
+    entry = "{kind: table, root: ., images: ., table: t.csv, vectors: demo, labels: complete}"
+    (tmp_path / "my catalog.yaml").write_text(f"version: 1\ndatasets: {{tiny: {entry}}}\n")
     seen: list[ExtractOptions] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("c3.extract.run.extract", lambda asked: seen.append(asked) or "done")

@@ -28,6 +28,8 @@ def scorer_of(name: str, inputs: Inputs) -> Scorer:
     model = kind(inputs, options_from(kind.Options, SMALL[name]))
     vectors = normalize(torch.randn(inputs.classes, inputs.d_w), dim=1)
     model.prepare(vectors)
+    if name == "c3-plus":  # its map starts at zero
+        torch.nn.init.normal_(model.classifier.weight)
     return Scorer(model, vectors, torch.device("cpu"))
 
 

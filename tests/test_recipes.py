@@ -47,7 +47,7 @@ def test_an_ablation_may_have_a_recipe_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_without_any_recipe_says_so() -> None:
-    assert _found({}, "lesa", "mine") == ({}, "no recipe for lesa on mine: the defaults of the settings")
+    assert _found({}, "lesa", "mine") == ({}, "", "no recipe for lesa on mine: the defaults of the settings")
 
 
 def test_the_recipes_of_the_paper_drop_the_learning_rate_at_the_7th_epoch() -> None:

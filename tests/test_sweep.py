@@ -101,10 +101,10 @@ def test_a_list_goes_with_every_combination_of_the_rest(
         ("- {groups: 5, seed: 1}", "entry 1: seed is given on the command line too; give it in one place"),
     ],
 )
-def test_a_bad_list_is_one_line_with_the_entry(text: str, said: str, tmp_path: Path) -> None:
+def test_a_bad_list_is_one_line_with_the_entry(text: str, said: str, grid: list[object], tmp_path: Path) -> None:
     listed = tmp_path / "settings.yaml"
     listed.write_text(text)
-    done = c3("sweep", "--cache", "absent.zarr", "--list", listed, "--seeds", 0)
+    done = c3(*grid[:3], "--list", listed, "--seeds", 0)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"c3: list {listed}")
     assert said in done.stderr
