@@ -370,7 +370,7 @@ def test_other_vectors_are_refused(place: Placement, tagger: Tagger, tmp_path: P
                       (np.full((1, 4), np.nan), "finite"), (np.full((1, 4), 1e39), r"the row of 'sea' holds 1e\+39"),
                       (np.full((1, 4), "1"), "the row of 'sea' is no list of numbers"),
                       (np.zeros((1, 4)), "1 without a vector in the array of vectors: sea"),
-                      ({"sea": [1, 1, 0, 0]}, "expected a file, a name of the catalog, a tower or a numpy array .* found dict"),
+                      ({"sea": [1, 1, 0, 0]}, "expected a file, a name of the catalog, a tower or .* found dict"),
                       (torch.ones(1, 4), "found Tensor")):  # fmt: skip
         with pytest.raises(C3Error, match=said):
             tagger.tag(picture, vocabulary=["sea"], vectors=odd)
