@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from c3.common.errors import C3Error
 from c3.evaluate.report import explain, profiles, series
+from c3.evaluate.report.figures import draw_profiles
 from c3.evaluate.run import evaluate
 from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions, train
@@ -52,6 +53,8 @@ def test_a_profile_is_the_mean_over_the_images_of_a_class(runs: list[Run]) -> No
     assert levels.shape == (2, 12)
     assert correlations["pooled levels"] == pytest.approx(np.corrcoef(levels)[0, 1])
     assert "X" not in profiles.profiles(fast0tag, ("a", "c"), "cpu").mean
+    rows = [axis.get_ylabel().partition("\n")[0] for axis in draw_profiles(shown, "profiles", narrow=True).axes]
+    assert rows == ["a", "c", "a", "c"]  # levels above X on a phone: every panel names its class
 
 
 def test_classes_are_two_near_ones_and_those_far_from_them(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from c3.train.run import TrainOptions, train
 from c3.train.run_folder import list_runs
 from PIL import Image
 
+AXE = os.environ.get("C3_AXE")  # axe.min.js of npm's package axe-core, which checks rules of accessibility
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -98,7 +100,9 @@ def test_the_first_screen_says_what_was_measured_and_what_leads(page: Path) -> N
     for run, metrics in reached.items():
         zsl[run.name.split("-")[0]].append(metrics["protocols"]["table"]["tasks"]["zsl"]["mAP"])
     best, other = sorted((np.mean(values) for values in zsl.values()), reverse=True)
-    assert re.search(rf"ZSL mAP: .* leads with {best:.1f} \([\d.]+ to [\d.]+\), {best - other:.1f} points before", head)
+    assert re.search(
+        rf"ZSL mAP: .* leads with {best:.1f} \([\d.]+ to [\d.]+\), {best - other:.1f} points ahead of", head
+    )
     assert "random scores" in head
 
 
@@ -107,7 +111,7 @@ def test_the_best_run_is_chosen_by_seen_classes_of_validation(page: Path) -> Non
     scores = [run.record.seen.mAP for run in runs]
     found, why = best_on_validation(runs)
     assert found.id == runs[int(np.argmax(scores))].id
-    assert why == f"The best of 3 runs on val: mAP over its seen classes {100 * max(scores):.1f}."
+    assert why == f"Of 3 runs scored on val, it has the best mAP over seen classes: {100 * max(scores):.1f}."
     assert why in page.read_text()
     unscored = [replace(run, record=replace(run.record, seen=None)) for run in runs]
     assert best_on_validation(unscored)[0].method == "c3"
@@ -166,6 +170,30 @@ def test_headings_have_an_order_and_pictures_a_description(page: Path) -> None:
     assert dict(tags)["html"] == {"lang": "en"}
 
 
+def test_no_two_regions_have_one_name_and_no_two_elements_one_id(page: Path) -> None:
+    text = page.read_text()
+    tags = _Elements(text).tags
+    titles = dict(re.findall(r'<h2 id="([^"]+)">([^<]+)', text))
+    regions = [found for tag, found in tags if tag == "section" or found.get("role") == "region"]
+    names = [found.get("aria-label") or titles[str(found["aria-labelledby"])] for found in regions]
+    assert len(names) > 6 and len(set(names)) == len(names)
+    ids = [found["id"] for _, found in tags if "id" in found]
+    assert sorted(set(ids)) == sorted(ids)
+
+
+def test_figure_6b_shows_one_label_under_every_method(page: Path) -> None:
+    text = page.read_text()
+    rows = re.findall(r'<ul class="compared".*?</ul>', text, re.DOTALL)
+    assert len(rows) == 4
+    for row in rows:
+        label = re.search(r"<b>(\w)</b> <small>unseen</small>", row)
+        assert row.count('style="--photo:url(data:image/jpeg;base64,') == 1 and label
+        assert re.findall(r"</span>([\w-]+) <small>#[1-5]</small>", row) == ["C3-MLZSL", "Fast0Tag"]
+        assert re.findall(r'src="data:image/png;[^"]+" alt="([^"]+)"', row) == [
+            f"where {method} sees {label[1]}" for method in ("C3-MLZSL", "Fast0Tag")
+        ]
+
+
 def test_photographs_that_have_gone_are_said_to_be(page: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.html"
     write_page(other, FigureOptions(page.parent / "runs", images=tmp_path / "gone", device="cpu"))
@@ -181,6 +209,23 @@ def browser() -> Iterator[object]:
         running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield running
         running.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not AXE, reason="needs axe-core: npm pack axe-core, and C3_AXE=.../axe.min.js")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation(page: Path, browser: Any, width: int, scheme: str) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view.goto(page.as_uri())
+    view.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    view.locator(".label:not([disabled]):visible").first.click()
+    view.get_by_label("Beside").select_option(index=1)
+    view.add_script_tag(path=AXE)
+    found = view.evaluate("axe.run()")
+    assert len(found["passes"]) > 40
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]] == []
+    view.close()
 
 
 @pytest.mark.slow

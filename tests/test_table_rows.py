@@ -68,6 +68,14 @@ def test_runs_over_draws_are_rows_of_a_table_of_their_own(runs: RunFolders) -> N
     assert not any("Not counted" in note for note in over_draws.notes)
 
 
+def test_drawn_splits_without_numbers_are_notes_of_the_one_table(runs: RunFolders) -> None:
+    runs.add("c3", 40.0, dataset="corel5k")
+    running = runs.add("c3", dataset="corel5k", hide_seed=0, status="training")
+    (table,) = build(1, list_runs(runs.root), {})
+    assert (level(table, "C3-MLZSL"), "mean over" in table.title) == (40.0, False)
+    assert f"Not counted: {running}: not finished (status training)." in table.notes
+
+
 def test_the_paper_is_no_measure_of_drawn_splits(runs: RunFolders) -> None:
     runs.add("c3", 29.4, hide_seed=0)
     (table,) = build(1, list_runs(runs.root), {})

@@ -71,8 +71,9 @@ def draw_profiles(shown: Profiles, title: str, narrow: bool = False) -> Figure:
             axis.margins(x=0.01)
         axes[0, column].set_title(f"{part}: {values.shape[1]:,} channels")
         axes[-1, column].set_xlabel("channel")
-    for axis, name, seen, count in zip(axes[:, 0], shown.names, shown.seen, shown.images, strict=True):
-        axis.set_ylabel(f"{name}\n{'seen' if seen else 'unseen'}, {count} images", fontsize=7)
+    for row, name, seen, count in zip(axes, shown.names, shown.seen, shown.images, strict=True):
+        for axis in row if narrow else row[:1]:
+            axis.set_ylabel(f"{name}\n{'seen' if seen else 'unseen'}, {count} images", fontsize=7)
     level_axis, place = axes[0, 0], 0
     for part, values in shown.spread.items():
         if part != X:
@@ -257,7 +258,7 @@ def inline_svg(figure: Figure, label: str, kind: str) -> str:
     `kind` is its class, `wide` or `narrow`.
     """
     text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{label} {kind}"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()[text.getvalue().index("<svg") :].replace(INK, "currentColor")
     for number, colour in enumerate(COLOURS):

@@ -29,6 +29,7 @@ from .summary import TASKS, best_on_validation, summary
 Data = TypeVar("Data")
 TEMPLATE = Path(__file__).with_name("template")
 EXAMPLES = 8
+COMPARED = 4  # images of figure 6b
 CAPTIONS = {
     1: "Every channel's maximum over the positions, averaged over the images of a class, in standard deviations from "
     "the mean of all test images. The coloured channels respond most to two classes at once.",
@@ -118,10 +119,10 @@ def _dataset(
                 "different functions.", lambda: series.training(runs),
                 lambda found, narrow: figures.draw_training(found, name, narrow)),
     ]  # fmt: skip
-    pictures, choices, problem = _examples(runs, best, device, images, maps)
+    pictures, choices, compared, problem = _examples(runs, best, device, images, maps)
     return {
         "name": name, "summary": summary(runs), "figures": shown, "examples": pictures, "choices": choices,
-        "best": best.id, "why": why, "example_problem": problem,
+        "best": best.id, "why": why, "compared": compared, "example_problem": problem,
     }  # fmt: skip
 
 
@@ -140,8 +141,8 @@ def _figure(
 
 def _examples(
     runs: Sequence[Run], best: Run, device: str, images: Path | None, maps: str
-) -> tuple[list[dict[str, Any]], list[dict[str, str]], str]:
-    """Return the example images, the runs to choose from (the best first), and what went wrong.
+) -> tuple[list[dict[str, Any]], list[dict[str, str]], list[dict[str, Any]], str]:
+    """Return the example images, the runs to choose from (the best first), figure 6b, and what went wrong.
 
     Every image has the labels of every run: one for each method on the store of the best run.
     """
@@ -161,7 +162,33 @@ def _examples(
             picture["labels"].append({"unseen": _labels(example.unseen), "seen": _labels(example.seen)})
     if pictures and not any(each["photo"] for each in pictures):
         problems.append("The photographs were not found; c3 report --images FOLDER says where they are.")
-    return pictures, choices, " ".join(problems)
+    compared: list[dict[str, Any]] = []
+    try:
+        compared = _compared(runs, device, images, maps)
+    except C3Error as error:
+        problems.append(str(error))
+    return pictures, choices, compared, " ".join(dict.fromkeys(problems))
+
+
+def _compared(runs: Sequence[Run], device: str, images: Path | None, maps: str) -> list[dict[str, Any]]:
+    """Return figure 6b: every method's map of one true label, for some of the examples; nothing for a single method."""
+    rivals = series.rivals(runs)
+    if len(rivals) < 2:
+        return []
+    return [
+        {
+            "id": shown.image_id,
+            "photo": None if shown.pixels is None else _data_url(shown.pixels, "jpeg"),
+            "label": shown.label,
+            "kind": "seen" if shown.seen else "unseen",
+            "classes": shown.classes,
+            "views": [
+                {"title": TITLES.get(view.method, view.method), "rank": view.rank, "overlay": _overlay(view.response)}
+                for view in shown.views
+            ],
+        }
+        for shown in explain.comparisons(rivals, COMPARED, device, images, maps=maps)
+    ]
 
 
 def _picture(example: explain.Example) -> dict[str, Any]:
@@ -180,10 +207,14 @@ def _labels(predicted: Sequence[explain.Prediction]) -> list[dict[str, Any]]:
             "name": label.name,
             "rank": label.rank,
             "correct": label.correct,
-            "overlay": None if label.response is None else _data_url(figures.heat(label.response), "png"),
+            "overlay": _overlay(label.response),
         }
         for label in predicted
     ]
+
+
+def _overlay(response: np.ndarray | None) -> str | None:
+    return None if response is None else _data_url(figures.heat(response), "png")
 
 
 def _data_url(pixels: np.ndarray, kind: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...train.run_folder import Run, read_per_class
 from . import series
 from .block import TITLES
-from .groups import Group
+from .groups import Group, counted
 
 TASKS = {"zsl": "ZSL", "gzsl": "GZSL"}
 
@@ -75,7 +75,10 @@ def best_on_validation(runs: Sequence[Run]) -> tuple[Run, str]:
     if not scored:
         return series.chosen_run(runs), "No run has a score on val to choose the best by."
     value, run = max(scored, key=lambda pair: pair[0])
-    return run, f"The best of {len(scored)} runs on val: mAP over its seen classes {100 * value:.1f}."
+    return (
+        run,
+        f"Of {counted(len(scored), 'run')} scored on val, it has the best mAP over seen classes: {100 * value:.1f}.",
+    )
 
 
 RANDOM = "random scores"
@@ -110,7 +113,7 @@ def _lead(lines: Sequence[Line], task: str) -> str:
     if not others:
         return f"{TASKS[task]} mAP: {title} reaches {first.text}; no other method was measured."
     second, other = others[0]
-    ahead = f"{first.mean - second.mean:.1f} points before {other}, {second.text}"
+    ahead = f"{first.mean - second.mean:.1f} points ahead of {other}, {second.text}"
     said = f"{TASKS[task]} mAP: {title} leads with {first.text}, {ahead}"
     if first.low is None or second.high is None:
         return f"{said}."
@@ -129,5 +132,8 @@ def _facts(runs: Sequence[Run], protocol: str) -> tuple[tuple[str, str], ...]:
         ("rows", "; ".join(rows)),
         ("classes", f"{seen:,} seen and {len(classes) - seen:,} unseen"),
         ("features", "; ".join(made)),
-        ("compared", f"{len(runs)} runs, methods {len({run.method for run in runs})}, protocol {protocol}"),
+        (
+            "compared",
+            f"{counted(len(runs), 'run')}, {counted(len({run.method for run in runs}), 'method')}, protocol {protocol}",
+        ),
     )

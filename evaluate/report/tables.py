@@ -61,14 +61,18 @@ def build(number: int, runs: Sequence[Run], problems: Mapping[str, str], shown: 
     tables = []
     for dataset in sorted(datasets, key=lambda dataset: dataset != layout.dataset):
         own = [run for run in runs if run.dataset == dataset]
-        splits = [own] if not own else [part for drawn in (False, True) if (part := _on_split(own, drawn))]
         for protocol in protocols_in(number, dataset):
+            splits = _splits(own, protocol, problems)
             tables += [_table(Block(layout, dataset, protocol, shown), part, problems) for part in splits]
     return tables
 
 
-def _on_split(runs: Sequence[Run], drawn: bool) -> list[Run]:
-    return [run for run in runs if (draw_of(run) is not None) == drawn]
+def _splits(runs: list[Run], protocol: Protocol, problems: Mapping[str, str]) -> list[list[Run]]:
+    """Return the runs on the store's own split and those on drawn ones; all together where one kind has no numbers."""
+    parts = [[run for run in runs if (draw_of(run) is not None) == drawn] for drawn in (False, True)]
+    if all(any(not _without_numbers(run, protocol, problems) for run in part) for part in parts):
+        return parts
+    return [runs]
 
 
 def require_table(number: int) -> PublishedTable:
