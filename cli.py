@@ -188,9 +188,17 @@ for _command in (
     default="c3-demo",
     show_default=True,
     type=UserPath(),
+    metavar="FOLDER",
     help="Folder for the store and the runs.",
 )
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Training runs of each method.")
+@click.option(
+    "--seeds",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Training runs of each method.",
+)
 @click.option("--method", "methods", multiple=True, default=("fast0tag", "c3"), show_default=True, metavar="NAME",
               type=Name("method", (*METHODS, *GROUPS)),
               help="A method, or all of a table: --method table1; may be repeated.")  # fmt: skip
@@ -226,19 +234,27 @@ SWEEP_SECTIONS = {
               type=Name("method", (*METHODS, *GROUPS)), help="Methods, or all of a table: --method conse c3, table1.",
               )  # fmt: skip
 @runs_option
-@grouped("grid", "--groups", multiple=True, type=int,
+@grouped("grid", "--groups", multiple=True, type=int, metavar="N",
          help=f"Values of g: --groups 1 3 5 7 9. Default: {AS_IN_RECIPE}.")  # fmt: skip
-@grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float,
+@grouped("grid", "--lambda", "lambda_reg", multiple=True, type=float, metavar="X",
          help=f"Values of lambda: --lambda 0 0.2 0.4. Default: {AS_IN_RECIPE}.")  # fmt: skip
-@grouped("grid", "--lr", multiple=True, type=float,
+@grouped("grid", "--lr", multiple=True, type=float, metavar="X",
          help=f"Learning rates of Adam: --lr 1e-4 1e-3. Default: {AS_IN_RECIPE}.")  # fmt: skip
-@grouped("grid", "--epochs", multiple=True, type=int,
+@grouped("grid", "--epochs", multiple=True, type=int, metavar="N",
          help=f"Numbers of epochs: --epochs 5 10. Default: {AS_IN_RECIPE}.")  # fmt: skip
-@grouped("grid", "--seeds", "seed", multiple=True, type=Numbers(), help="Seeds: --seeds 0 1 2, or 0..2. Default: 0.")
-@grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(),
+@grouped(
+    "grid",
+    "--seeds",
+    "seed",
+    multiple=True,
+    type=Numbers(),
+    metavar="N",
+    help="Seeds: --seeds 0 1 2, or 0..2. Default: 0.",
+)
+@grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(), metavar="N",
          help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9. Default: those of the "
               "store.")  # fmt: skip
-@click.option("--folds", type=click.IntRange(min=2),
+@click.option("--folds", type=click.IntRange(min=2), metavar="N",
               help="Hold back each of this number of parts of the seen classes in turn. Default: none; with --select "
                    f"{SELECT_FOLDS}.")  # fmt: skip
 @click.option("--select", is_flag=True, help="Choose settings for each method by folds on val, then train them.")
@@ -250,6 +266,7 @@ SWEEP_SECTIONS = {
     "--list",
     "listed",
     type=UserPath(),
+    metavar="FILE",
     help="A YAML list of settings; each entry is combined with all values of the other options. Default: no list.",
 )
 @click.option(
@@ -257,6 +274,7 @@ SWEEP_SECTIONS = {
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
+    metavar="N",
     help="Runs that train at the same time, each in a process of its own.",
 )
 @residency_option

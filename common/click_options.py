@@ -139,9 +139,9 @@ def device_option(command: Command) -> Command:
 
 def runs_option(command: Command) -> Command:
     """Add --runs."""
-    return click.option("--runs", default=RUNS, show_default=True, type=UserPath(), help="Folder of run folders.")(
-        command
-    )
+    return click.option(
+        "--runs", default=RUNS, show_default=True, type=UserPath(), metavar="FOLDER", help="Folder of run folders."
+    )(command)
 
 
 def grouped(group: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -188,8 +188,8 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 running_options = together(
     grouped("running", "--device", default="auto", show_default=True, help="The device: auto, cpu, cuda or cuda:N."),
     grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
-            help="Save a checkpoint after this number of minutes."),
-    grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0),
+            metavar="X", help="Save a checkpoint after this number of minutes."),
+    grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0), metavar="N",
             help="Also save a checkpoint after this number of steps; 0 saves by the clock alone."),
 )  # fmt: skip
 

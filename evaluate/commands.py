@@ -18,7 +18,7 @@ PATH = RunPath()
 
 
 @click.command()
-@click.option("--run", "run_path", required=True, type=PATH, help="The folder of a finished run.")
+@click.option("--run", "run_path", required=True, type=PATH, metavar="FOLDER", help="The folder of a finished run.")
 @click.option(
     "--split", default="test", show_default=True, help="The split to measure: choose settings on val, report test."
 )
@@ -39,6 +39,7 @@ PATH = RunPath()
     default=1000,
     show_default=True,
     type=click.IntRange(min=0),
+    metavar="N",
     help="Bootstrap resamples of the images; 0 leaves out intervals.",
 )
 @device_option
@@ -79,9 +80,12 @@ def _next(run: Path, split: str) -> str:
     default=1000,
     show_default=True,
     type=click.IntRange(min=100),
+    metavar="N",
     help="Bootstrap resamples of the images.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the resampling.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), metavar="N", help="Seed of the resampling."
+)
 @device_option
 def compare(first: Path, second: Path, split: str, cache: str | None, resamples: int, seed: int, device: str) -> None:
     """Compare two runs metric by metric, with paired bootstrap intervals over images."""

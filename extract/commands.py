@@ -76,7 +76,7 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.option("--max-megapixels", default=MAX_MEGAPIXELS, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The largest image to read, in million pixels. Each takes 1 to 8 bytes of memory a pixel. The store "
                    "records it.")  # fmt: skip
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1),
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The number of crops in one forward pass.")  # fmt: skip
 @device_option
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS),
@@ -276,11 +276,16 @@ def catalog_check(path: Path | None, name: str) -> None:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N",
               help="Download only the first N images of the list. Default: all images.")  # fmt: skip
 @click.option(
-    "--jobs", default=8, show_default=True, type=click.IntRange(1, 64), help="The number of downloads at a time."
+    "--jobs",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="The number of downloads at a time.",
 )
-@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True),
+@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), metavar="X",
               help="The maximum number of requests per second, over all downloads.")  # fmt: skip
-@click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1),
+@click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The maximum number of attempts for one download.")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try again the images that were gone, placeholders or damaged.")
 @click.pass_obj
@@ -303,7 +308,9 @@ def fetch(catalog: Path | None, /, name: str, rate: float, tries: int, **options
 @click.option("--dataset", type=DatasetName(), metavar="NAME",
               help="The data set whose class names are the words. Required without --words.")  # fmt: skip
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help=TEMPLATE_HELP)
-@click.option("--out", default="vectors.npz", show_default=True, type=UserPath(), help="The file to write.")
+@click.option(
+    "--out", default="vectors.npz", show_default=True, type=UserPath(), metavar="FILE", help="The file to write."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
 @click.pass_obj
 def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> None:
@@ -350,9 +357,9 @@ def import_features(catalog: Path | None, /, files: tuple[Path, ...], **options:
 
 
 @click.command("import-biam")
-@click.option("--train", type=UserPath(),
+@click.option("--train", type=UserPath(), metavar="FILE",
               help="The HDF5 file of BiAM's training features. Required without --test.")  # fmt: skip
-@click.option("--test", type=UserPath(),
+@click.option("--test", type=UserPath(), metavar="FILE",
               help="The HDF5 file of BiAM's test features. Required without --train.")  # fmt: skip
 @click.option("--dataset", default="nuswide", show_default=True, type=DatasetName(), metavar="NAME",
               help="The data set whose classes and word vectors the store gets.")  # fmt: skip

@@ -31,14 +31,20 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 
 @click.command(cls=HelpPage, sections=PREDICT_SECTIONS)
 @click.argument("images", nargs=-1, required=True, type=UserPlace())
-@click.option("--run", "run_path", default="runs", show_default=True, type=RunPath(),
+@click.option("--run", "run_path", default="runs", show_default=True, type=RunPath(), metavar="FOLDER",
               help="A finished run folder; or a folder of runs, whose best one on the split val is taken.")  # fmt: skip
-@click.option("--vocabulary", type=PATH, help="A file of words to ask for, one a line. Default: the store's classes.")
+@click.option(
+    "--vocabulary",
+    type=PATH,
+    metavar="FILE",
+    help="A file of words to ask for, one a line. Default: the store's classes.",
+)
 @click.option("--words", metavar="WORD,WORD",
               help="The words themselves, in place of --vocabulary. Default: those of --vocabulary.")  # fmt: skip
 @click.option(
     "--vectors",
     type=UserPlace(),
+    metavar="NAME|FILE",
     help="Where the vectors of the words are: a file, or a name of the catalog. Default: those of the run's data set.",
 )
 @click.option("--tower", type=UserPlace(), metavar="KIND:MODEL",
@@ -46,7 +52,10 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--template", "templates", multiple=True, metavar="TEXT", help=f"Goes with --tower. {TEMPLATE_HELP}")
 @click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
 @click.option(
-    "--top", type=click.IntRange(min=1), help="Labels of an image. Default: 5, or all that reach a threshold."
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Labels of an image. Default: 5, or all that reach a threshold.",
 )
 @click.option("--threshold", metavar="X|val",
               help="The least score of a label: a number, or val for the one of each class that c3 evaluate chose on "
@@ -55,19 +64,19 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--json", "form", flag_value="json", help="JSON lines: one object an image.")
 @click.option("--csv", "form", flag_value="csv", help="One line a label.")
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
-@click.option("--overlay", type=PATH,
+@click.option("--overlay", type=PATH, metavar="FOLDER",
               help="Folder for drawings of where the labels of each image come from, as png. Default: no "
                    "drawings.")  # fmt: skip
 @click.option("--map", "maps", default=LABEL_MAPS[0], show_default=True, type=click.Choice(LABEL_MAPS),
               help="What the drawings show: how much a score falls when a place is hidden (any method), or the shares "
                    "of the positions in it.")  # fmt: skip
-@click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
+@click.option("--weights", type=UserPlace(), metavar="NAME|FILE", help=WEIGHTS_HELP)
 @click.option("--truncated", type=click.Choice(TRUNCATED),
               help="An image whose file ends too early: status leaves it out and says so, keep takes the part that is "
                    "in the file. Default: as in the store of the run.")  # fmt: skip
 @click.option("--max-megapixels", type=click.IntRange(min=1), metavar="N",
               help="The largest image to read, in million pixels. Default: as in the store of the run.")  # fmt: skip
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1),
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The number of images in one forward pass.")  # fmt: skip
 @device_option
 @click.pass_context
@@ -132,15 +141,17 @@ def predict(
 @click.option(
     "--onnx",
     type=PATH,
+    metavar="FILE",
     help="Write backbone and head as one graph to this file: uint8 pixels and word vectors to scores. Required without "
     "--safetensors.",
 )
 @click.option(
     "--safetensors",
     type=PATH,
+    metavar="FILE",
     help="Write the head's weights with what it takes to rebuild it to this file. Required without --onnx.",
 )
-@click.option("--weights", type=UserPlace(), help=WEIGHTS_HELP)
+@click.option("--weights", type=UserPlace(), metavar="NAME|FILE", help=WEIGHTS_HELP)
 @click.pass_obj
 def export(
     catalog: Path | None, run_path: Path, onnx: Path | None, safetensors: Path | None, weights: str | None

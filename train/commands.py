@@ -44,10 +44,10 @@ def loop_options(others: str, **defaults: str) -> Callable[[Command], Command]:
         return f"{text} Default: {defaults.get(name, others)}."
 
     return together(
-        grouped("settings", "--epochs", type=int, help=said("Passes over the training split.", "epochs")),
-        grouped("settings", "--batch-size", type=int, help=said("Images in a batch.")),
-        grouped("settings", "--lr", type=float, help=said("Learning rate of Adam.", "lr")),
-        grouped("settings", "--weight-decay", type=float,
+        grouped("settings", "--epochs", type=int, metavar="N", help=said("Passes over the training split.", "epochs")),
+        grouped("settings", "--batch-size", type=int, metavar="N", help=said("Images in a batch.")),
+        grouped("settings", "--lr", type=float, metavar="X", help=said("Learning rate of Adam.", "lr")),
+        grouped("settings", "--weight-decay", type=float, metavar="X",
                 help=said("Weight decay; optimizer=adamw decouples it from the gradient.", "weight_decay")),
         named_values("settings", "--set", metavar="NAME=VALUE",
                      help=said("Any other setting of docs/training.md; may be repeated.", "set")),
@@ -91,12 +91,18 @@ class _Train(ManyValues):
 @click.option("--method", metavar="NAME", type=Name("method", (*METHODS, *GROUPS)), help=METHOD_HELP)
 @runs_option
 @click.option(
-    "--seeds", "--seed", multiple=True, type=int, default=(0,), help="One run each: --seeds 0 1 2. Default: 0."
+    "--seeds",
+    "--seed",
+    multiple=True,
+    type=int,
+    metavar="N",
+    default=(0,),
+    help="One run each: --seeds 0 1 2. Default: 0.",
 )
 @loop_options(AS_IN_RECIPE)
-@grouped("settings", "--groups", type=int,
+@grouped("settings", "--groups", type=int, metavar="N",
          help=f"The number of semantic vectors, g (c3). Default: {AS_IN_RECIPE}.")  # fmt: skip
-@grouped("settings", "--lambda", "lambda_reg", type=float,
+@grouped("settings", "--lambda", "lambda_reg", type=float, metavar="X",
          help=f"Weight of the regulariser, eq. 12 (c3). Default: {AS_IN_RECIPE}.")  # fmt: skip
 @grouped("settings", "--objective", type=Name("objective", OBJECTIVES),
          help=f"The loss of class scores. Default: {AS_IN_RECIPE}.")  # fmt: skip

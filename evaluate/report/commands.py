@@ -39,12 +39,12 @@ REPORT_SECTIONS = {
 
 
 @click.command(cls=ManyValues, sections=REPORT_SECTIONS)
-@click.option("--tables", multiple=True, type=click.IntRange(1, 5),
+@click.option("--tables", multiple=True, type=click.IntRange(1, 5), metavar="N",
               help="Numbers of tables: --tables 1 2. Default: all, unless --figures or --html is given.")  # fmt: skip
-@click.option("--figures", multiple=True, type=FigureNumber(),
+@click.option("--figures", multiple=True, type=FigureNumber(), metavar="N",
               help="Numbers of figures: --figures 1 3 4 5 6. Default: none.")  # fmt: skip
 @click.option("--classes", multiple=True, help="Classes of figure 1: --classes sky tree. Default: chosen by the data.")
-@click.option("--html", type=UserPath(dir_okay=False),
+@click.option("--html", type=UserPath(dir_okay=False), metavar="FILE",
               help="Write everything as one page to this file. Default: no page.")  # fmt: skip
 @runs_option
 @click.option(
@@ -55,8 +55,15 @@ REPORT_SECTIONS = {
     type=Name("report format", FORMATS),
     help="Form of the tables.",
 )
-@click.option("--out", default="figures", show_default=True, type=PATH, help="Folder for the figures, png and svg.")
-@click.option("--images", type=PATH,
+@click.option(
+    "--out",
+    default="figures",
+    show_default=True,
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder for the figures, png and svg.",
+)
+@click.option("--images", type=PATH, metavar="FOLDER",
               help="Where the photographs are now, if they have moved. Default: the folder that the store "
                    "names.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Show the paper's values beside other data too, and without any run.")

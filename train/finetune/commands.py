@@ -30,7 +30,12 @@ FINETUNE_SECTIONS = {
                    f"Default: {DEFAULT_METHOD}.")  # fmt: skip
 @runs_option
 @click.option(
-    "--seeds", "--seed", multiple=True, type=int, help="One run each: --seeds 0 1 2. Default: the seed of RUN."
+    "--seeds",
+    "--seed",
+    multiple=True,
+    type=int,
+    metavar="N",
+    help="One run each: --seeds 0 1 2. Default: the seed of RUN.",
 )
 @loop_options("as in RUN", epochs="3", lr="a tenth of that of RUN", weight_decay="0", set="as there")
 @running_options
