@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 
 IMAGES = Path(__file__).with_name("img")
-DEMO = {"figure-1-demo.png": "demo-figure-1.jpg", "figure-6-demo.png": "responses.jpg"}
+RESPONSES = "responses.jpg"
 DEMO_PAGE = "report.jpg"
-REAL = {1: "corel5k-figure-1.png", 4: "corel5k-figure-4.png", 5: "corel5k-figure-5.png"}
+REAL = {4: "corel5k-figure-4.png", 5: "corel5k-figure-5.png"}
 WIDTH = 1200  # pixels of a jpg
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},1500"]
 
@@ -39,9 +39,8 @@ def main() -> None:
 
 
 def demo_pictures(runs: Path, scratch: Path) -> None:
-    c3("report", "--runs", runs, "--figures", 1, 6, "--out", scratch)
-    for drawn, name in DEMO.items():
-        to_jpg(scratch / drawn, IMAGES / name)
+    c3("report", "--runs", runs, "--figures", 6, "--out", scratch)
+    to_jpg(scratch / "figure-6-demo.png", IMAGES / RESPONSES)
     chromium = shutil.which("chromium")
     if chromium is None:
         print(f"kept: {DEMO_PAGE} needs a browser: apt-get install chromium")
