@@ -11,7 +11,9 @@ from .remake import manifest_of, paths_in
 from .store.attributes import SCHEMA
 from .store.cache import FeatureCache
 from .store.migrate import MARKER, finish_migration, migrate_store
-from .store.tables import unknown_paths
+from .store.tables import UNKNOWN_PATH, unknown_paths
+
+NEEDED = "c3 verify --repair, c3 inspect --check-images and pictures in reports need the data set as before"
 
 
 def migrate(path: str | Path, catalog: Path | None = None) -> str:
@@ -24,7 +26,9 @@ def migrate(path: str | Path, catalog: Path | None = None) -> str:
     if cache.schema == SCHEMA:
         if MARKER in cache.storage.names(""):
             finish_migration(cache.storage, cache.attributes)
-        return f"{path} has schema {SCHEMA} already; there is nothing to do"
+        unknown = sum(int((cache.image_paths(split) == UNKNOWN_PATH).sum()) for split in cache.splits)
+        left = f". The paths of {unknown:,} rows stay unknown: {NEEDED}" if unknown and cache.provenance.request else ""
+        return f"{path} has schema {SCHEMA} already; there is nothing to do{left}"
     paths, said = _paths(cache, catalog)
     migrate_store(cache.storage, cache.attributes, paths)
     return f"{path} has schema {SCHEMA} now: {said}. No map was touched; digest {cache.digest} as before"
@@ -38,8 +42,7 @@ def _paths(cache: FeatureCache, catalog: Path | None) -> tuple[dict[str, np.ndar
     except C3Error as error:
         unknown = {split: unknown_paths(cache.rows(split)) for split in cache.splits}
         return unknown, (
-            f"its arrays name their dimensions. The paths of its {rows:,} rows stay unknown ({error}), so that "
-            "c3 verify --repair, c3 inspect --check-images and pictures in reports need the data set as before"
+            f"its arrays name their dimensions. The paths of its {rows:,} rows stay unknown ({error}): {NEEDED}"
         )
     known = sum(int((table != "").sum()) for table in paths.values())
     return paths, f"its arrays name their dimensions, and {known:,} of {rows:,} rows the path of their image"

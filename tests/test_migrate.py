@@ -215,6 +215,10 @@ def test_without_its_data_set_the_paths_stay_unknown(options: ExtractOptions, ma
     assert "The paths of its 8 rows stay unknown" in said
     assert "manifest_sha256: store" in said  # the data set is not what it was
     assert "need the data set as before" in said
+    again = migrate(
+        options.out, made.catalog
+    )  # a store of the present version is left as it is, and says what it lacks
+    assert "nothing to do. The paths of 8 rows stay unknown" in again
     assert FeatureCache.open(options.out).schema == 3
     assert "is sound" in verify(options.out)
     damage(options.out)
