@@ -111,7 +111,7 @@ def test_the_best_run_is_chosen_by_seen_classes_of_validation(page: Path) -> Non
     scores = [run.record.seen.mAP for run in runs]
     found, why = best_on_validation(runs)
     assert found.id == runs[int(np.argmax(scores))].id
-    assert why == f"Of 3 runs scored on val, it has the best mAP over seen classes: {100 * max(scores):.1f}."
+    assert why == f"The best of 3 runs scored on val: mAP over seen classes {100 * max(scores):.1f}."
     assert why in page.read_text()
     unscored = [replace(run, record=replace(run.record, seen=None)) for run in runs]
     assert best_on_validation(unscored)[0].method == "c3"

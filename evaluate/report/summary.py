@@ -73,12 +73,10 @@ def best_on_validation(runs: Sequence[Run]) -> tuple[Run, str]:
     """
     scored = [(run.record.seen.mAP, run) for run in runs if run.record.seen]
     if not scored:
-        return series.chosen_run(runs), "No run has a score on val to choose the best by."
+        return series.chosen_run(runs), "No run was scored on val, so this is the first run of its method."
     value, run = max(scored, key=lambda pair: pair[0])
-    return (
-        run,
-        f"Of {counted(len(scored), 'run')} scored on val, it has the best mAP over seen classes: {100 * value:.1f}.",
-    )
+    which = "only run" if len(scored) == 1 else f"best of {len(scored)} runs"
+    return run, f"The {which} scored on val: mAP over seen classes {100 * value:.1f}."
 
 
 RANDOM = "random scores"
@@ -126,14 +124,12 @@ def _facts(runs: Sequence[Run], protocol: str) -> tuple[tuple[str, str], ...]:
     images = sorted({run.metrics.images for run in runs if run.metrics})
     stores = [run.record.features for run in runs]
     rows = dict.fromkeys(", ".join(f"{split} {count:,}" for split, count in store.splits.items()) for store in stores)
+    methods = len({run.method for run in runs})
     made = dict.fromkeys(f"{store.backbone}, weights {store.weights_title}" for store in stores)
     return (
         ("measured on", f"{' or '.join(f'{count:,}' for count in images)} images of the split test"),
         ("rows", "; ".join(rows)),
         ("classes", f"{seen:,} seen and {len(classes) - seen:,} unseen"),
         ("features", "; ".join(made)),
-        (
-            "compared",
-            f"{counted(len(runs), 'run')}, {counted(len({run.method for run in runs}), 'method')}, protocol {protocol}",
-        ),
+        ("compared", f"{counted(len(runs), 'run')}, {counted(methods, 'method')}, protocol {protocol}"),
     )
