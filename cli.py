@@ -142,7 +142,7 @@ def _one_line(ctx: click.Context) -> Iterator[None]:
         click.echo(f"c3: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
         ctx.exit(2)
     except KeyboardInterrupt as interrupt:
-        click.echo(f"c3: interrupted. {interrupt or 'The same command starts this step again'}", err=True)
+        click.echo(f"c3: interrupted. {str(interrupt) or 'The same command starts this step again'}", err=True)
         ctx.exit(130)
 
 
@@ -316,6 +316,8 @@ def sweep(
         from .evaluate.select import select as choose
         from .evaluate.selection_files import command_of, write_selection
 
+        if any("seed" in entry for entry in entries):
+            raise C3Error(f"list {listed}: --select takes its seeds from --seeds; leave seed out of the entries")
         folds, seeds = folds or SELECT_FOLDS, grid.pop("seed", (0,))
         tried = for_methods(names, combinations(grid | {"seed": seeds[:1]}, entries))
         chosen = choose(base, tried, folds, jobs)

@@ -211,7 +211,7 @@ class ManyValues(HelpPage):
         spread: list[str] = []
         current, values = "", 0
         for argument in args:
-            if argument.startswith("--"):
+            if argument.startswith("--") or argument in ctx.help_option_names:
                 current, values = argument, 0
             elif current in repeatable:
                 values += 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..common.average_precision import Ties, random_average_precision
 from ..extract.store.cache import FeatureCache, Status
+from ..train.recipes import overridden
 from ..train.run_folder import (
     METRICS,
     Bootstrap,
@@ -126,9 +127,12 @@ def summary(run: Run, metrics: Metrics) -> str:
     own = metrics.split == "test" and metrics.store_digest == run.record.features.digest
     has_offset = any(results.calibrated for results in metrics.protocols.values())
     if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
+        changed = sorted(overridden(run.record.recipe) - {"seed"})
+        said = "".join(f" --set {name}={run.record.settings[name]}" for name in changed)
         lines.append(
-            "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with: "
-            f"c3 sweep --select-only --cache {run.record.features.path} --method {run.method} --runs {run.path.parent}"
+            "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with "
+            "(and --catalog, if the run had one): c3 sweep --select-only --cache "
+            f"{run.record.features.path} --method {run.method} --runs {run.path.parent}{said}"
         )
     return "\n".join(lines)
 

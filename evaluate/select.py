@@ -96,7 +96,7 @@ def select(base: TrainOptions, asked: Sequence[Settings], folds: int, jobs: int 
     for seed in dict.fromkeys(settings.get("hide_seed") for settings in asked):
         _require_classes(cache, seed, folds)
     on_folds = [{**settings, "folds": folds, "fold": fold} for settings in asked for fold in range(folds)]
-    done = sweep(base, on_folds, evaluate_sweep, jobs)
+    done = sweep(base, on_folds, evaluate_sweep, jobs, tolerant=True)
     keys = dict.fromkeys((str(settings["method"]), settings.get("hide_seed")) for settings in asked)
     return [
         _selection(base, cache, [s for s in asked if (s["method"], s.get("hide_seed")) == key], folds, done)

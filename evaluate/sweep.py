@@ -7,8 +7,10 @@ import shlex
 from collections.abc import Sequence
 
 from ..common.errors import C3Error
-from ..train.run_folder import Run, read_metrics
+from ..train.run_folder import Metrics, Run, read_metrics
+from .calibrate import fold_offsets
 from .names import NOT_FOR_CHOOSING
+from .protocol import protocols_for
 from .run import EvaluateOptions, evaluate
 from .score import class_split_of
 
@@ -26,7 +28,7 @@ def evaluate_sweep(run: Run) -> Run:
         if read_metrics(run.path, "val") is None:
             evaluate(run.path, "val", device=run.record.device, options=EvaluateOptions(resamples=0))
         return run
-    if run.metrics is None:
+    if run.metrics is None or _lacks_offset_of_folds(run, run.metrics):
         run = evaluate(run.path, device=run.record.device)
     if "val" in run.record.features.splits and read_metrics(run.path, "val") is None:
         try:
@@ -34,6 +36,17 @@ def evaluate_sweep(run: Run) -> Run:
         except C3Error as error:
             LOG.warning("%s is not measured on val: %s", run.path, error)
     return run
+
+
+def _lacks_offset_of_folds(run: Run, metrics: Metrics) -> bool:
+    """Return whether the folds beside a run choose another offset than the one it was measured with, or a first one."""
+    found = fold_offsets(run, {protocol.name: protocol.ks[0] for protocol in protocols_for(run.dataset)})
+    measured = {name: results.calibrated for name, results in metrics.protocols.items()}
+    return any(
+        (part := measured[name]) is None or part.offset != chosen.offset
+        for name, chosen in found.items()
+        if name in measured
+    )
 
 
 def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:

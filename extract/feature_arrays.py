@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,7 @@ class SourceArray:
         """Read all rows once. Raises C3Error that names the first one with NaN, infinity or a number beyond float32."""
         for start in range(0, len(self.values), CHECKED):
             part = np.abs(self.values[start : start + CHECKED].reshape(-1, math.prod(self.shape[1:])))
-            bad = ~(part <= FLOAT32_MAX).all(axis=1)
+            bad = ~(part <= np.float32(FLOAT32_MAX)).all(axis=1)  # a number of Python would become float16 infinity
             if bad.any():
                 raise C3Error(f"{self.title}: row {start + int(bad.argmax())} has a value that is not a finite float32")
 
@@ -88,7 +90,7 @@ def open_array(path: Path, key: str | None = None) -> SourceArray:
         raise C3Error(f"{path}: expected a file that ends in {', '.join(_OPENERS)}")
     try:
         arrays = _OPENERS[path.suffix](path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise C3Error(f"{path} cannot be read as {path.suffix}: {str(error).splitlines()[0]}") from error
     if key is None and len(arrays) != 1:
         raise C3Error(f"{path} has the arrays {', '.join(arrays) or '(none)'}; name one of them with --array")
@@ -118,6 +120,8 @@ def _npy(path: Path) -> dict[str, Any]:
 
 
 def _npz(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no zip archive of arrays")
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -138,6 +142,7 @@ def _parquet(path: Path) -> dict[str, Any]:
     """Return the columns of a table whose cells are lists of numbers, (rows, D) each."""
     optional_package("pyarrow", "parquet", "reading parquet")
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import parquet
 
     table = parquet.read_table(path)
@@ -148,7 +153,7 @@ def _parquet(path: Path) -> dict[str, Any]:
                 or pa.types.is_large_list(column.type)):  # fmt: skip
             continue
         flat = column.flatten()
-        if column.null_count or flat.null_count or len(flat) % max(len(column), 1):
+        if column.null_count or flat.null_count or len(pc.unique(pc.list_value_length(column))) > 1:
             raise C3Error(f"{path}: column {name!r} has cells that are empty or of different lengths")
         found[name] = flat.to_numpy().reshape(len(column), -1)
     return found

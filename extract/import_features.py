@@ -133,7 +133,9 @@ def _store(options: ImportOptions, manifest: Manifest, named: Mapping[FeatureArr
         manifest_sha256=manifest.digest(),
         labelling=manifest.labelling,
         backbone=f"{IMPORTED}{source}",
-        weights_sha256=hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        weights_sha256=hashlib.sha256(
+            "".join(f"{hashes[array.path]}{array.key}" for array in named.values()).encode()
+        ).hexdigest(),
         taps=tuple(taps),
         transform="as the tool that computed the arrays",
         crops="whole",

@@ -12,6 +12,8 @@ from ..common.errors import C3Error
 from ..common.progress import progress
 from .catalog.catalog import Catalog, vectors_of
 from .store.cache import FeatureCache
+from .store.origin import FeatureOrigin
+from .store.storage import open_storage
 from .store.tables import Classes
 from .words.class_vectors import class_vectors
 from .words.tower_files import origin_of
@@ -21,8 +23,8 @@ def revector(path: str | Path, vectors: str, out: str | Path, catalog: Path | No
     """Make a store at `out` with the rows and maps of the one at `path` and other class vectors; return a summary.
 
     `vectors` is a name of the catalog or a file. Shards are taken over as files, by links where the disk has them. The
-    leaks that the store notes stay: they are facts about names. Raises C3Error for a store that is not complete, and
-    for classes without a vector.
+    leaks that the store notes stay: they are facts about names. The same call continues one that was stopped. Raises
+    C3Error for a store that is not complete, and for classes without a vector.
     """
     store = FeatureCache.open(path)
     store.require_complete()
@@ -34,9 +36,10 @@ def revector(path: str | Path, vectors: str, out: str | Path, catalog: Path | No
             f"{len(coverage.missing)} of {len(own)} classes have no vector in {spec.path}: "
             f"{', '.join(coverage.missing)}{coverage.zeros_note}; add them, for a store keeps all its classes"
         )
-    made = FeatureCache.create(
+    origin = replace(store.origin, manifest_sha256=_digest(store.origin.manifest_sha256, found))
+    made = _begun(out, origin) or FeatureCache.create(
         out,
-        origin=replace(store.origin, manifest_sha256=_digest(store.origin.manifest_sha256, found)),
+        origin=origin,
         provenance=store.provenance,
         notes=replace(store.notes, vectors=origin_of(spec.path)),
         levels=store.arrays,
@@ -44,12 +47,21 @@ def revector(path: str | Path, vectors: str, out: str | Path, catalog: Path | No
         splits={split: store.table(split) for split in store.splits},
         layout=store.layout,
     )
-    shards = [(split, shard) for split in store.splits for shard in range(store.shards(split))]
+    shards = [(split, shard) for split in store.splits for shard in made.pending(split)]
     with progress("revector", len(shards), "shards") as bar:
         for split, shard in shards:
             made.adopt_shard(split, shard, store, shard)
             bar.advance(1)
     return f"{out} has the maps of {path} and vectors of {found.shape[1]} numbers; {coverage.lines()[0]}"
+
+
+def _begun(out: str | Path, origin: FeatureOrigin) -> FeatureCache | None:
+    """Return the store that the same command began before it was stopped; None where there is none."""
+    if not open_storage(out).exists():
+        return None
+    made = FeatureCache.open(out, mode="r+")
+    made.require_origin(origin)
+    return made
 
 
 def _digest(rows: str, vectors: np.ndarray) -> str:

@@ -11,6 +11,7 @@ import click
 from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
+from ..extract.backbone.names import IMPORTED
 from ..extract.store.names import TRUNCATED
 from ..train.names import LABEL_MAPS
 
@@ -105,7 +106,11 @@ def predict(
     from ..train.run_folder import RECORD, best_run, open_run
 
     if not (run_path / RECORD).exists() and any(run_path.glob(f"*/{RECORD}")):
-        best = best_run(run_path)
+        new_words = bool(words or vocabulary)
+        best = best_run(
+            run_path,
+            lambda run: not run.record.features.backbone.startswith(IMPORTED) and (run.zero_shot or not new_words),
+        )
         LOG.info("%s is the run with the best mAP of seen classes on val", best.path)
         run_path = best.path
     open_run(run_path).require_finished()  # before torch is imported, which takes seconds

@@ -251,11 +251,9 @@ def test_every_option_is_explained_with_its_default(name: str, command: click.Co
 def test_defaults_in_words_are_those_of_the_code() -> None:
     from c3.predict.tagger import TOP
     from c3.train.finetune.start import EPOCHS
-    from c3.train.names import DEFAULT_METHOD
 
     said = {
         ("finetune", "epochs"): f"Default: {EPOCHS}.",
-        ("finetune", "method"): f"Default: {DEFAULT_METHOD}.",
         ("predict", "top"): f"Default: {TOP},",
     }
     for (command, name), default in said.items():

@@ -49,10 +49,17 @@ def test_standardised_scores(standardise: str) -> None:
     """By prompt with the deviation over the training images, seen in batches; by image over the classes asked for."""
     model = Clip(INPUTS, ClipOptions(standardise=standardise)).train()
     vectors, images = torch.randn(5, 6), [embeddings(rows) for rows in (7, 5, 9)]
+    labels = torch.tensor([[1, 1, -1, -1, -1]], dtype=torch.int8)
+
+    def step(batch: dict[str, torch.Tensor]) -> None:
+        model.loss(
+            model(batch), model.scores(model(batch), vectors), labels.expand(len(batch[GLOBAL_VECTOR]), -1), vectors
+        )
+
     for batch in images:
-        model(batch)
+        step(batch)
     model.eval()
-    model(embeddings(3))  # is not counted
+    step(embeddings(3))  # is not counted
     trained = np.concatenate([cosines(batch[GLOBAL_VECTOR], vectors) for batch in images])
     expected = cosines(images[0][GLOBAL_VECTOR], vectors)
     if standardise != "image":

@@ -140,3 +140,24 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(folder: Path) -> None:
     both = CliRunner().invoke(main, ["import-features", str(folder / "vectors.npy"), "--out", str(folder / "g.zarr")])
     assert both.exit_code == 2
     assert "--table labels.csv, or with --dataset NAME" in both.output
+
+
+def test_another_array_of_a_file_is_another_store(folder: Path) -> None:
+    np.savez(folder / "two.npz", a=np.ones((ROWS, 3)), b=np.zeros((ROWS, 3)))
+    import_features(options(folder, "two.npz", array="a"))
+    with pytest.raises(C3Error, match="was made by another request"):
+        import_features(options(folder, "two.npz", array="b"))
+
+
+def test_files_that_hold_no_rows_of_one_length_are_refused_in_one_line(folder: Path) -> None:
+    parquet, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    parquet.write_table(pa.table({"x": [[1.0] * 4, [2.0] * 12] * (ROWS // 2)}), folder / "ragged.parquet")
+    whole = (folder / "maps.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "no.npz").write_bytes((folder / "vectors.npy").read_bytes())
+    np.save(folder / "inf.npy", np.full((ROWS, 2), np.inf, np.float16))
+    for name, said in (("ragged.parquet", "of different lengths"), ("cut.npz", "no zip archive"),
+                       ("no.npz", "no zip archive"), ("inf.npy", "row 0 has a value that is not")):  # fmt: skip
+        with pytest.raises(C3Error, match=said):
+            import_features(options(folder, name))
+    assert not (folder / "f.zarr").exists()

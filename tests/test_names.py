@@ -48,3 +48,8 @@ def test_the_papers_data_sets_are_trained_with_the_papers_method() -> None:
     assert set(training.PAPER_DATASETS) <= set(read_catalog(None).datasets)
     assert {training.default_method(name) for name in training.PAPER_DATASETS} == {"c3"}
     assert training.default_method("holiday-photos") == "c3-plus"
+
+
+def test_help_is_found_behind_an_option_of_many_values() -> None:
+    shown = CliRunner().invoke(main, ["train", "--cache", "a.zarr", "-h"])
+    assert shown.exit_code == 0 and "Train a method on a feature store" in shown.output

@@ -52,3 +52,24 @@ def test_a_class_without_a_vector_is_refused(make_cache: Callable[..., FeatureCa
     with pytest.raises(C3Error, match=r"1 of 5 classes have no vector in .*v\.npz: e; add them"):
         revector(cache.path, str(tmp_path / "v.npz"), tmp_path / "other.zarr")
     assert not (tmp_path / "other.zarr").exists()
+
+
+def test_a_stopped_command_goes_on(
+    make_cache: Callable[..., FeatureCache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, out, vectors = make_cache(), tmp_path / "other.zarr", str(tmp_path / "v.npz")
+    write_vectors(tmp_path / "v.npz")
+    adopt, calls = FeatureCache.adopt_shard, []
+
+    def stopping(*arguments: object) -> None:
+        calls.append(arguments[1:3])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        adopt(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureCache, "adopt_shard", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        revector(cache.path, vectors, out)
+    revector(cache.path, vectors, out)
+    FeatureCache.open(out).require_complete()
+    assert calls[0] not in calls[1:]  # what was done is not done again

@@ -160,3 +160,19 @@ def test_a_choice_needs_val_and_two_classes_a_fold_there(
     monkeypatch.setattr(FeatureCache, "splits", ("train", "test"))
     with pytest.raises(C3Error, match="has no split val, on which --select measures"):
         select(base, asked, 2)
+
+
+def test_a_first_combination_that_diverges_is_no_candidate(make_cache: Make, tmp_path: Path) -> None:
+    cache = make_cache(rows=24, seen="abcd")
+    done = c3("sweep", "--cache", cache.path, "--runs", tmp_path / "runs", "--method", "fast0tag", "--folds", 2,
+              "--lr", "1e30", "1e-3", *TINY, "--select-only")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    chosen = [line["settings"] for line in lines(tmp_path / "runs") if line["chosen"] == "1"]
+    assert len(chosen) == 1 and chosen[0].startswith("lr 0.001")
+
+
+def test_seeds_of_a_list_do_not_choose(make_cache: Make, tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- {lr: 1e-3, seed: 5}\n")
+    done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--list", tmp_path / "list.yaml",
+              "--select-only")  # fmt: skip
+    assert done.exit_code == 2 and "--select takes its seeds from --seeds" in done.stderr

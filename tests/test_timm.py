@@ -158,7 +158,8 @@ def test_backbones_are_listed_with_levels_and_licences() -> None:
     def lines(wanted: str = "") -> list[str]:
         return listing(wanted).splitlines()
 
-    assert len(lines()) == len(BACKBONES) + 1
+    assert len(lines()) == len(BACKBONES) + 2  # and how those of timm and OpenCLIP are named
+    assert "open_clip:ViT-B-32" in lines("open_clip")
     assert lines("tf_efficientnet_lite2") == [
         "timm:tf_efficientnet_lite2.in1k  p8(48) p16(120) p32(352)  260 px, licence apache-2.0"
     ]

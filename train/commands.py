@@ -128,7 +128,10 @@ def train(
     opened = [FeatureCache.open(cache) for cache in caches]
     for cache in opened:  # before torch is imported, which takes seconds, and before the first is trained on for hours
         cache.require_complete()
-    method = method or default_method(opened[0].origin.dataset)
+    defaults = dict.fromkeys(default_method(cache.origin.dataset) for cache in opened)
+    if method is None and len(defaults) > 1:
+        raise C3Error(f"the default method differs between these stores ({', '.join(defaults)}): give --method")
+    method = method or next(iter(defaults))
     from .run import TrainOptions, train_each
 
     done = []

@@ -15,12 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, unknown_name
 from ..common.signals import terminated_like_interrupted
-from ..extract.store.cache import FeatureCache
+from ..extract.store.cache import FeatureCache, Status
 from .checkpoint import write_weights
 from .data.batches import BatchStream
 from .data.placement import Placement
@@ -185,13 +186,26 @@ def planned(
     kind, dataset = method_class(options.method), cache.origin.dataset
     require_one_space(options.method, cache)
     recipe = resolve_recipe(
-        options.method, kind.Options, dataset, options.settings, options.catalog, cache.shape.row_counts.get("train", 0)
+        options.method, kind.Options, dataset, options.settings, options.catalog, _rows_to_train(cache)
     )
     # the number of processes decides which rows meet in a batch, and so the weights
     divided = {"ranks": ranks} if ranks > 1 else {}
     identity = {"method": options.method, "store": cache.digest, **recipe.as_dict(), **divided}
     name = f"{options.method}-{dataset}-s{recipe.loop.seed}-{short_hash(identity)}"
     return recipe, identity, (options.runs / FOLDS if recipe.loop.folds else options.runs) / name
+
+
+def _rows_to_train(cache: FeatureCache) -> int:
+    """Count the readable rows of `train` with a positive label of a seen class, on the store's own split.
+
+    A fold may have fewer: its runs keep the epochs of the others, or they could not stand for them.
+    """
+    if "train" not in cache.splits:
+        return 0
+    labels = cache.labels("train")
+    positive = (labels.value > 0) & cache.classes.seen[labels.indices]
+    labelled = np.bincount(labels.row[positive], minlength=len(labels)) > 0
+    return int(np.count_nonzero(labelled & (cache.status("train") == Status.OK)))
 
 
 def begun(path: Path, world: World = World()) -> Run | None:

@@ -151,7 +151,11 @@ def rebuild(run: Run) -> Method:
     model = kind(run.record.inputs, options_from(kind.Options, settings))
     try:
         model.load_state_dict(load_file(run.path / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:  # names or shapes of parameters differ
+        raise C3Error(
+            f"{run.path / WEIGHTS} holds weights of another version of {run.method}; train the run again"
+        ) from error
+    except (OSError, SafetensorError) as error:
         raise C3Error(
             f"{run.path / WEIGHTS} is missing or damaged ({type(error).__name__}); train the run again"
         ) from error

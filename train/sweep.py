@@ -114,13 +114,16 @@ def read_list(path: Path, methods: Sequence[str], grid: Iterable[str] = ()) -> l
     return content
 
 
-def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run], Run], jobs: int = 1) -> Swept:
+def sweep(
+    base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run], Run], jobs: int = 1, tolerant: bool = False
+) -> Swept:
     """Train and measure every combination of settings, at most `jobs` at a time, each in a process of its own.
 
     A combination may name its `method`; otherwise it is that of `base`. The training arrays are read once if they fit
     in memory. A finished combination is not trained again, so the same call continues a stopped sweep. A combination
     that fails (a loss that diverges, a process that dies) is noted and the others go on. Raises C3Error if the first
-    combination fails, and for an unknown setting before anything is trained. Several jobs pickle `measure`.
+    combination fails in training, unless the call is `tolerant`, and for an impossible first request and an unknown
+    setting before anything is trained. Several jobs pickle `measure`.
     """
     requests = [request_of(base, settings) for settings in asked]
     resolve_device(base.device)
@@ -129,8 +132,8 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
     runs: dict[int, Run] = {}
     failures: dict[int, str] = {}
 
-    def fail(number: int, error: C3Error) -> None:
-        if number == 0:  # the request is most likely wrong
+    def fail(number: int, error: C3Error, tolerant: bool = False) -> None:
+        if number == 0 and not tolerant:  # the request is most likely wrong
             raise error
         LOG.warning("failed: %s: %s", in_words(asked[number]), error)
         failures[number] = str(error)
@@ -151,7 +154,7 @@ def sweep(base: TrainOptions, asked: Sequence[Settings], measure: Callable[[Run]
             with closing(outcomes(task, [requests[number] for number in numbers], jobs, modules)) as ended:
                 for place, result in ended:
                     if isinstance(result, C3Error):
-                        fail(numbers[place], result)
+                        fail(numbers[place], result, tolerant)
                     else:
                         runs[numbers[place]] = open_run(result)
                         LOG.info("%d of %d is done: %s", place + 1, len(todo), result)

@@ -59,7 +59,8 @@ class Group:
     @property
     def image_text(self) -> bool:
         """Return whether pairs of images and texts trained the backbone or the method before."""
-        return self.method in IMAGE_TEXT_METHODS or (self.backbone or "").startswith("open_clip:")
+        backbone = (self.backbone or "").lower()
+        return self.method in IMAGE_TEXT_METHODS or any(name in backbone for name in ("clip", "siglip"))
 
     @property
     def by_pair(self) -> dict[Pair, Run]:

@@ -20,7 +20,7 @@ class Difference:
     """A row less the reference in one metric, over pairs of runs of equal seed and draw; NaN where it is unknown.
 
     mean, smallest and largest are in points, relative is the mean in percent of the mean of the reference. low and high
-    are the ends of a t interval over draws: seeds of one draw are averaged first, because the draw is what was sampled.
+    are the ends of a t interval over draws. Seeds of one draw are averaged first, because the draw is what was sampled.
     """
 
     mean: float = float("nan")
@@ -38,15 +38,16 @@ def difference(values: dict[Pair, float], reference: dict[Pair, float]) -> Diffe
     if not shared:
         return Difference()
     found = {pair: values[pair] - reference[pair] for pair in shared}
-    middle, scale = mean(found.values()), mean(reference[pair] for pair in shared)
+    by_draw = [[pair for pair in shared if pair[0] == draw] for draw in dict.fromkeys(pair[0] for pair in shared)]
+    means = [mean(found[pair] for pair in pairs) for pairs in by_draw]
+    middle, scale = mean(means), mean(mean(reference[pair] for pair in pairs) for pairs in by_draw)
     relative = 100 * middle / scale if scale else float("nan")
-    ends = _interval([[found[pair] for pair in shared if pair[0] == draw] for draw in {pair[0] for pair in shared}])
+    ends = _interval(means)
     return Difference(middle, relative, *ends, len(shared), min(found.values()), max(found.values()))
 
 
-def _interval(by_draw: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return the t interval of the mean over draws, of the differences of every draw; NaN with fewer than two draws."""
-    means = [mean(part) for part in by_draw]
+def _interval(means: Sequence[float]) -> tuple[float, float]:
+    """Return the t interval of the mean over draws, of the mean differences of the draws; NaN with fewer than two."""
     if len(means) < 2:
         return float("nan"), float("nan")
     from scipy.special import stdtrit
@@ -94,8 +95,13 @@ def unpaired(block: Block) -> Iterator[str]:
     against = block.shown.against
     alone = [group for group in block.groups if group.method != against and reference_of(block, group) is None]
     if against and alone:
-        names = ", ".join(map(block.label, alone))
-        yield f"Not compared with {block.title(against)}, which has no run on their features: {names}."
+        names, title = ", ".join(map(block.label, alone)), block.title(against)
+        if any(group.method == against for group in block.groups) and not any(
+            group.method == against for group in block.ranked
+        ):
+            yield f"Not compared with {title}, none of whose settings is chosen (measure them on val): {names}."
+        else:
+            yield f"Not compared with {title}, which has no run on their features: {names}."
 
 
 def paired_notes(block: Block) -> Iterator[str]:
@@ -119,7 +125,8 @@ def paired_notes(block: Block) -> Iterator[str]:
             shared = [pair for pair in group.by_pair if pair in reference.by_pair]
             draws = sorted({pair[0] for pair in shared if pair[0] is not None})
             if len(shared) < max(len(group.runs), len(reference.runs)):
-                yield f"{block.label(group)}: {counted(len(shared), 'pair')} only, of draws {spans(draws)}."
+                of_draws = f", of draws {spans(draws)}" if draws else ""
+                yield f"{block.label(group)}: {counted(len(shared), 'pair')} only{of_draws}."
 
 
 def _values(group: Group, block: Block, task: str, metric: str) -> dict[Pair, float]:

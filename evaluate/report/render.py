@@ -99,7 +99,8 @@ def paired_sheet(table: Table, paired: pd.DataFrame, escape: Callable[[str], str
     for method, task, row in rows_of(paired):
         cells = ["" if method == named else escape(method), escape(task)]
         named = method
-        cells.append(f"{max(row[metric]['pairs'] for metric in table.metrics):.0f}")
+        pairs = max(row[metric]["pairs"] for metric in table.metrics)
+        cells.append("0" if math.isnan(pairs) else f"{pairs:.0f}")
         for metric in table.metrics:
             cells += [escape(cell) for cell in _difference(row[metric])]
         rows.append(cells)

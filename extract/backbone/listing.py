@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...common.errors import C3Error, NotFound
+from ...common.optional_packages import optional_package
 from .specs import SPECS, BackboneSpec
 
 DESCRIBED = 40  # networks of timm; describing one takes a fraction of a second
@@ -19,7 +20,11 @@ def listing(wanted: str = "") -> str:
     own = [_line(spec) for name, spec in SPECS.items() if wanted in name]
     if not wanted:
         return "\n".join([*own, "timm:NAME, for example timm:convnext_tiny: c3 backbones FILTER lists those whose name "
-                          "contains FILTER"])  # fmt: skip
+                          "contains FILTER",
+                          "open_clip:ARCH[:TAG], for example open_clip:ViT-B-32: OpenCLIP names them"])  # fmt: skip
+    if wanted.startswith("open_clip"):
+        library = optional_package("open_clip", "clip", wanted)
+        return "\n".join(f"open_clip:{name}" for name in library.list_models())
     lines = own + list(_timm_lines(wanted.removeprefix("timm:"), needed=not own))
     if not lines:
         raise NotFound(f"no backbone of torchvision or timm has {wanted!r} in its name; see: c3 backbones")

@@ -209,7 +209,7 @@ class FeatureCache:
         if any(missing.values()):
             parts = ", ".join(f"{n} of {self.shards(split)} in {split}" for split, n in missing.items() if n)
             raise C3Error(
-                f"{self.location} is not complete: shards pending: {parts}. Continue with the same c3 extract command"
+                f"{self.location} is not complete: shards pending: {parts}. Continue with the command that made it"
             )
         lost = [split for split in self.splits if not self.status(split).all()]
         if lost:

@@ -81,8 +81,9 @@ class SentenceTower:
 
     def is_too_long(self, text: str) -> bool:
         """Return whether a text has more tokens than the model reads, its two marks included."""
-        tokens = self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
-        return self.context is not None and len(tokens) > self.context
+        if self.context is None or not callable(self._model.tokenizer):  # a static model reads every token
+            return False
+        return len(self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"]) > self.context
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return `encode` (texts, d_w) float32."""

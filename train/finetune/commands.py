@@ -11,7 +11,7 @@ import click
 from ...common.click_options import DatasetName, ManyValues, Name, RunPath, running_options, runs_option
 from ...common.errors import C3Error
 from ..commands import loop_options, output_options
-from ..names import DEFAULT_METHOD, METHODS
+from ..names import METHODS, default_method
 
 FINETUNE_SECTIONS = {
     "What to train": ("dataset", "method", "seeds", "runs", "overwrite"),
@@ -27,7 +27,7 @@ FINETUNE_SECTIONS = {
 )
 @click.option("--method", metavar="NAME", type=Name("method", METHODS),
               help="Without RUN: start from the newest finished run of this method. "
-                   f"Default: {DEFAULT_METHOD}.")  # fmt: skip
+                   "Default: as in c3 train.")  # fmt: skip
 @runs_option
 @click.option(
     "--seeds",
@@ -66,7 +66,7 @@ def finetune(
     from .run import summary
     from .start import FineTuneOptions
 
-    options = FineTuneOptions(dataset, run, method or DEFAULT_METHOD, runs, settings, catalog, **running)
+    options = FineTuneOptions(dataset, run, method or default_method(dataset), runs, settings, catalog, **running)
     for seed in seeds or (None,):
         chosen = settings if seed is None else settings | {"seed": seed}
         click.echo(summary(run_finetune(replace(options, settings=chosen))))

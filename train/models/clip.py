@@ -64,15 +64,12 @@ class Clip(Method[Tensor]):
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the image embedding (batch, d_w) of length 1."""
-        x = normalize(arrays[GLOBAL_VECTOR], dim=1)
-        if self.training and self.options.standardise in (PROMPT, BOTH):
-            self._observe(x.detach())
-        return x
+        return normalize(arrays[GLOBAL_VECTOR], dim=1)
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         unit = normalize(vectors, dim=1)
         scores = inner_products(embedding, unit)
-        if self.options.standardise in (PROMPT, BOTH):
+        if self.options.standardise in (PROMPT, BOTH) and self.images > 0:
             mean = inner_products(self.mean, unit)
             variance = (inner_products(unit, self.second) * unit).sum(dim=1) - mean.square()
             scores = (scores - mean) / variance.clamp_min(SMALLEST**2).sqrt()
@@ -80,6 +77,12 @@ class Clip(Method[Tensor]):
             deviation = scores.std(dim=1, correction=0, keepdim=True)
             scores = (scores - scores.mean(dim=1, keepdim=True)) / deviation.clamp_min(SMALLEST)
         return scores
+
+    def loss(self, embedding: Tensor, scores: Tensor, labels: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+        """Count the images of the whole batch, which several processes may share, and return the objective's loss."""
+        if self.training and self.options.standardise in (PROMPT, BOTH):
+            self._observe(embedding.detach())
+        return super().loss(embedding, scores, labels, vectors)
 
     def _observe(self, x: Tensor) -> None:
         """Add a batch to the mean (d_w,) and the second moment (d_w, d_w) of the training images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -134,13 +134,13 @@ def list_runs(root: str | Path) -> list[Run]:
     return sorted(found, key=lambda run: run.record.created)
 
 
-def best_run(root: str | Path) -> Run:
+def best_run(root: str | Path, usable: Callable[[Run], bool] = lambda _: True) -> Run:
     """Return the finished run below `root` with the best mAP of seen classes on validation, the newest of equals.
 
-    Runs whose unseen classes are drawn are passed over. Raises C3Error where no run has such a score, and where runs
-    are of different data sets or classes: their scores cannot be compared.
+    Runs that are not `usable`, and those whose unseen classes are drawn, are passed over. Raises C3Error where no run
+    has such a score, and where runs are of different data sets or classes: their scores cannot be compared.
     """
-    own = [run for run in list_runs(root) if run.finished and not DRAWN & run.record.settings.keys()]
+    own = [run for run in list_runs(root) if run.finished and not DRAWN & run.record.settings.keys() and usable(run)]
     scored = [(score, run.record.created, run) for run in own if (score := run.record.val_score) is not None]
     if not scored:
         raise C3Error(
