@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from .errors import C3Error
 
@@ -30,7 +31,7 @@ def from_disk_only() -> Iterator[None]:
     The variable HF_HUB_OFFLINE decides where it is set: `HF_HUB_OFFLINE=0` allows the network.
     """
     optional_package("huggingface_hub", "words", "a model of Hugging Face")
-    constants = importlib.import_module("huggingface_hub.constants")  # the lazy package does not load it by itself
+    constants: Any = importlib.import_module("huggingface_hub.constants")  # the lazy package does not load it by itself
     before, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
     logging.disable(max(disabled, logging.WARNING))
     if "HF_HUB_OFFLINE" not in os.environ:
