@@ -154,10 +154,8 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         transform="BiAM: resized to 224x224, ImageNet mean and deviation",
         crops="whole",
     )
-    if options.out.exists() and not options.overwrite:
-        cache = FeatureCache.open(options.out, mode="r+")
-        cache.require_origin(origin)
-        return cache
+    if not options.overwrite and (made := FeatureCache.begun(options.out, origin)):
+        return made
     return FeatureCache.create(
         options.out,
         origin=origin,

@@ -141,10 +141,8 @@ def _store(options: ImportOptions, manifest: Manifest, named: Mapping[FeatureArr
         crops="whole",
         global_vector=vectors,
     )
-    if options.out.exists() and not options.overwrite:
-        cache = FeatureCache.open(options.out, mode="r+")
-        cache.require_origin(origin)
-        return cache
+    if not options.overwrite and (made := FeatureCache.begun(options.out, origin)):
+        return made
     return FeatureCache.create(
         options.out,
         origin=origin,

@@ -12,8 +12,6 @@ from ..common.errors import C3Error
 from ..common.progress import progress
 from .catalog.catalog import Catalog, vectors_of
 from .store.cache import FeatureCache
-from .store.origin import FeatureOrigin
-from .store.storage import open_storage
 from .store.tables import Classes
 from .words.class_vectors import class_vectors
 from .words.tower_files import origin_of
@@ -37,7 +35,7 @@ def revector(path: str | Path, vectors: str, out: str | Path, catalog: Path | No
             f"{', '.join(coverage.missing)}{coverage.zeros_note}; add them, for a store keeps all its classes"
         )
     origin = replace(store.origin, manifest_sha256=_digest(store.origin.manifest_sha256, found))
-    made = _begun(out, origin) or FeatureCache.create(
+    made = FeatureCache.begun(out, origin) or FeatureCache.create(
         out,
         origin=origin,
         provenance=store.provenance,
@@ -53,15 +51,6 @@ def revector(path: str | Path, vectors: str, out: str | Path, catalog: Path | No
             made.adopt_shard(split, shard, store, shard)
             bar.advance(1)
     return f"{out} has the maps of {path} and vectors of {found.shape[1]} numbers; {coverage.lines()[0]}"
-
-
-def _begun(out: str | Path, origin: FeatureOrigin) -> FeatureCache | None:
-    """Return the store that the same command began before it was stopped; None where there is none."""
-    if not open_storage(out).exists():
-        return None
-    made = FeatureCache.open(out, mode="r+")
-    made.require_origin(origin)
-    return made
 
 
 def _digest(rows: str, vectors: np.ndarray) -> str:

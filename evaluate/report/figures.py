@@ -155,19 +155,14 @@ def draw_examples(shown: Sequence[Example], title: str, maps: str = LABEL_MAPS[0
     """Draw figure 6: for each image the photograph, then where its best unseen and seen labels come from."""
     columns = 1 + max(len(example.unseen) + min(len(example.seen), 2) for example in shown)
     figure = Figure(figsize=(1.5 * columns, 1.85 * len(shown) + 0.4), layout="constrained")
-    axes = figure.subplots(len(shown), columns, squeeze=False)
-    for row, example in zip(axes, shown, strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        if example.pixels is not None:
-            row[0].imshow(example.pixels)
+    for row, example in zip(_photographs(figure, [example.pixels for example in shown], columns), shown, strict=True):
         row[0].set_title("\n".join(("true:", *_short((*example.true_unseen, *example.true_seen)))), fontsize=6)
         for axis, predicted in zip(row[1:], (*example.unseen, *example.seen[:2]), strict=False):
             kind = "seen" if predicted.seen else "unseen"
             said = f"{predicted.name}\n{kind}, {'true' if predicted.correct else 'not labelled'}"
             _overlay(axis, example.pixels, predicted.response, said)
     figure.suptitle(title, fontsize=9)
-    _legend(figure, axes.ravel().tolist(), maps)
+    _legend(figure, figure.axes, maps)
     return figure
 
 
@@ -176,19 +171,25 @@ def draw_comparisons(shown: Sequence[Comparison], title: str, maps: str = LABEL_
     """Draw figure 6b: for each image the photograph, then where every method sees the same true label."""
     columns = 1 + len(shown[0].views)
     figure = Figure(figsize=(1.6 * columns, 1.85 * len(shown) + 0.9), layout="constrained")
-    axes = figure.subplots(len(shown), columns, squeeze=False)
-    for row, example in zip(axes, shown, strict=True):
-        for axis in row:
-            axis.set_axis_off()
-        if example.pixels is not None:
-            row[0].imshow(example.pixels)
+    for row, example in zip(_photographs(figure, [example.pixels for example in shown], columns), shown, strict=True):
         row[0].set_title(f"{example.label}\n{'seen' if example.seen else 'unseen'}, true", fontsize=6)
         for axis, view in zip(row[1:], example.views, strict=True):
             said = f"{TITLES.get(view.method, view.method)}\nrank {view.rank} of {example.classes}"
             _overlay(axis, example.pixels, view.response, said)
     figure.suptitle(title, fontsize=9)
-    _legend(figure, axes.ravel().tolist(), maps)
+    _legend(figure, figure.axes, maps)
     return figure
+
+
+def _photographs(figure: Figure, photographs: Sequence[np.ndarray | None], columns: int) -> np.ndarray:
+    """Return the panels (images, columns) of a figure without axes, with the photographs in the first column."""
+    panels: np.ndarray = figure.subplots(len(photographs), columns, squeeze=False)
+    for axis in panels.ravel():
+        axis.set_axis_off()
+    for axis, pixels in zip(panels[:, 0], photographs, strict=True):
+        if pixels is not None:
+            axis.imshow(pixels)
+    return panels
 
 
 @matplotlib.rc_context(STYLE)

@@ -24,7 +24,7 @@ from .layout import FeatureArray, Layout
 from .open import OpenMode, open_store
 from .origin import FeatureOrigin, Notes, Provenance, differing_settings
 from .shards import Shards
-from .storage import Storage
+from .storage import Storage, open_storage
 from .tables import Classes, Rows, SparseLabels, absent_label, unknown_paths
 from .zarr_arrays import ZarrArrays
 
@@ -85,6 +85,18 @@ class FeatureCache:
         schema version that this c3 does not read.
         """
         return cls(*open_store(path, mode))
+
+    @classmethod
+    def begun(cls, path: str | Path, origin: FeatureOrigin) -> FeatureCache | None:
+        """Open the store that an earlier, stopped command with the same request made, for filling; None without one.
+
+        Raises SettingError when the store at the path was made by another request.
+        """
+        if not open_storage(path).exists():
+            return None
+        made = cls.open(path, mode="r+")
+        made.require_origin(origin)
+        return made
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
