@@ -163,11 +163,12 @@ def test_unknown_splits_and_limits(table_dataset: Path) -> None:
         tiny.select(["dev"])
 
 
-def test_check_counts_a_table_and_ends_with_what_to_do(table_dataset: Path) -> None:
+def test_check_counts_a_table_and_ends_with_what_to_do(table_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = table_dataset / "catalog.yaml"
     found = check(own, "tiny")
     assert found.complete and found.next == f"c3 --catalog {own} extract --dataset tiny"
     assert "train images: 6" in str(found) and "seen classes: 2" in str(found)
+    monkeypatch.chdir(table_dataset)  # where no demo was drawn
     assert "no file is needed" in str(check(None, "demo"))
     own.write_text(own.read_text().replace("vectors.txt", "elsewhere.txt"))
     without = check(own, "tiny")
