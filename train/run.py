@@ -23,7 +23,7 @@ from ..common.errors import C3Error, unknown_name
 from ..common.signals import terminated_like_interrupted
 from ..extract.store.cache import FeatureCache, Status
 from .checkpoint import write_weights
-from .data.batches import BatchStream
+from .data.batches import BatchStream, has_positive
 from .data.placement import Placement
 from .data.shared_arrays import SharedArrays
 from .distributed.world import World, launched, require_alone
@@ -202,9 +202,7 @@ def _rows_to_train(cache: FeatureCache) -> int:
     """
     if "train" not in cache.splits:
         return 0
-    labels = cache.labels("train")
-    positive = (labels.value > 0) & cache.classes.seen[labels.indices]
-    labelled = np.bincount(labels.row[positive], minlength=len(labels)) > 0
+    labelled = has_positive(cache.labels("train"), cache.classes.seen)
     return int(np.count_nonzero(labelled & (cache.status("train") == Status.OK)))
 
 

@@ -104,7 +104,7 @@ class ShuffledBatches:
         self._chunk_rows, self._device, self._world = source.layout.chunk_rows, device, world
         self._labels, self._classes, self._absent = source.labels(split), len(source.classes), source.absent_label
         self._seen = np.flatnonzero(source.classes.seen)
-        positive, readable = _has_positive(self._labels, source.classes.seen), source.status(split) == Status.OK
+        positive, readable = has_positive(self._labels, source.classes.seen), source.status(split) == Status.OK
         self.rows = np.flatnonzero(readable & positive)
         self.left_out = {
             "without features": int((~readable).sum()),
@@ -207,7 +207,7 @@ class BatchStream(ShuffledBatches):
         return ResidentBuffers(chunked, rows, where, self.buffer_rows, place.shared)
 
 
-def _has_positive(labels: SparseLabels, classes: np.ndarray) -> np.ndarray:
+def has_positive(labels: SparseLabels, classes: np.ndarray) -> np.ndarray:
     """Return (rows,) bool: whether a row has a positive label of one of the classes, a (classes,) bool mask."""
     hit = (labels.value > 0) & classes[labels.indices]
     return np.bincount(labels.row[hit], minlength=len(labels)) > 0
