@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,7 @@ from .store.storage import open_storage
 from .worker import Report, ShardTask, ShardWorker
 
 if TYPE_CHECKING:
-    from distributed import Worker
+    from distributed import Future, Worker
 
 LOG = logging.getLogger(__name__)
 ANSWER_WITHIN = 30  # seconds for a scheduler, and for its first worker
@@ -133,6 +133,13 @@ def _number(worker: Worker | None) -> int:
     return int(name) if name.isdigit() else 0
 
 
+def _lost(task: ShardTask, error: Exception) -> C3Error:
+    return C3Error(
+        f"shard {task.split}-{task.shard} could not be made ({type(error).__name__}: {error}); finished shards are "
+        "kept, the same command continues"
+    )
+
+
 class Cluster:
     """A scheduler for shards: the one at `address`, or `workers` processes on this machine."""
 
@@ -165,28 +172,49 @@ class Cluster:
             raise C3Error(f"{wrong[0]}; every worker needs the same packages and weights")
 
     def run(self, tasks: list[ShardTask]) -> Iterator[Report]:
-        """Yield the report of every shard when it is finished, in any order."""
-        from distributed import as_completed
+        """Yield the report of every shard when it is finished, in any order.
 
-        waiting = iter(tasks)
-        under_way = as_completed([self._submit(task) for task in islice(waiting, self._room())])
+        The scheduler gives a shard up when several workers died with it, whatever they died of. Such shards are tried
+        again after all others, for as long as one of them succeeds: it is the shard's own fault only if none does.
+        """
+        for attempt in count():
+            given_up: list[tuple[ShardTask, Exception]] = []
+            yield from self._attempt(attempt, tasks, given_up)
+            if not given_up:
+                return
+            if len(given_up) == len(tasks):
+                raise _lost(*given_up[0])
+            tasks = [task for task, _ in given_up]
+
+    def _attempt(
+        self, attempt: int, tasks: list[ShardTask], given_up: list[tuple[ShardTask, Exception]]
+    ) -> Iterator[Report]:
+        """Yield the reports of one attempt, and add the shards that the scheduler gave up."""
+        from distributed import KilledWorker, as_completed
+
+        waiting, submitted = iter(tasks), dict[str, ShardTask]()
+
+        def submit(number: int) -> Iterator[Future]:
+            for task in islice(waiting, number):
+                future = self._client.submit(
+                    work, task, self._setup, key=f"{task.split}-{task.shard}-{attempt}", retries=RETRIES, pure=False
+                )
+                submitted[future.key] = task
+                yield future
+
+        under_way = as_completed(list(submit(self._room())))
         for future in under_way:
+            task = submitted.pop(future.key)
             try:
                 yield future.result()
             except C3Error:
                 raise
-            except Exception as error:  # KilledWorker, or any error that came back after the retries
-                raise C3Error(
-                    f"shard {future.key} could not be made ({type(error).__name__}: {error}); finished shards are "
-                    "kept, the same command continues"
-                ) from error
-            for task in islice(waiting, max(self._room() - under_way.count(), 0)):
-                under_way.add(self._submit(task))
-
-    def _submit(self, task: ShardTask) -> object:
-        return self._client.submit(
-            work, task, self._setup, key=f"{task.split}-{task.shard}", retries=RETRIES, pure=False
-        )
+            except KilledWorker as error:
+                given_up.append((task, error))
+            except Exception as error:  # any error that came back after the retries
+                raise _lost(task, error) from error
+            for new in submit(max(self._room() - under_way.count(), 0)):
+                under_way.add(new)
 
     def _room(self) -> int:
         return max(len(self._client.scheduler_info(n_workers=-1)["workers"]), 1) * TASKS_PER_WORKER

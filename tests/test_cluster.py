@@ -20,6 +20,7 @@ from c3.extract import cluster
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
 from c3.extract.store.cache import FeatureCache
+from c3.extract.worker import Report, ShardTask
 
 # Processes with other numbers of threads may differ in the last bit of a sum.
 CLOSE = {"rtol": 2e-3, "atol": 2e-3}
@@ -43,10 +44,14 @@ def scheduler() -> Iterator[tuple[str, Callable[[], subprocess.Popen]]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = []
+    # a shard is given up at the first worker that dies with it: the most that a scheduler may be set to
+    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
     def run(*arguments: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], "--no-dashboard"]
-        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        processes.append(
+            subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+        )
         return processes[-1]
 
     address = f"tcp://127.0.0.1:{port}"
@@ -109,6 +114,31 @@ def test_workers_that_die_cost_their_shard_and_nothing_else(
     assert len(killed) == 5
     assert "is complete" in said
     assert_close(options.out, finished.out)
+
+
+def test_a_shard_that_ends_every_worker_is_named_after_all_others_are_done(
+    finished: ExtractOptions, scheduler: tuple[str, Callable[[], subprocess.Popen]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, add_worker = scheduler
+    workers = [add_worker(), add_worker()]
+
+    def work(task: ShardTask, setup: object) -> Report:
+        if task.shard == 4:
+            time.sleep(0.5)
+            os._exit(1)
+        return Report(left=1)
+
+    monkeypatch.setattr(cluster, "work", work)
+    tasks = [ShardTask("train", shard, Path(), np.empty(0), np.empty(0)) for shard in (0, 1, 2, 3, 5, 4)]
+    done = []
+    found = cluster.Cluster(setup(finished), address)
+    try:
+        with pytest.raises(C3Error, match=r"shard train-4 could not be made \(KilledWorker"):
+            done.extend(found.run(tasks))
+    finally:
+        found.close()
+    assert len(done) == 5
+    assert all(worker.wait(10) for worker in workers)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(
