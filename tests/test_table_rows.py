@@ -159,6 +159,15 @@ def test_a_method_without_runs_cannot_be_compared_with(runs: RunFolders) -> None
         report((1,), runs.root, shown=Shown(against="cons"))
 
 
+def test_a_run_of_an_older_version_has_the_defaults_of_settings_that_it_did_not_know(runs: RunFolders) -> None:
+    runs.add(level=10.0)
+    runs.add(level=30.0, seed=1, x_scale="batchnorm", precision="fp32")
+    runs.add(level=50.0, x_scale="unit", precision="fp32")
+    labels = ("x_scale batchnorm", "x_scale unit")
+    levels = [runs.table().frame.loc[(f"C3-MLZSL ({label})", "ZSL"), ("mAP", "mean")] for label in labels]
+    assert levels == [20.0, 50.0]
+
+
 def test_val_chooses_among_settings_and_test_does_not(runs: RunFolders) -> None:
     for lr, test, val in ((0.1, 10.0, 50.0), (0.01, 30.0, 40.0), (0.001, 20.0, 45.0)):
         runs.add("c3", test, lr=lr, val=val, dataset="corel5k")

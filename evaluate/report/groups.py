@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
+from ...train.names import METHODS
+from ...train.recipes import LoopOptions
 from ...train.run_folder import Run
 
 Pair = tuple[int | None, int]  # the draw of the hidden classes (None: the store's own split) and the seed of a run
@@ -151,7 +153,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """
     members: dict[str, dict[Pair, Run]] = {}
     replaced: list[Run] = []
-    for run in runs:
+    for run in completed(runs):
         pair = draw_of(run), run.seed
         drawn = pair[0] is not None
         key = json.dumps([run.method, run.record.first_features, settings_of(run), drawn], sort_keys=True)
@@ -162,6 +164,28 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     rows = (sorted(pairs.items(), key=lambda item: (item[0][0] or 0, item[0][1])) for pairs in members.values())
     groups = [Group(pairs[0][1].method, tuple(run for _, run in pairs)) for pairs in rows]
     return set_apart(groups), replaced
+
+
+def completed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, where those of an older c3 have the defaults of the settings that only later runs record.
+
+    A new setting leaves everything as it was by default. Without this, runs of both versions would be two rows.
+    """
+    recorded: dict[str, set[str]] = {}
+    for run in runs:
+        recorded.setdefault(run.method, set()).update(run.record.settings)
+    lacking = [recorded[run.method].difference(run.record.settings, LoopOptions().off_names) for run in runs]
+    return [_with_defaults(run, names) if names else run for run, names in zip(runs, lacking, strict=True)]
+
+
+def _with_defaults(run: Run, names: set[str]) -> Run:
+    if run.method not in METHODS:
+        return run
+    from ...train.registry import method_class  # imports torch, which few reports need
+
+    options = {**asdict(LoopOptions()), **asdict(method_class(run.method).Options())}
+    defaults = {name: value for name, value in options.items() if name in names}
+    return replace(run, record=replace(run.record, settings={**run.record.settings, **defaults}))
 
 
 def set_apart(groups: Sequence[Group]) -> list[Group]:
