@@ -14,7 +14,7 @@ import torch
 
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, unknown_name
-from ..common.unicode_forms import clean_name, on_disk
+from ..common.unicode_forms import on_disk
 from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.pictures.crop_policies import POLICIES
@@ -26,10 +26,11 @@ from ..extract.store.tables import Classes
 from ..train.models.base import Method
 from ..train.names import LABEL_MAPS
 from ..train.run_folder import Run, open_run, read_classes
-from ..train.scorer import Scorer, rebuild, require_arrays, require_width, vectors_in_use
+from ..train.scorer import Scorer, rebuild, require_arrays, vectors_in_use
 from .images import Pictures, find_pictures, read_pictures
+from .question import ask, kinds_of
 from .results import Label, Tagged
-from .vocabulary import VectorSource, find_vocabulary
+from .vocabulary import VectorSource
 
 TOP = 5  # labels of a picture where no threshold decides
 
@@ -141,9 +142,8 @@ class Tagger:
 
     def __init__(self, parts: Parts) -> None:
         self.run, self.classes, self.backbone, self._catalog = parts.run, parts.classes, parts.backbone, parts.catalog
-        self._form = self.run.record.vectors
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
-        self._own = Scorer(parts.model, vectors_in_use(own, self._form), self.backbone.device)
+        self._own = Scorer(parts.model, vectors_in_use(own, self.run.record.vectors), self.backbone.device)
         self._decoding = DecodeOptions.recorded(self.run.record.features.request)
         self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 
@@ -191,44 +191,20 @@ class Tagger:
         )
 
     def _question(self, options: TagOptions) -> _Question:
-        kind = dict(
-            zip(
-                map(clean_name, self.classes.names), np.where(self.classes.seen, "seen", "unseen").tolist(), strict=True
-            )
-        )
         if options.vocabulary is None:
-            scorer = self._own
-            names = tuple(name for name in self.classes.names if scorer.zero_shot or kind[clean_name(name)] == "seen")
-        elif not self._own.zero_shot:
-            raise C3Error(
-                f"method {self.run.method} can only tag with the {self.classes.seen.sum()} classes that it was trained "
-                "on; leave the vocabulary out, or use a run of a zero-shot method such as c3"
-            )
+            scorer, classes = self._own, self.classes
+            names = tuple(n for n, seen in zip(classes.names, classes.seen, strict=True) if scorer.zero_shot or seen)
+            kinds = kinds_of(names, classes)
         else:
-            asked = list(options.vocabulary)
-            vectors = self._vectors_of(asked) if options.vectors is None else options.vectors
-            trained = self.run.record.features.vectors
-            found = find_vocabulary(asked, vectors, self.classes, self._catalog, options.drop_unknown, trained)
-            require_width(self.run, found.vectors.shape[1], found.source)
-            names, used = found.words, vectors_in_use(found.vectors, self._form)
-            scorer = Scorer(self._own.model, used, self._own.device)
+            asked = ask(self.run, self.classes, self._catalog, list(options.vocabulary), options.vectors,
+                        options.drop_unknown)  # fmt: skip
+            names, kinds, scorer = asked.names, asked.kinds, Scorer(self._own.model, asked.vectors, self._own.device)
         if options.threshold == "val":
             thresholds: np.ndarray | None = thresholds_of(self.run).take(names)
         else:
             thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
         top = options.top or (TOP if thresholds is None else len(names))
-        return _Question(names, tuple(kind.get(clean_name(name), "new") for name in names), scorer, thresholds, top)
-
-    def _vectors_of(self, words: Sequence[str]) -> str | None:
-        """Return the name of the vectors of the run's data set, if there are words that the run does not know.
-
-        None where the catalog does not name them, or their file is gone.
-        """
-        known = set(map(clean_name, self.classes.names))
-        if all(clean_name(word) in known for word in words) or self.run.dataset not in self._catalog.datasets:
-            return None
-        spec = self._catalog.dataset(self.run.dataset).vectors
-        return spec.name if spec and spec.path.exists() else None
+        return _Question(names, kinds, scorer, thresholds, top)
 
     def _batch(self, batch: Pictures, question: _Question, maps: str | None) -> Iterator[Tagged]:
         crops = len(self._boxes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def find_vocabulary(
             f"{type(vectors).__name__}"
         )
     missing = np.isnan(found).any(axis=1) if found.shape[1] else np.ones(len(unique), bool)
-    lost = [word for word, gone in zip(unique, missing, strict=True) if gone]
+    lost = [_with_nearest(word, known) for word, gone in zip(unique, missing, strict=True) if gone]
     repeated = [word for word, count in Counter(words).items() if count > 1]
     faults = [f"{len(repeated)} repeated: {', '.join(repeated)}"] if repeated else []
     faults += [f"{len(lost)} without a vector in {source}: {', '.join(lost)}"] if lost else []
@@ -97,6 +98,12 @@ def find_vocabulary(
         LOG.warning("left out of the vocabulary, %s", fault)
     kept = tuple(word for word, gone in zip(unique, missing, strict=True) if not gone)
     return Vocabulary(kept, found[~missing], source)
+
+
+def _with_nearest(word: str, known: Collection[str]) -> str:
+    """Return a word without a vector, and the nearest name of a class where one is spelled nearly so."""
+    near = get_close_matches(word.lower(), known, n=1)
+    return f"{word} (did you mean {near[0]}?)" if near else word
 
 
 def _of_classes(words: Sequence[str], classes: Classes) -> np.ndarray:

@@ -339,16 +339,17 @@ def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
 
 def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Placement, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
-    words.write_text("red\nxyzzy\ngreen\nred\nplugh\n")
+    words.write_text("red\nxyzzy\ngreen\nred\nplugh\nredd\n")
     command = ("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words, "--device", "cpu",
                "--vectors", place.vectors)  # fmt: skip
     refused = c3(*command)
     assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-    assert "1 repeated: red; 2 without a vector" in refused.stderr and "xyzzy, plugh" in refused.stderr
+    assert "1 repeated: red; 3 without a vector" in refused.stderr
+    assert "xyzzy, plugh, redd (did you mean red?). Leave" in refused.stderr
     kept = c3(*command, "--drop-unknown", "--csv")
     assert kept.exit_code == 0, kept.output
     assert {row["label"] for row in csv.DictReader(io.StringIO(kept.stdout))} == {"red", "green"}
-    assert "left out of the vocabulary, 2 without a vector" in kept.stderr
+    assert "left out of the vocabulary, 3 without a vector" in kept.stderr
 
 
 def test_other_vectors_are_refused(place: Placement, tagger: Tagger, tmp_path: Path) -> None:
