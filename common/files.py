@@ -26,13 +26,14 @@ def require_file(path: Path, what: str, command: str = "") -> Path:
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a scratch file beside `path`, and rename it to `path` when the block succeeds.
 
-    After an error the scratch file is gone and `path` is what it was. With `durable`, the data is on the disk before
-    the rename. Raises OSError as the system does; `writing` turns it into one line.
+    After an error the scratch file is gone and `path` is what it was. A file that is replaced keeps its mode. With
+    `durable`, the data is on the disk before the rename. Raises OSError as the system does; `writing` turns it into one
+    line.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         scratch.touch()
-        mode = scratch.stat().st_mode
+        mode = (path if path.is_file() else scratch).stat().st_mode
         yield scratch
         scratch.chmod(mode)  # safetensors makes its own file, which only its owner may read
         if durable:

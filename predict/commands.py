@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
+from ..common.optional_packages import optional_package
 from ..extract.backbone.names import IMPORTED
 from ..extract.store.names import TRUNCATED
 from ..train.names import LABEL_MAPS
+from .names import SIDECAR_NAMES
+
+if TYPE_CHECKING:
+    from .sidecars import Sidecars
 
 LOG = logging.getLogger(__name__)
 PATH = UserPath()
@@ -25,9 +30,10 @@ PREDICT_SECTIONS = {
     "Words": ("vocabulary", "words", "vectors", "tower", "templates", "drop_unknown"),
     "Labels": ("run_path", "top", "threshold"),
     "Output": ("form", "overlay", "maps"),
+    "Sidecars": ("xmp", "xmp_name", "label_tree"),
     "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
 }
-SOME_FAILED = 3  # exit code: some pictures could not be read, all others are tagged
+SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars not written, all others are done
 
 
 @click.command(cls=HelpPage, sections=PREDICT_SECTIONS)
@@ -71,6 +77,15 @@ SOME_FAILED = 3  # exit code: some pictures could not be read, all others are ta
 @click.option("--map", "maps", default=LABEL_MAPS[0], show_default=True, type=click.Choice(LABEL_MAPS),
               help="What the drawings show: how much a score falls when a place is hidden (any method), or the shares "
                    "of the positions in it.")  # fmt: skip
+@click.option("--xmp", is_flag=True,
+              help="Also add the labels to the XMP file beside each image, for photo programs. All else in it stays, "
+                   "and so does the image.")  # fmt: skip
+@click.option("--xmp-name", type=click.Choice(SIDECAR_NAMES),
+              help="Goes with --xmp. The name of new XMP files: full is photo.jpg.xmp, stem is photo.xmp. An existing "
+                   "one of either name is taken. Default: full.")  # fmt: skip
+@click.option("--label-tree", type=PATH, metavar="FILE",
+              help="Goes with --xmp. A file of lines such as animal|dog, which place labels below wider terms. "
+                   "Default: no tree.")  # fmt: skip
 @click.option("--weights", type=UserPlace(), metavar="NAME|FILE", help=WEIGHTS_HELP)
 @click.option("--truncated", type=click.Choice(TRUNCATED),
               help="An image whose file ends too early: status leaves it out and says so, keep takes the part that is "
@@ -94,13 +109,16 @@ def predict(
     threshold: str | None,
     form: str,
     overlay: Path | None,
+    xmp: bool,
+    xmp_name: str | None,
+    label_tree: Path | None,
     weights: str | None,
     device: str,
     **asked: Any,
 ) -> None:
     """Tag images (files, folders, globs) by a trained run, with its classes or with any words that have a vector.
 
-    Exit code 3: some images could not be read; the others are tagged.
+    Exit code 3: some images could not be read, or their XMP files not written; the others are done.
     """
     from ..common.text_files import word_list
     from ..train.run_folder import RECORD, best_run, open_run
@@ -113,6 +131,7 @@ def predict(
         )
         LOG.info("%s is the run with the best mAP of seen classes on val", best.path)
         run_path = best.path
+    sidecars = _sidecars(xmp, xmp_name, label_tree)
     open_run(run_path).require_finished()  # before torch is imported, which takes seconds
     from .images import find_pictures
     from .results import publish
@@ -138,7 +157,20 @@ def predict(
     )
     paths = find_pictures(images)
     found = Tagger.load(run_path, weights, ctx.obj, device).stream(paths, options)
-    ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay, options.maps) else 0)
+    ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay, options.maps, sidecars) else 0)
+
+
+def _sidecars(xmp: bool, name: str | None, tree: Path | None) -> Sidecars | None:
+    """Return the writer of sidecars that the options ask for, if any."""
+    if not xmp:
+        if name or tree:
+            raise C3Error(f"{'--xmp-name' if name else '--label-tree'} goes with --xmp, which writes XMP files")
+        return None
+    optional_package("lxml", "xmp", "--xmp")
+    from .label_tree import read_label_tree
+    from .sidecars import Sidecars
+
+    return Sidecars(name or SIDECAR_NAMES[0], read_label_tree(tree) if tree else None)
 
 
 @click.command()

@@ -11,13 +11,16 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..common.errors import C3Error
 from ..common.progress import progress
 from ..train.names import LABEL_MAPS
+
+if TYPE_CHECKING:
+    from .sidecars import Sidecars
 
 LOG = logging.getLogger(__name__)
 SCHEMA = 1  # of the JSON lines
@@ -70,12 +73,13 @@ def publish(
     write: Callable[[str], Any],
     overlay: Path | None = None,
     maps: str = LABEL_MAPS[0],
+    sidecars: Sidecars | None = None,
 ) -> int:
-    """Write `count` results and return how many pictures could not be read.
+    """Write `count` results and return how many pictures could not be read, or their sidecars not written.
 
     `form` is table, json or csv; `write` receives texts without a final line break; `overlay` is a folder for drawings,
-    and `maps` says what these show.
-    A table is written at the end, other forms line by line. Pictures that could not be read are also named in the log.
+    and `maps` says what these show; `sidecars` gets the labels of every picture.
+    A table is written at the end, other forms line by line. Pictures and sidecars that failed are named in the log.
     Raises C3Error when a drawing cannot be written.
     """
     held: list[Tagged] = []
@@ -90,11 +94,24 @@ def publish(
                 _draw(tagged, overlay / f"{number:04d}-{Path(tagged.image).stem}.png", maps)
             if (text := forms[form](tagged)) is not None:
                 write(text)
-            bar.advance(1, failed=int(not tagged.ok))
+            bar.advance(1, failed=int(not (tagged.ok and _kept(tagged, sidecars))))
         failed = bar.failed
     if form == "table":
         write(table(held))
+    if sidecars is not None:
+        LOG.info("%s", sidecars.summary())
     return failed
+
+
+def _kept(tagged: Tagged, sidecars: Sidecars | None) -> bool:
+    """Put labels into a sidecar, if there are sidecars; return whether that succeeded, and log why not."""
+    if sidecars is not None:
+        try:
+            sidecars.add(Path(tagged.image), [label.name for label in tagged.labels])
+        except C3Error as error:
+            LOG.warning("%s", printable(str(error)))
+            return False
+    return True
 
 
 def json_line(tagged: Tagged) -> str:

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -553,3 +554,28 @@ def test_a_folder_of_runs_gives_its_best_on_validation(place: Placement, tmp_pat
         (tmp_path / path.name / "run.json").write_text(json.dumps(record))
     with pytest.raises(C3Error, match="runs of different data sets"):
         best_run(tmp_path)
+
+
+def test_xmp_files_get_the_labels_that_are_printed(place: Placement, tmp_path: Path) -> None:
+    for name in ("00.png", "01.png", "02.png"):
+        shutil.copy(place.images / name, tmp_path / name)
+    (tmp_path / "bad.png").write_bytes(b"")
+    (tmp_path / "01.xmp").write_text("<not xml", encoding="utf-8")
+    (tmp_path / "tree.txt").write_text("colour|red\ncolour|blue\ncolour|dark red\n", encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    command = ("predict", tmp_path, "--run", place.runs["c3"], "--device", "cpu", "--top", 2, "--json")
+    shown = c3(*command, "--xmp", "--label-tree", tmp_path / "tree.txt")
+    assert shown.exit_code == 3, shown.output
+    assert "01.xmp stays as it is: it is not well-formed XML" in shown.stderr
+    assert "sidecars: 2 written, 1 not written" in shown.stderr
+    for line in map(json.loads, shown.stdout.splitlines()):
+        sidecar = Path(line["image"] + ".xmp")
+        assert sidecar.exists() == (sidecar.name in ("00.png.xmp", "02.png.xmp"))
+        if sidecar.exists():
+            words = [label["label"] for label in line["labels"]]
+            written = re.findall("<rdf:li>(.*)</rdf:li>", sidecar.read_text(encoding="utf-8"))
+            assert written == words + [f"colour|{word}" for word in words]
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for asked in (("--xmp-name", "stem"), ("--label-tree", tmp_path / "tree.txt")):
+        refused = c3(*command, *asked)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1) and "goes with --xmp" in refused.stderr

@@ -1,0 +1,43 @@
+"""A label tree: the place of a label among wider terms, as photo programs show keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..common.errors import C3Error
+from ..common.text_files import numbered_lines
+from ..common.unicode_forms import clean_name
+
+BETWEEN = "|"  # the terms of a line, as in lr:hierarchicalSubject
+LabelTree = Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+def same_word(text: str) -> str:
+    """Return the form in which keywords are compared: photo programs take `Dog` and `dog` for one.
+
+    >>> same_word("  Night  Sky") == same_word("night sky")
+    True
+    """
+    return clean_name(text).casefold()
+
+
+def read_label_tree(path: Path) -> LabelTree:
+    """Read lines such as `animal|dog`: `same_word` of the last term -> all paths that end in it, widest term first.
+
+    Blank lines and lines that start with # are skipped; a label may stand in several lines. Raises C3Error for a line
+    with an empty term, and for a file without a line.
+    """
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for number, line in numbered_lines(path):
+        if line.startswith("#"):
+            continue
+        terms = tuple(clean_name(term) for term in line.split(BETWEEN))
+        if not all(terms):
+            raise C3Error(f"{path} line {number}: expected terms such as animal{BETWEEN}dog, found {line!r}")
+        paths = found.setdefault(same_word(terms[-1]), [])
+        if terms not in paths:
+            paths.append(terms)
+    if not found:
+        raise C3Error(f"{path} is empty; expected lines such as animal{BETWEEN}dog, with the label as the last term")
+    return {label: tuple(paths) for label, paths in found.items()}
