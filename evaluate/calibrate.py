@@ -6,7 +6,7 @@ No label of an unseen class chooses it, on any split.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import mean
 
@@ -35,8 +35,8 @@ def fold_offsets(run: Run, k: Mapping[str, int]) -> dict[str, FoldOffset]:
     unless every fold was trained and measured on val under it.
     """
     found: dict[int, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for fold in list_runs(run.path.parent / FOLDS):
-        if fold.finished and _family(fold) == _family(run) and (metrics := read_metrics(fold.path, "val")):
+    for fold in runs_of_folds(run):
+        if metrics := read_metrics(fold.path, "val"):
             folds, number = (int(fold.record.number(name)) for name in ("folds", "fold"))
             for name, offset in _offsets(metrics, k).items():
                 found[folds][name][number].append(offset)
@@ -46,6 +46,13 @@ def fold_offsets(run: Run, k: Mapping[str, int]) -> dict[str, FoldOffset]:
         for name, by_fold in found[folds].items()
         if len(by_fold) == folds
     }
+
+
+def runs_of_folds(run: Run) -> Iterator[Run]:
+    """Yield the finished runs of folds beside a run, with its method, store and other settings."""
+    for fold in list_runs(run.path.parent / FOLDS):
+        if fold.finished and _family(fold) == _family(run):
+            yield fold
 
 
 def _family(run: Run) -> tuple[str, str, dict[str, Setting]]:

@@ -17,6 +17,7 @@ from ..train.run_folder import (
     ClassResult,
     Metrics,
     ProtocolResults,
+    Reliability,
     RowCounts,
     Run,
     write_json,
@@ -25,9 +26,12 @@ from ..train.run_folder import (
 from .bootstrap import Resampling, bootstrap, intervals
 from .calibrate import FoldOffset, calibrated, of_fold
 from .evidence import Evidence
+from .fit_probabilities import fit_probabilities
 from .measure import Measured, frequency_floor, measure, random_floor
 from .names import NOT_FOR_CHOOSING
+from .probabilities import probabilities_of
 from .protocol import Protocol
+from .reliability import reliability
 from .score import Scored
 from .thresholds import choose_thresholds
 from .truth import Truth
@@ -67,8 +71,10 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> Metric
     }
     suffix = _suffix(run, evaluation)
     write_per_class(run.path, _per_class(truth, evaluation.protocols[0], measured[0].average_precision), suffix)
+    held_out = None
     if evaluation.chooser and store.digest == run.record.features.digest:
         choose_thresholds(run, evaluation.chooser)
+        held_out = fit_probabilities(run, evaluation.chooser, evaluation.folds)
     resampling = evaluation.resampling
     metrics = Metrics(
         split=evaluation.split,
@@ -84,6 +90,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, seconds: float) -> Metric
         ties=evaluation.ties,
         bootstrap=Bootstrap(resampling.resamples, resampling.seed, resampling.level),
         protocols=results,
+        reliability=_reliability(run, evaluation, held_out),
     )
     # last: its presence says that the evaluation is whole
     write_json(run.path / METRICS.replace(".json", f"{suffix}.json"), metrics.record())
@@ -124,6 +131,12 @@ def summary(run: Run, metrics: Metrics) -> str:
                 f"harmonic R@{balanced.k} {shifted.harmonic:.2f} from {plain.harmonic:.2f}, F1@{balanced.k} "
                 f"{shifted.f1:.2f} from {plain.f1:.2f}"
             )
+    for kind, found in metrics.reliability.items():
+        likely = found.after.likely_error
+        lines.append(
+            f"  probabilities of {kind} classes: expected calibration error {found.after.error:.4f} from "
+            f"{found.before.error:.4f} of raw scores" + ("" if likely is None else f"; of likely labels {likely:.3f}")
+        )
     own = metrics.split == "test" and metrics.store_digest == run.record.features.digest
     has_offset = any(results.calibrated for results in metrics.protocols.values())
     if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
@@ -147,6 +160,15 @@ def _protocol(evaluation: Evaluation, protocol: Protocol, measured: Measured, fr
         frequency=frequency_floor(protocol, evidence.truth, frequency),
         calibrated=_calibrated(evaluation, protocol),
     )
+
+
+def _reliability(run: Run, evaluation: Evaluation, held_out: Reliability | None) -> dict[str, Reliability]:
+    """Return the reliability of the split. That of seen classes on `val` is of images left out of the fit."""
+    probabilities = probabilities_of(run)
+    if probabilities is None:
+        return {}
+    found = reliability(evaluation.scored.evidence, probabilities)
+    return found | {"seen": held_out} if held_out and evaluation.split == "val" else found
 
 
 def _calibrated(evaluation: Evaluation, protocol: Protocol) -> Calibration | None:

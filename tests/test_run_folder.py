@@ -174,6 +174,11 @@ def test_metrics_read_back_byte_for_byte(opened: Opened, tmp_path: Path) -> None
     write_json(tmp_path / "metrics.json", content)
     metrics = open_run(tmp_path).metrics
     assert json.dumps(metrics.record()) == json.dumps(content)
+    bins = {"labels": [2, 1], "predicted": [0.25, 0.5], "positive": [0.0, 1.0]}
+    content["reliability"] = {"seen": {"before": bins, "after": bins}}
+    write_json(tmp_path / "metrics.json", content)
+    metrics = open_run(tmp_path).metrics
+    assert json.dumps(metrics.record()) == json.dumps(content)
     assert metrics.first.value("zsl", "mAP") == 20.0
     assert metrics.first.value("gzsl", "mAP") is metrics.first.value("zsl", "F1@3") is None
     assert (metrics.first.interval("zsl", "mAP"), metrics.first.interval("seen", "mAP")) == ((1.0, 2.5), None)

@@ -24,7 +24,27 @@ from .folder import (
     write_json,
     write_record,
 )
-from .metrics import METRICS_SCHEMA, Balance, Bootstrap, Calibration, Metrics, ProtocolResults, RowCounts, Values
+from .metrics import (
+    METRICS_SCHEMA,
+    Balance,
+    Bins,
+    Bootstrap,
+    Calibration,
+    Metrics,
+    ProtocolResults,
+    Reliability,
+    RowCounts,
+    Values,
+)
+from .probability_maps import (
+    PROBABILITIES,
+    ClassMap,
+    OtherMap,
+    ProbabilityMaps,
+    SharedMap,
+    read_probabilities,
+    write_probabilities,
+)
 from .record import SCHEMA, ChosenEpoch, FeatureSource, RunRecord, SeenScore, Setting, Timings, TunedFrom
 from .tables import (
     ClassResult,
@@ -41,9 +61,10 @@ from .tables import (
 
 __all__ = [
     "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS",
-    "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bootstrap", "Calibration", "ChosenEpoch", "ClassResult",
-    "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "ProtocolResults", "RowCounts", "Run", "RunRecord",
-    "SeenScore", "Setting", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run", "read_classes",
-    "read_log", "read_metrics", "read_per_class", "read_thresholds", "write_classes", "write_csv", "write_json",
-    "write_lines", "write_per_class", "write_record", "write_thresholds",
+    "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap", "Calibration",
+    "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "OtherMap",
+    "ProbabilityMaps", "ProtocolResults", "Reliability", "RowCounts", "Run", "RunRecord", "SeenScore", "Setting",
+    "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run", "read_classes", "read_log",
+    "read_metrics", "read_per_class", "read_probabilities", "read_thresholds", "write_classes", "write_csv",
+    "write_json", "write_lines", "write_per_class", "write_probabilities", "write_record", "write_thresholds",
 ]  # fmt: skip

@@ -95,7 +95,7 @@ def open_run(path: str | PathLike[str]) -> Run:
             f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
         )
     remedy = "train the run again: c3 train --overwrite"
-    record = parse_record(_read_json(file, SCHEMA, remedy), str(file), remedy)
+    record = parse_record(read_json(file, SCHEMA, remedy), str(file), remedy)
     return Run(path, record, read_metrics(path))
 
 
@@ -108,12 +108,12 @@ def read_metrics(path: Path, split: str = "test") -> Metrics | None:
     if not file.exists():
         return None
     remedy = f"measure it again: c3 evaluate --run {path} --split {split}"
-    content = _read_json(file, METRICS_SCHEMA, remedy)
+    content = read_json(file, METRICS_SCHEMA, remedy)
     older = content.pop("schema") != METRICS_SCHEMA
     return None if older else parse(Metrics, content, str(file), remedy)
 
 
-def _read_json(path: Path, newest: int, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, newest: int, remedy: str) -> dict[str, Any]:
     """Return the object in a JSON file whose `schema` is 1 to `newest`. Raises C3Error for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

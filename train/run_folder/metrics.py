@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -38,6 +38,40 @@ class Calibration:
     plain: Balance
     shifted: Balance
     folds: int = 0
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Known labels by their probability, in bins of equal width: how many, their mean probability, the share positive.
+
+    Probabilities and shares are fractions, 0 where a bin is empty.
+    """
+
+    labels: tuple[int, ...]
+    predicted: tuple[float, ...]
+    positive: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Return the expected calibration error, 0..1: the mean distance of both, every label counted once."""
+        return self._error(0)
+
+    @property
+    def likely_error(self) -> float | None:
+        """Return the same without the lowest bin, which holds nearly all labels; None where no label is above it."""
+        return self._error(1) if any(self.labels[1:]) else None
+
+    def _error(self, first: int) -> float:
+        bins = list(zip(self.labels, self.predicted, self.positive, strict=True))[first:]
+        return sum(n * abs(p - share) for n, p, share in bins) / sum(n for n, _, _ in bins)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The known labels of a split by probability: `before`, a score read without a map, and `after`, with its map."""
+
+    before: Bins
+    after: Bins
 
 
 @dataclass(frozen=True)
@@ -86,7 +120,7 @@ class Metrics:
 
     `store_digest`, `dataset` and `store` (its address) say what was scored. `ms_per_image` is the time of the model
     alone; `gflops` (10^9 operations an image) counts the head and all class scores. `ties` is the rule for equal
-    scores.
+    scores. `reliability` is that of `seen` and `unseen` classes, empty where scores have no probabilities.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -104,6 +138,7 @@ class Metrics:
     ties: str
     bootstrap: Bootstrap
     protocols: Mapping[str, ProtocolResults]
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     @property
     def first(self) -> ProtocolResults:
@@ -112,4 +147,7 @@ class Metrics:
 
     def record(self) -> dict[str, Any]:
         """Return the content of metrics.json, which `read_metrics` reads back."""
-        return {"schema": METRICS_SCHEMA, **to_json(self, defaults=True)}
+        content = to_json(self, defaults=True)
+        if not self.reliability:
+            del content["reliability"]
+        return {"schema": METRICS_SCHEMA, **content}

@@ -1,0 +1,56 @@
+"""Scores of a run -> probabilities, by the maps that `c3 evaluate` fitted on validation. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import expit
+
+from ..common.unicode_forms import clean_name
+from ..train.run_folder import ProbabilityMaps, Run, SharedMap, read_probabilities
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Turn scores into probabilities: `of(["sky", "tram"], scores)`.
+
+    p_c(s) = 1 / (1 + exp(-(a_c f(s) + b_c))). f is the map that all classes share; a_c and b_c are those of a class
+    that was seen in training, and one pair stands for every other class and word. p never falls where s rises.
+    """
+
+    maps: ProbabilityMaps
+
+    def of(self, names: Sequence[str], scores: np.ndarray) -> np.ndarray:
+        """Return probabilities (..., names) float64 of scores (..., names)."""
+        other = (self.maps.other.slope, self.maps.other.intercept)
+        lines = np.array([self._own.get(clean_name(name), other) for name in names]).reshape(len(names), 2)
+        return np.asarray(expit(lines[:, 0] * log_odds(self.maps.shared, scores) + lines[:, 1]))
+
+    @cached_property
+    def _own(self) -> dict[str, tuple[float, float]]:
+        return {clean_name(one.name): (one.slope, one.intercept) for one in self.maps.classes}
+
+    def without(self, scores: np.ndarray) -> np.ndarray:
+        """Return scores (any shape) read as probabilities without a map, float64: what calibration starts from."""
+        return np.asarray(expit(scores) if self.maps.reading == "logistic" else np.clip(scores, 0.0, 1.0), float)
+
+
+def probabilities_of(run: Run) -> Probabilities | None:
+    """Return the probabilities of a run, or None where it has none: an older run, or a small validation split.
+
+    Raises C3Error where their file is damaged.
+    """
+    maps = read_probabilities(run.path)
+    return None if maps is None else Probabilities(maps)
+
+
+def log_odds(shared: SharedMap, scores: np.ndarray) -> np.ndarray:
+    """Return f(s), float64, of scores of any shape."""
+    at, value = np.array(shared.scores), np.array(shared.logits)
+    if shared.kind == "isotonic":
+        return np.interp(scores, at, value)
+    slope = (value[1] - value[0]) / (at[1] - at[0])
+    return np.asarray(value[0] + slope * (np.asarray(scores, float) - at[0]))
