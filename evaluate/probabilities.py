@@ -47,6 +47,24 @@ def probabilities_of(run: Run) -> Probabilities | None:
     return None if maps is None else Probabilities(maps)
 
 
+def lack_of(run: Run, probabilities: Probabilities | None, kinds: Sequence[str]) -> str:
+    """Return what a user of probabilities has to know, in one line, or nothing.
+
+    `kinds` (seen, unseen, new) are those of the words that are asked for.
+    """
+    if probabilities is None:
+        return (
+            f"{run.path} has no calibrated probabilities: what is shown are scores, which have no fixed scale; c3 "
+            f"evaluate --run {run.path} writes them where the store has enough labelled val images"
+        )
+    if probabilities.maps.other.folds or all(kind == "seen" for kind in kinds):
+        return ""
+    return (
+        f"{run.path} has no runs of folds: words that it was not trained on have the probabilities of trained ones, "
+        "which are mostly too high for them (docs/tagging.md, Probabilities)"
+    )
+
+
 def log_odds(shared: SharedMap, scores: np.ndarray) -> np.ndarray:
     """Return f(s), float64, of scores of any shape."""
     at, value = np.array(shared.scores), np.array(shared.logits)

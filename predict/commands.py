@@ -28,7 +28,7 @@ WEIGHTS_HELP = (
 )
 PREDICT_SECTIONS = {
     "Words": ("vocabulary", "words", "vectors", "tower", "templates", "drop_unknown"),
-    "Labels": ("run_path", "top", "threshold"),
+    "Labels": ("run_path", "top", "threshold", "raw"),
     "Output": ("form", "overlay", "maps"),
     "Sidecars": ("xmp", "xmp_name", "label_tree"),
     "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
@@ -65,9 +65,9 @@ SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars 
     help="Labels of an image. Default: 5, or all that reach a threshold.",
 )
 @click.option("--threshold", metavar="X|val",
-              help="The least score of a label: a number, or val for the one of each class that c3 evaluate chose on "
-                   "val (thresholds.csv). "
-                   "Default: no threshold.")  # fmt: skip
+              help="What a label must reach: a probability (with --raw a score), or val for the score of each class "
+                   "that c3 evaluate chose on val (thresholds.csv). Default: no threshold.")  # fmt: skip
+@click.option("--raw", is_flag=True, help="Show and sort by the scores of the method, in place of probabilities.")
 @click.option("--json", "form", flag_value="json", help="JSON lines: one object an image.")
 @click.option("--csv", "form", flag_value="csv", help="One line a label.")
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")

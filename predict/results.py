@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .sidecars import Sidecars
 
 LOG = logging.getLogger(__name__)
-SCHEMA = 1  # of the JSON lines
-CSV_COLUMNS = ("image", "status", "rank", "label", "kind", "score", "threshold", "reason")
+SCHEMA = 2  # of the JSON lines
+CSV_COLUMNS = ("image", "status", "rank", "label", "kind", "probability", "score", "threshold", "reason")
 DRAWN = 6  # labels of a picture
 BAR = 10  # characters of the strength of a label
 
@@ -33,9 +33,11 @@ BAR = 10  # characters of the strength of a label
 class Label:
     """One label of a picture and its score. `kind` is `seen` or `unseen` in training, or `new`.
 
-    `threshold` is the score that it had to reach, if any. `crop` is the crop with that score. `response` (7, 7) float32
-    says where it comes from (`TagOptions.maps`), or is None if responses were not asked for. `strength` is the place of
-    the score between the mean over all names that were asked for (0) and the best of the picture (1): no probability.
+    `threshold` is what it had to reach, if anything: a probability or a score (`TagOptions.threshold`). `crop` is the
+    crop with that score. `response` (7, 7) float32 says where it comes from (`TagOptions.maps`), or is None if
+    responses were not asked for. `strength` is the place of the score between the mean over all names that were asked
+    for (0) and the best of the picture (1): no probability. `probability` is one, 0..1; None where raw scores were
+    asked for, or the run has no calibrated probabilities.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Label:
     crop: int = 0
     response: np.ndarray | None = field(default=None, repr=False)
     strength: float = 1.0
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _kept(tagged: Tagged, sidecars: Sidecars | None) -> bool:
 def json_line(tagged: Tagged) -> str:
     """Return one JSON object in one line, with non-ASCII characters escaped; docs/tagging.md has the schema."""
     labels = [
-        {"label": label.name, "kind": label.kind, "score": _short(label.score), "threshold": _short(label.threshold)}
+        {"label": label.name, "kind": label.kind} | {name: _short(value) for name, value in _numbers(label).items()}
         for label in tagged.labels
     ]
     content = {"schema": SCHEMA, "image": tagged.image, "status": tagged.status, "reason": tagged.reason}
@@ -130,28 +133,33 @@ def csv_lines(tagged: Tagged) -> str:
     writer = csv.writer(text, lineterminator="\n")
     image = printable(tagged.image)
     for rank, label in enumerate(tagged.labels, start=1):
-        threshold = "" if label.threshold is None else _short(label.threshold)
-        writer.writerow([image, tagged.status, rank, label.name, label.kind, _short(label.score), threshold, ""])
+        numbers = ["" if value is None else _short(value) for value in _numbers(label).values()]
+        writer.writerow([image, tagged.status, rank, label.name, label.kind, *numbers, ""])
     if not tagged.labels:
-        writer.writerow([image, tagged.status, "", "", "", "", "", printable(tagged.reason)])
+        writer.writerow([image, tagged.status, "", "", "", "", "", "", printable(tagged.reason)])
     return text.getvalue().rstrip("\n")
 
 
 def table(found: Iterable[Tagged]) -> str:
-    """Return a table with one line for every label, and the failure of pictures that could not be read."""
+    """Return a table with one line for every label, and the failure of pictures that could not be read.
+
+    It shows probabilities where labels have them, and else their strength.
+    """
     from rich.console import Console
     from rich.table import Table
 
+    found = list(found)
+    calibrated = any(label.probability is not None for tagged in found for label in tagged.labels)
     shown = Table(box=None, pad_edge=False)
     for name in ("image", "label", "kind"):
         shown.add_column(name, overflow="fold")  # a name is never cut
-    shown.add_column("strength", no_wrap=True)
+    shown.add_column("probability" if calibrated else "strength", no_wrap=True)
     for tagged in found:
         image = printable(tagged.image)
         if not tagged.labels:
             shown.add_row(image, "(no label)" if tagged.ok else f"({tagged.status})", "", "")
         for rank, label in enumerate(tagged.labels):
-            shown.add_row("" if rank else image, label.name, label.kind, _bar(label.strength))
+            shown.add_row("" if rank else image, label.name, label.kind, _bar(label))
     text = io.StringIO()
     Console(
         file=text, width=shutil.get_terminal_size((120, 24)).columns, markup=False, highlight=False, emoji=False
@@ -159,8 +167,10 @@ def table(found: Iterable[Tagged]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def _bar(strength: float) -> str:
-    return "■" * max(round(BAR * strength), 1)
+def _bar(label: Label) -> str:
+    length = label.strength if label.probability is None else label.probability
+    number = "" if label.probability is None else f"{label.probability:4.2f} "
+    return number + "■" * max(round(BAR * length), 1)
 
 
 def printable(text: str) -> str:
@@ -168,9 +178,17 @@ def printable(text: str) -> str:
     return os.fsencode(text).decode("utf-8", errors="replace")
 
 
+def _numbers(label: Label) -> dict[str, float | None]:
+    return {"probability": label.probability, "score": label.score, "threshold": label.threshold}
+
+
 def _short(value: float | None) -> float | None:
     """Round to the six digits that float32 guarantees."""
     return None if value is None else float(f"{value:.6g}")
+
+
+def _told(label: Label) -> str:
+    return f"{label.score:.3f}" if label.probability is None else f"{label.probability:.2f}"
 
 
 def _draw(tagged: Tagged, path: Path, maps: str) -> None:
@@ -180,7 +198,7 @@ def _draw(tagged: Tagged, path: Path, maps: str) -> None:
     figure = draw_responses(
         [tagged.pixels[label.crop] for label, _ in shown] if tagged.pixels else [],
         [response for _, response in shown],
-        [f"{label.name}\n{label.kind}, {label.score:.3f}" for label, _ in shown],
+        [f"{label.name}\n{label.kind}, {_told(label)}" for label, _ in shown],
         maps,
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ import torch
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, unknown_name
 from ..common.unicode_forms import on_disk
+from ..evaluate.probabilities import Probabilities, lack_of, probabilities_of
 from ..evaluate.thresholds import thresholds_of
 from ..extract.backbone.network import Backbone
 from ..extract.backbone.pictures.crop_policies import POLICIES
@@ -32,6 +34,7 @@ from .question import ask, kinds_of
 from .results import Label, Tagged
 from .vocabulary import VectorSource
 
+LOG = logging.getLogger(__name__)
 TOP = 5  # labels of a picture where no threshold decides
 
 
@@ -40,17 +43,20 @@ class TagOptions:
     """Which labels pictures get.
 
     `vocabulary` are words in place of the classes of the run's store; `vectors` a file, a name of the catalog, an array
-    (words, d_w) as read, or a text tower (`ByTower`). `top` labels (default: 5, or all that reach a threshold);
-    `threshold` a score, or `val` for those of thresholds.csv. `drop_unknown` leaves out words without a vector and
-    repeats. `responses` also asks where labels come from: `maps` is `occlusion`, the fall of a score when a place is
-    hidden, or `shares`, what each position adds to it, which only some methods know. `truncated` and `max_megapixels`
-    say which pictures count as readable (see `DecodeOptions`; default: as when the features of the run were made).
+    (words, d_w) as read, or a text tower (`ByTower`). `top` labels (default: 5, or all that reach a threshold), the
+    most probable first; with `raw`, and where the run has no calibrated probabilities, those with the best scores.
+    `threshold` is a probability, or a score where these are raw, or `val` for the scores in thresholds.csv.
+    `drop_unknown` leaves out words without a vector and repeats. `responses` also asks where labels come from: `maps`
+    is `occlusion`, the fall of a score when a place is hidden, or `shares`, what each position adds to it, which only
+    some methods know. `truncated` and `max_megapixels` say which pictures count as readable (see `DecodeOptions`;
+    default: as when the features of the run were made).
     """
 
     vocabulary: Sequence[str] | None = None
     vectors: VectorSource | None = None
     top: int | None = None
     threshold: float | str | None = None
+    raw: bool = False
     drop_unknown: bool = False
     batch_size: int = 32
     responses: bool = False
@@ -79,13 +85,18 @@ class TagOptions:
 
 @dataclass(frozen=True)
 class _Question:
-    """The names to score, their kinds, a scorer of them, thresholds (names,) or None, and the most labels to return."""
+    """The names to score, their kinds, a scorer of them, thresholds (names,) or None, and the most labels to return.
+
+    Without `probabilities` labels have scores alone. Thresholds are of probabilities, or else `of_scores`.
+    """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     scorer: Scorer
     thresholds: np.ndarray | None
+    of_scores: bool
     top: int
+    probabilities: Probabilities | None
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ class Tagger:
 
     def __init__(self, parts: Parts) -> None:
         self.run, self.classes, self.backbone, self._catalog = parts.run, parts.classes, parts.backbone, parts.catalog
+        self._probabilities, self._told = probabilities_of(self.run), ""
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
         self._own = Scorer(parts.model, vectors_in_use(own, self.run.record.vectors), self.backbone.device)
         self._decoding = DecodeOptions.recorded(self.run.record.features.request)
@@ -199,12 +211,21 @@ class Tagger:
             asked = ask(self.run, self.classes, self._catalog, list(options.vocabulary), options.vectors,
                         options.drop_unknown)  # fmt: skip
             names, kinds, scorer = asked.names, asked.kinds, Scorer(self._own.model, asked.vectors, self._own.device)
+        probabilities = None if options.raw else self._probabilities
         if options.threshold == "val":
             thresholds: np.ndarray | None = thresholds_of(self.run).take(names)
         else:
-            thresholds = None if options.threshold is None else np.full(len(names), float(options.threshold))
+            least = options.threshold
+            if probabilities and least is not None and not 0 <= float(least) <= 1:
+                raise C3Error(f"threshold: expected a probability from 0 to 1, or a score with --raw; found {least}")
+            thresholds = None if least is None else np.full(len(names), float(least))
         top = options.top or (TOP if thresholds is None else len(names))
-        return _Question(names, kinds, scorer, thresholds, top)
+        lack = "" if options.raw else lack_of(self.run, probabilities, kinds)
+        if lack and lack != self._told:
+            LOG.warning("%s", lack)
+            self._told = lack
+        of_scores = probabilities is None or options.threshold == "val"
+        return _Question(names, kinds, scorer, thresholds, of_scores, top, probabilities)
 
     def _batch(self, batch: Pictures, question: _Question, maps: str | None) -> Iterator[Tagged]:
         crops = len(self._boxes)
@@ -212,13 +233,15 @@ class Tagger:
             scores = question.scorer(batch.arrays).reshape(len(batch.readable), crops, -1)
             if not np.isfinite(scores).all():
                 raise C3Error(f"run {self.run.path} gives scores that are no finite numbers; train it again")
+            best = scores.max(axis=1)
+            probabilities = question.probabilities and question.probabilities.of(question.names, best)
         for number, (path, own) in enumerate(zip(batch.paths, batch.crops, strict=True)):
             if number not in batch.readable:
                 bad = next(crop for crop in own if crop.pixels is None)
                 yield Tagged(str(path), bad.status.name.lower(), bad.reason)
                 continue
             place = batch.readable.index(number)
-            labels = _labels(scores[place], question)
+            labels = _labels(scores[place], None if probabilities is None else probabilities[place], question)
             if maps:
                 rows = {name: values[place * crops : (place + 1) * crops] for name, values in batch.arrays.items()}
                 labels = _explained(labels, rows, question, maps)
@@ -247,13 +270,17 @@ def _weights(run: Run, asked: str | None, catalog: Catalog) -> str:
     return found
 
 
-def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
-    """Return the best labels of one picture from its scores (crops, names); the best crop decides each score."""
+def _labels(scores: np.ndarray, probabilities: np.ndarray | None, question: _Question) -> list[Label]:
+    """Return the best labels of one picture from its scores (crops, names) and probabilities (names,).
+
+    The best crop decides each score. Of equal probabilities the higher score comes first.
+    """
     best = scores.max(axis=0)
     mean, highest = float(best.mean()), float(best.max())
-    order = np.argsort(-best, kind="stable")
+    order = np.argsort(-best, kind="stable") if probabilities is None else np.lexsort((-best, -probabilities))
     if question.thresholds is not None:
-        order = order[best[order] >= question.thresholds[order]]
+        reached = best if probabilities is None or question.of_scores else probabilities
+        order = order[reached[order] >= question.thresholds[order]]
     return [
         Label(
             question.names[c],
@@ -262,6 +289,7 @@ def _labels(scores: np.ndarray, question: _Question) -> list[Label]:
             None if question.thresholds is None else float(question.thresholds[c]),
             int(scores[:, c].argmax()),
             strength=max((float(best[c]) - mean) / (highest - mean), 0.0) if highest > mean else 1.0,
+            probability=None if probabilities is None else float(probabilities[c]),
         )
         for c in order[: question.top].tolist()
     ]

@@ -179,7 +179,7 @@ def test_a_bad_picture_loses_nothing_else(place: Placement, tmp_path: Path) -> N
         ("gone.png", "missing"),
     ]  # fmt: skip
     assert set(lines[2]) == {"schema", "image", "status", "reason", "labels"}
-    assert set(lines[2]["labels"][0]) == {"label", "kind", "score", "threshold"}
+    assert set(lines[2]["labels"][0]) == {"label", "kind", "probability", "score", "threshold"}
     assert all(bool(line["labels"]) == (line["status"] == "ok") and bool(line["reason"]) == (not line["labels"])
                for line in lines)  # fmt: skip
     assert "a.jpg: empty, the file is empty" in shown.stderr
