@@ -98,9 +98,9 @@ PAGES: dict[str, dict[str, tuple[str, str, str]]] = {
     "Use": {
         "predict": ("Tag images by a trained run, with any words.", "c3 predict photos/ --top 3",
                     "c3 predict photos/ --run runs/c3-plus-holidays-s0-1234abcd --vocabulary words.txt --json"),
-        "export": ("Write a run as ONNX or safetensors.",
+        "export": ("Write a run as ONNX, as safetensors, as a model card.",
                    "c3 export runs/c3-plus-holidays-s0-1234abcd --onnx model.onnx",
-                   "c3 export runs/c3-plus-holidays-s0-1234abcd --safetensors head.safetensors"),
+                   "c3 export runs/c3-plus-holidays-s0-1234abcd --safetensors head.safetensors --card"),
     },
 }  # fmt: skip
 DEMO_BACKBONE, DEMO_WEIGHTS = "squeezenet1_1", "random:0"  # fetching ImageNet weights needs a network

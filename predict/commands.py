@@ -33,6 +33,7 @@ PREDICT_SECTIONS = {
     "Sidecars": ("xmp", "xmp_name", "label_tree"),
     "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
 }
+CARD = "RUN/README.md"  # stands for the README.md of the run folder
 SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars not written, all others are done
 
 
@@ -179,26 +180,45 @@ def _sidecars(xmp: bool, name: str | None, tree: Path | None) -> Sidecars | None
     "--onnx",
     type=PATH,
     metavar="FILE",
-    help="Write backbone and head as one graph to this file: uint8 pixels and word vectors to scores. Required without "
-    "--safetensors.",
+    help="Write backbone and head as one graph to this file: uint8 pixels and word vectors to scores. It carries the "
+    "model card, and the vectors of the run's own classes. Default: no graph.",
 )
 @click.option(
     "--safetensors",
     type=PATH,
     metavar="FILE",
-    help="Write the head's weights with what it takes to rebuild it to this file. Required without --onnx.",
+    help="Write the head's weights with what it takes to rebuild it, and the model card, to this file. Default: no "
+    "such file.",
 )
+@click.option("--card", is_flag=False, flag_value=CARD, type=PATH, metavar="[FILE]",
+              help="Write a model card for people and hubs: data, classes, numbers with intervals, licences, limits, "
+                   "use. Without FILE: README.md in the run folder. Default: no card.")  # fmt: skip
 @click.option("--weights", type=UserPlace(), metavar="NAME|FILE", help=WEIGHTS_HELP)
 @click.pass_obj
 def export(
-    catalog: Path | None, run_path: Path, onnx: Path | None, safetensors: Path | None, weights: str | None
+    catalog: Path | None,
+    run_path: Path,
+    onnx: Path | None,
+    safetensors: Path | None,
+    card: Path | None,
+    weights: str | None,
 ) -> None:
-    """Write a trained run for other programs: c3 export RUN --onnx model.onnx."""
-    if not (onnx or safetensors):
-        raise C3Error("nothing to write: give --onnx FILE, --safetensors FILE or both")
+    """Write a trained run for other programs and people: c3 export RUN --onnx model.onnx --card."""
+    if not (onnx or safetensors or card):
+        raise C3Error("nothing to write: give --onnx FILE, --safetensors FILE, --card, or several of them")
+    from ..common.files import write_text
     from ..train.run_folder import open_run
 
-    open_run(run_path).require_finished()  # before torch is imported, which takes seconds
+    run = open_run(run_path)
+    run.require_finished()  # before torch is imported, which takes seconds
+    if card:
+        from .card import model_card
+
+        card = run_path / "README.md" if card == Path(CARD) else card
+        write_text(card, model_card(run))
+        click.echo(f"{card}: the model card of {run.id}")
+    if not (onnx or safetensors):
+        return
     from .export import export_onnx, export_safetensors
 
     if safetensors:

@@ -21,13 +21,14 @@ from ..extract.store.layout import GRID
 from ..train.models.base import Method
 from ..train.run_folder import Run, open_run, read_classes
 from ..train.scorer import rebuild, vectors_in_use
+from .card import model_card
 from .tagger import load_parts
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # of scores, absolute and relative, between torch and the exported graph
 # Licences that ask for no more than a notice
 PERMISSIVE = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "isc", "cc0-1.0", "cc-by-4.0", "unlicense")
-KEY = "c3"  # of the metadata in both formats
+KEY, CARD = "c3", "card"  # of the metadata in both formats: JSON, and the model card
 VECTORS = "class_vectors"  # the tensor that is no weight
 
 
@@ -66,7 +67,10 @@ def pooled(tap: Tensor) -> Tensor:
 
 
 def describe(run: Run, model: Method) -> dict[str, Any]:
-    """Return what rebuilds a head and feeds it: method, options, inputs, classes, and how its features are made."""
+    """Return what rebuilds a head and feeds it: method, options, inputs, classes, and how its features are made.
+
+    `labels` are the names of its scores, in order, where no other vectors are given.
+    """
     classes, made = read_classes(run), run.record.features
     return {
         "run": run.id,
@@ -76,6 +80,7 @@ def describe(run: Run, model: Method) -> dict[str, Any]:
         "vectors": run.record.vectors,
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
+        "labels": [name for name, seen in zip(classes.names, classes.seen, strict=True) if seen or model.zero_shot],
         "features": {
             "backbone": made.backbone,
             "weights": made.weights_title,
@@ -94,14 +99,15 @@ def export_safetensors(run_path: str | Path, out: Path) -> str:
     model, classes = rebuild(run), read_classes(run)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content = tensors | {VECTORS: torch.from_numpy(classes.vectors)}
-    write_bytes(out, save(content, {KEY: json.dumps(describe(run, model))}))
+    write_bytes(out, save(content, {KEY: json.dumps(describe(run, model)), CARD: model_card(run)}))
     return f"{out}: the weights of {run.method} with {len(classes)} classes, {_megabytes(out)}{_licence(run)}"
 
 
 def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, catalog: Path | None = None) -> str:
     """Write backbone and head as one ONNX graph, in float32; returns one line about it.
 
-    Inputs `pixels` and, for zero-shot methods, `vectors`; output `scores`; batch and classes are dynamic. The file is
+    Inputs `pixels` and, for zero-shot methods, `vectors`; output `scores`; batch and classes are dynamic. `vectors`
+    may be left out: they are then those of the run's classes, an initializer that an input overrides. The file is
     compared with torch by onnxruntime where that is installed. Raises C3Error for a method that cannot be exported,
     packages that are missing, and scores that differ; nothing is written then.
     """
@@ -125,12 +131,17 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
     if program is None:  # only the old exporter, without dynamo, returns none
         raise C3Error(f"method {run.method} cannot be exported to ONNX: torch gave no program")
+    resize = parts.backbone.resize
     described = describe(run, model)
     described["features"]["transform"] = parts.backbone.transform
-    program.model.metadata_props[KEY] = json.dumps(described)
+    described["resize"] = {"side": resize.side, "filter": resize.interpolation, "fit": resize.fit}
+    program.model.metadata_props.update({KEY: json.dumps(described), CARD: model_card(run)})
+    own = parts.classes.vectors.astype(np.float32) if model.zero_shot else None
+    if own is not None:
+        _give_default(program.model, "vectors", own)
     with writing(out) as scratch:
         program.save(scratch, external_data=False)
-        _require_equal(scratch, module)
+        _require_equal(scratch, module, own)
     asked = "pixels and vectors" if "vectors" in inputs else "pixels"
     return (
         f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}{_licence(run)}"
@@ -159,18 +170,34 @@ def _example(module: Exported, batch: int, classes: int) -> dict[str, Tensor]:
     return {"pixels": pixels} | ({"vectors": vectors} if model.zero_shot else {})
 
 
-def _require_equal(path: Path, module: Exported) -> None:
-    """Compare the graph with torch on other numbers of pictures and classes than it was traced with."""
+def _give_default(model: Any, name: str, values: np.ndarray) -> None:
+    """Let an input of a graph have these values where none are given: an initializer of its name, as ONNX has it."""
+    import onnx_ir
+
+    value = next(value for value in model.graph.inputs if value.name == name)
+    value.const_value = onnx_ir.tensor(values, name=name)
+    model.graph.register_initializer(value)
+
+
+def _require_equal(path: Path, module: Exported, own: np.ndarray | None) -> None:
+    """Compare the graph with torch on other numbers of pictures and classes than it was traced with.
+
+    Without vectors it must give the scores of the run's `own` ones.
+    """
     if find_spec("onnxruntime") is None:
         LOG.warning("the graph is not compared with torch: the package onnxruntime is not installed")
         return
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for batch, classes in ((1, 1), (3, 5)):
-        inputs = _example(module, batch, classes)
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3  # it warns that an input with a default is no constant
+    session = onnxruntime.InferenceSession(path, quiet, providers=["CPUExecutionProvider"])
+    cases = [_example(module, batch, classes) for batch, classes in ((1, 1), (3, 5))]
+    if own is not None:
+        cases.append({"pixels": cases[0]["pixels"]})
+    for inputs in cases:
         with torch.inference_mode():
-            expected = module(**inputs).numpy()
+            expected = module(**({} if own is None else {"vectors": torch.from_numpy(own)}) | inputs).numpy()
         (found,) = session.run(None, {name: values.numpy() for name, values in inputs.items()})
         if found.shape != expected.shape or not np.allclose(found, expected, TOLERANCE, TOLERANCE):
             raise C3Error(
