@@ -9,7 +9,7 @@ from typing import Any
 
 from .common.version import __version__
 
-__all__ = ["Tagger", "__version__", "open_features"]
+__all__ = ["Searcher", "Tagger", "__version__", "open_features"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from .predict.tagger import Tagger
 
         return Tagger
+    if name == "Searcher":
+        from .predict.search import Searcher
+
+        return Searcher
     raise AttributeError(f"module 'c3' has no attribute {name!r}")

@@ -62,14 +62,20 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
             f"{path} is not the feature store of {run.path}: expected digest {trained.digest}, found "
             f"{store.digest}; say where the right one is, or score this one on purpose: {hint}"
         )
+    require_same_backbone(run, store)
+    store.require_complete()
+    return as_trained(run, store)
+
+
+def require_same_backbone(run: Run, store: FeatureCache) -> None:
+    """Refuse a store of another backbone, or of other weights, than a run was trained on."""
+    trained = run.record.features
     for key, expected in (("backbone", trained.backbone), ("weights_sha256", trained.weights_sha256)):
         if expected is not None and expected != getattr(store.origin, key):
             raise C3Error(
-                f"{path} has other features than {run.path} was trained on: expected {key} {expected}, found "
+                f"{store.location} has other features than {run.path} was trained on: expected {key} {expected}, found "
                 f"{getattr(store.origin, key)}; extract it with the same backbone and weights"
             )
-    store.require_complete()
-    return as_trained(run, store)
 
 
 def as_trained(run: Run, store: FeatureCache) -> FeatureCache:
@@ -105,28 +111,33 @@ def score(run: Run, cache: FeatureCache, split: str, protocols: Sequence[Protoco
     resolved = resolve_device(device)
     scorer = restore(run, cache, resolved)
     seconds: list[float] = []
-    blocks = _scores(cache, split, scorer, seconds)
+    blocks = _scores(usable_arrays(cache, split, scorer.arrays, "scoring"), scorer, seconds)
     every = any(protocol.absent(truth) == -1 for protocol in protocols)
     deepest = max(k for protocol in protocols for k in protocol.ks)
     evidence = collect(truth, blocks, pools_of(protocols, truth), deepest, every)
     return Scored(evidence, str(resolved), 1e3 * sum(seconds) / len(truth), scorer.gflops())
 
 
-def _scores(cache: FeatureCache, split: str, scorer: Scorer, seconds: list[float]) -> Iterator[np.ndarray]:
-    """Yield (rows, classes) float32 of the usable rows of each chunk; a chunk without any is not read.
+def usable_arrays(cache: FeatureCache, split: str, names: Sequence[str], what: str) -> Iterator[dict[str, np.ndarray]]:
+    """Yield arrays by name of the usable rows (status OK) of each chunk; a chunk without any is not read.
 
-    `seconds` receives the time that the model took for each.
+    The progress of `what` is shown.
     """
     usable = cache.status(split) == Status.OK
     step = cache.layout.chunk_rows
-    with progress(f"scoring {split}", total=len(usable), unit="rows") as bar:
+    with progress(f"{what} {split}", total=len(usable), unit="rows") as bar:
         for start in range(0, len(usable), step):
             keep = usable[start : start + step]
             stop, count = start + len(keep), int(keep.sum())
             if count:
-                arrays = {name: cache.read(split, name, start, stop)[keep] for name in scorer.arrays}
-                began = time.perf_counter()
-                scores = scorer(arrays)
-                seconds.append(time.perf_counter() - began)
-                yield scores
+                yield {name: cache.read(split, name, start, stop)[keep] for name in names}
             bar.advance(len(keep), failed=len(keep) - count)
+
+
+def _scores(chunks: Iterator[dict[str, np.ndarray]], scorer: Scorer, seconds: list[float]) -> Iterator[np.ndarray]:
+    """Yield (rows, classes) float32 of each chunk; `seconds` receives the time that the model took for it."""
+    for arrays in chunks:
+        began = time.perf_counter()
+        scores = scorer(arrays)
+        seconds.append(time.perf_counter() - began)
+        yield scores

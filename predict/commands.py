@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option, together
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
 from ..common.optional_packages import optional_package
@@ -19,6 +19,7 @@ from .names import SIDECAR_NAMES
 
 if TYPE_CHECKING:
     from .sidecars import Sidecars
+    from .vocabulary import VectorSource
 
 LOG = logging.getLogger(__name__)
 PATH = UserPath()
@@ -34,7 +35,24 @@ PREDICT_SECTIONS = {
     "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
 }
 CARD = "RUN/README.md"  # stands for the README.md of the run folder
+SEARCH_SECTIONS = {
+    "Words": ("vectors", "tower", "templates", "drop_unknown"),
+    "Images": ("run_path", "top", "split"),
+    "Output": ("raw", "form", "copy", "images"),
+    "How to compute": ("projections", "device"),
+}
 SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars not written, all others are done
+# Where the vectors of words are; `vector_source` reads the values.
+word_options = together(
+    click.option("--vectors", type=UserPlace(), metavar="NAME|FILE",
+                 help="Where the vectors of the words are: a file, or a name of the catalog. Default: those of the "
+                      "run's data set."),
+    click.option("--tower", type=UserPlace(), metavar="KIND:MODEL",
+                 help=f"{TOWER_HELP} Default: no tower; --vectors has the vectors."),
+    click.option("--template", "templates", multiple=True, metavar="TEXT",
+                 help=f"Goes with --tower. {TEMPLATE_HELP}"),
+    click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats."),
+)  # fmt: skip
 
 
 @click.command(cls=HelpPage, sections=PREDICT_SECTIONS)
@@ -49,16 +67,7 @@ SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars 
 )
 @click.option("--words", metavar="WORD,WORD",
               help="The words themselves, in place of --vocabulary. Default: those of --vocabulary.")  # fmt: skip
-@click.option(
-    "--vectors",
-    type=UserPlace(),
-    metavar="NAME|FILE",
-    help="Where the vectors of the words are: a file, or a name of the catalog. Default: those of the run's data set.",
-)
-@click.option("--tower", type=UserPlace(), metavar="KIND:MODEL",
-              help=f"{TOWER_HELP} Default: no tower; --vectors has the vectors.")  # fmt: skip
-@click.option("--template", "templates", multiple=True, metavar="TEXT", help=f"Goes with --tower. {TEMPLATE_HELP}")
-@click.option("--drop-unknown", is_flag=True, help="Leave out words without a vector, and repeats.")
+@word_options
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -137,14 +146,9 @@ def predict(
     from .images import find_pictures
     from .results import publish
     from .tagger import Tagger, TagOptions
-    from .vocabulary import ByTower
 
     if vocabulary and words:
         raise C3Error("--vocabulary and --words both name words; give one of them")
-    if tower and vectors:
-        raise C3Error("--vectors and --tower both give vectors; give one of them")
-    if templates and not tower:
-        raise C3Error("--template goes with --tower, which reads the words in it")
     if threshold not in (None, "val"):
         try:
             asked["threshold"] = float(threshold)
@@ -152,7 +156,7 @@ def predict(
             raise C3Error(f"--threshold {threshold!r}: expected a number or val") from None
     options = TagOptions(
         vocabulary=word_list(vocabulary) if vocabulary else words.split(",") if words is not None else None,
-        vectors=ByTower(tower, templates) if tower else vectors,
+        vectors=vector_source(vectors, tower, templates),
         responses=overlay is not None,
         **{"threshold": threshold} | asked,
     )
@@ -172,6 +176,94 @@ def _sidecars(xmp: bool, name: str | None, tree: Path | None) -> Sidecars | None
     from .sidecars import Sidecars
 
     return Sidecars(name or SIDECAR_NAMES[0], read_label_tree(tree) if tree else None)
+
+
+def vector_source(vectors: str | None, tower: str | None, templates: tuple[str, ...]) -> VectorSource | None:
+    """Return the source of vectors that `word_options` name. Raises C3Error where they contradict one another."""
+    if tower and vectors:
+        raise C3Error("--vectors and --tower both give vectors; give one of them")
+    if templates and not tower:
+        raise C3Error("--template goes with --tower, which reads the words in it")
+    if tower is None:
+        return vectors
+    from .vocabulary import ByTower
+
+    return ByTower(tower, templates)
+
+
+@click.command(cls=HelpPage, sections=SEARCH_SECTIONS)
+@click.argument("store", type=UserPlace())
+@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@click.option("--run", "run_path", default="runs", show_default=True, type=RunPath(), metavar="FOLDER",
+              help="A finished run folder; or a folder of runs, whose best one on the split val is taken, of those on "
+                   "features like these.")  # fmt: skip
+@word_options
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
+              help="Images of a word.")  # fmt: skip
+@click.option("--split", metavar="NAME", help="Search the images of this split alone. Default: all splits.")
+@click.option("--raw", is_flag=True, help="Show the scores of the method, in place of probabilities.")
+@click.option("--json", "form", flag_value="json", help="JSON lines: one object a word.")
+@click.option("--csv", "form", flag_value="csv", help="One line an image.")
+@click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
+@click.option("--copy", type=PATH, metavar="FOLDER",
+              help="Also copy the images to this folder, as WORD-RANK-NAME; nothing is overwritten. Default: no "
+                   "copies.")  # fmt: skip
+@click.option("--images", type=PATH, metavar="FOLDER",
+              help="The folder of the images, if it has moved. Default: the one that the store names.")  # fmt: skip
+@click.option("--projections", type=PATH, metavar="FOLDER",
+              help="Where to keep what the run says of every image, so that the next search reads no feature map. "
+                   "Default: the folder projections beside the store.")  # fmt: skip
+@device_option
+@click.pass_obj
+def search(
+    catalog: Path | None,
+    store: str,
+    words: tuple[str, ...],
+    run_path: Path,
+    vectors: str | None,
+    tower: str | None,
+    templates: tuple[str, ...],
+    drop_unknown: bool,
+    top: int,
+    split: str | None,
+    form: str,
+    raw: bool,
+    copy: Path | None,
+    images: Path | None,
+    projections: Path | None,
+    device: str,
+) -> None:
+    """Rank the images of a store by words, seen in training or not: c3 search features.zarr "red boat" tram."""
+    if any(not word.strip() for word in words):
+        raise C3Error("a word to search for is empty; give at least one sign, such as: c3 search STORE boat")
+    source = vector_source(vectors, tower, templates)
+    from ..extract.store.cache import FeatureCache
+    from ..train.run_folder import RECORD, best_run, open_run
+
+    features = FeatureCache.open(store)
+    if split is not None:
+        features.rows(split)
+    if not (run_path / RECORD).exists() and any(run_path.glob(f"*/{RECORD}")):
+        made = features.origin
+        best = best_run(
+            run_path,
+            lambda run: (
+                run.zero_shot
+                and (run.record.features.backbone, run.record.features.weights_sha256)
+                == (made.backbone, made.weights_sha256)
+            ),
+        )
+        LOG.info("%s is the run with the best mAP of seen classes on val", best.path)
+        run_path = best.path
+    open_run(run_path).require_finished()  # before torch is imported, which takes seconds
+    from .found import copy_images, text_of
+    from .search import Searcher
+
+    searcher = Searcher.load(store, run_path, catalog, device, projections, images)
+    rankings = searcher.search(words, vectors=source, top=top, split=split, raw=raw, drop_unknown=drop_unknown)
+    click.echo(text_of(rankings, form))
+    if copy:
+        click.echo(copy_images(rankings, copy), err=True)
 
 
 @click.command()
@@ -227,4 +319,4 @@ def export(
         click.echo(export_onnx(run_path, onnx, weights, catalog))
 
 
-COMMANDS = (predict, export)
+COMMANDS = (predict, search, export)

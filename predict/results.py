@@ -20,6 +20,8 @@ from ..common.progress import progress
 from ..train.names import LABEL_MAPS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .sidecars import Sidecars
 
 LOG = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ def _kept(tagged: Tagged, sidecars: Sidecars | None) -> bool:
 def json_line(tagged: Tagged) -> str:
     """Return one JSON object in one line, with non-ASCII characters escaped; docs/tagging.md has the schema."""
     labels = [
-        {"label": label.name, "kind": label.kind} | {name: _short(value) for name, value in _numbers(label).items()}
+        {"label": label.name, "kind": label.kind} | {name: short(value) for name, value in _numbers(label).items()}
         for label in tagged.labels
     ]
     content = {"schema": SCHEMA, "image": tagged.image, "status": tagged.status, "reason": tagged.reason}
@@ -133,7 +135,7 @@ def csv_lines(tagged: Tagged) -> str:
     writer = csv.writer(text, lineterminator="\n")
     image = printable(tagged.image)
     for rank, label in enumerate(tagged.labels, start=1):
-        numbers = ["" if value is None else _short(value) for value in _numbers(label).values()]
+        numbers = ["" if value is None else short(value) for value in _numbers(label).values()]
         writer.writerow([image, tagged.status, rank, label.name, label.kind, *numbers, ""])
     if not tagged.labels:
         writer.writerow([image, tagged.status, "", "", "", "", "", "", printable(tagged.reason)])
@@ -145,7 +147,6 @@ def table(found: Iterable[Tagged]) -> str:
 
     It shows probabilities where labels have them, and else their strength.
     """
-    from rich.console import Console
     from rich.table import Table
 
     found = list(found)
@@ -160,6 +161,13 @@ def table(found: Iterable[Tagged]) -> str:
             shown.add_row(image, "(no label)" if tagged.ok else f"({tagged.status})", "", "")
         for rank, label in enumerate(tagged.labels):
             shown.add_row("" if rank else image, label.name, label.kind, _bar(label))
+    return printed(shown)
+
+
+def printed(shown: Table) -> str:
+    """Return a table of rich as text, as wide as the terminal."""
+    from rich.console import Console
+
     text = io.StringIO()
     Console(
         file=text, width=shutil.get_terminal_size((120, 24)).columns, markup=False, highlight=False, emoji=False
@@ -168,9 +176,17 @@ def table(found: Iterable[Tagged]) -> str:
 
 
 def _bar(label: Label) -> str:
-    length = label.strength if label.probability is None else label.probability
-    number = "" if label.probability is None else f"{label.probability:4.2f} "
-    return number + "■" * max(round(BAR * length), 1)
+    return squares(label.strength) if label.probability is None else probability_bar(label.probability)
+
+
+def probability_bar(probability: float) -> str:
+    """Return a probability for people: a number, and up to ten squares."""
+    return f"{probability:4.2f} {squares(probability)}"
+
+
+def squares(share: float) -> str:
+    """Return one to ten squares for a share, 0..1."""
+    return "■" * max(round(BAR * share), 1)
 
 
 def printable(text: str) -> str:
@@ -182,7 +198,7 @@ def _numbers(label: Label) -> dict[str, float | None]:
     return {"probability": label.probability, "score": label.score, "threshold": label.threshold}
 
 
-def _short(value: float | None) -> float | None:
+def short(value: float | None) -> float | None:
     """Round to the six digits that float32 guarantees."""
     return None if value is None else float(f"{value:.6g}")
 

@@ -127,7 +127,7 @@ def load_parts(
     classes, made = read_classes(run), run.record.features
     model = rebuild(run)
     kind_of(made.backbone)  # refuses features that c3 did not compute
-    names = Catalog(_catalog(run, catalog))
+    names = Catalog(catalog_of(run, catalog))
     found = _weights(run, weights, names)
     # the optional arrays of the store, read or not: the hash is that of all layers that ran
     extras = [name for name in (REGIONS, GLOBAL_VECTOR) if name in model.inputs.names]
@@ -249,7 +249,7 @@ class Tagger:
             yield Tagged(str(path), "ok", "", tuple(labels), pixels)
 
 
-def _catalog(run: Run, asked: str | os.PathLike[str] | None) -> Path | None:
+def catalog_of(run: Run, asked: str | os.PathLike[str] | None) -> Path | None:
     """Return the user's catalog: the one that is asked for, else that of the extraction, unless it is gone."""
     if asked:
         return Path(asked)

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
 from ..extract.store.layout import GRID
-from .models.base import Method
+from .models.base import Embedding, Method
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
 from .run_folder import WEIGHTS, Run
 from .settings import options_from
@@ -69,6 +69,16 @@ class Scorer:
         The classes are those of the vectors, or those that the method was trained on where it is not zero-shot.
         """
         return self.model.scores(self.model(self._placed(arrays)), self.vectors).cpu().numpy()
+
+    @torch.inference_mode()
+    def condense(self, arrays: Mapping[str, np.ndarray | Tensor]) -> Embedding:
+        """Return what the scores need of the images (rows, ...), whatever the classes: see `Method.condense`."""
+        return self.model.condense(self.model(self._placed(arrays)))
+
+    @torch.inference_mode()
+    def compare(self, condensed: Embedding) -> np.ndarray:
+        """Return (rows, classes) float32 scores of what `condense` returned."""
+        return self.model.compare(condensed, self.vectors).cpu().numpy()
 
     @torch.inference_mode()
     def stages(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:

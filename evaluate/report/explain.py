@@ -16,6 +16,7 @@ from ...common.errors import C3Error
 from ...extract.backbone.pictures.crops import load_crop
 from ...extract.backbone.pictures.decode_options import DecodeOptions
 from ...extract.store.cache import Status
+from ...extract.store.tables import image_files
 from ...train.names import LABEL_MAPS
 from ...train.run_folder import Run
 from ..truth import Truth
@@ -249,9 +250,8 @@ def _photograph(place: Opened, row: int, root: Path | None) -> np.ndarray | None
     store, split = place.store, place.split
     decoding = DecodeOptions(store.origin.truncated, store.origin.max_megapixels)
     path, image_id = str(store.image_paths(split)[row]), str(store.image_ids(split)[row])
-    for name in [path] if path else [image_id, f"{image_id}.jpg"]:
-        found = load_crop((root or Path(store.provenance.image_root or "")) / name, store.crops(split)[row],
-                          options=decoding, fit=store.origin.fit)  # fmt: skip
+    for file in image_files(root or store.provenance.image_root or "", path, image_id):
+        found = load_crop(file, store.crops(split)[row], options=decoding, fit=store.origin.fit)
         if found.status is not Status.MISSING:
             return found.pixels
     return None

@@ -6,6 +6,7 @@ filled shard by shard (shards.py).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from enum import IntEnum
@@ -214,6 +215,19 @@ class FeatureCache:
         """Return (rows,) uint8, values of `Status`: of all rows of a split, or of neighbouring ones."""
         rows = range(self.rows(split)) if rows is None else rows
         return self._arrays.read(f"{split}/status", slice(rows.start, rows.stop))
+
+    def status_digest(self, split: str) -> str:
+        """Return sixteen hex digits that name what became of the rows of a split; other ones after a retry.
+
+        They are made of the files as they are: a tenth of the time of `status`, where there are thousands of shards.
+        """
+        found = hashlib.sha256()
+        for shard in range(self.shards(split)):
+            try:
+                found.update(self.storage.read(f"{split}/status/c/{shard}"))
+            except FileNotFoundError:  # pending
+                found.update(b"pending")
+        return found.hexdigest()[:16]
 
     def require_complete(self) -> None:
         """Refuse a store whose extraction has not finished, or that has lost what became of its rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -118,6 +119,11 @@ class Rows:
             SparseLabels.join([table.labels for table in tables]),
             np.concatenate([table.path for table in tables]),
         )
+
+
+def image_files(root: str | Path, path: str, image_id: str) -> tuple[Path, ...]:
+    """Return where the image of a row may be below the images root: its path, or where this is unknown its id."""
+    return tuple(Path(root) / name for name in ([path] if path != UNKNOWN_PATH else [image_id, f"{image_id}.jpg"]))
 
 
 def unknown_paths(count: int) -> np.ndarray:

@@ -85,6 +85,17 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
         A method that is not `zero_shot` returns the scores of the trained classes, whatever the vectors.
         """
 
+    def condense(self, embedding: EmbeddingT) -> Embedding:
+        """Return what the scores need of the images (batch, ...), whatever the classes: `compare` takes it.
+
+        It is what `c3 search` keeps of every image, so it should be small and leave `compare` little to do.
+        """
+        return embedding
+
+    def compare(self, condensed: Any, vectors: Tensor) -> Tensor:
+        """Return the scores (batch, classes) of what `condense` returned."""
+        return self.scores(condensed, vectors)
+
     def training_scores(self, embedding: EmbeddingT, vectors: Tensor) -> Tensor:
         """Return what `loss` compares, (batch, classes): the class scores, unless a method trains on other scores."""
         return self.scores(embedding, vectors)

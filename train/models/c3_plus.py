@@ -110,9 +110,18 @@ class C3Plus(Method[Tensor]):
         return z
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        u, z = self.whitened(vectors), self.compared(embedding)
+        return self.compare(self.condense(embedding), vectors)
+
+    def condense(self, embedding: Tensor) -> Tensor:
+        """Return z with mean 0 and deviation 1, and f / |f| - mean, side by side (batch, trained classes + d_w)."""
+        z = self.compared(embedding)
+        return torch.cat([z, self.theme(z) - self.theme_mean], dim=1)
+
+    def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
+        z, away = condensed.split([len(self.mean), len(self.theme_mean)], dim=1)
+        u = self.whitened(vectors)
         near = (self.options.nearness * inner_products(u, self.trained)).softmax(dim=1)
-        theme = inner_products(self.theme(z) - self.theme_mean, u) / self.theme_spread
+        theme = inner_products(away, u) / self.theme_spread
         p = inner_products(near, self.frequency().log()[None]).squeeze(1).exp()
         m = inner_products(z, near) + theme
         return p + self.options.calibration * (p * (1 - p)).sqrt() * m

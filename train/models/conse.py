@@ -67,5 +67,11 @@ class Conse(PictureMethod):
         return embedding
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
-        combined = self.combination(self.objective.log_odds(embedding).sigmoid())
-        return inner_products(normalize(combined, dim=1), normalize(vectors, dim=1))
+        return self.compare(self.condense(embedding), vectors)
+
+    def condense(self, embedding: Tensor) -> Tensor:
+        """Return f / |f| (batch, d_w)."""
+        return normalize(self.combination(self.objective.log_odds(embedding).sigmoid()), dim=1)
+
+    def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
+        return inner_products(condensed, normalize(vectors, dim=1))

@@ -73,7 +73,14 @@ class Lesa(Method[tuple[Tensor, Tensor]]):
         return embedding
 
     def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        return inner_products(attended(*embedding), vectors).amax(dim=1)
+        return self.compare(self.condense(embedding), vectors)
+
+    def condense(self, embedding: tuple[Tensor, Tensor]) -> Tensor:
+        """Return z_t W (batch, T, d_w)."""
+        return attended(*embedding)
+
+    def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
+        return inner_products(condensed, vectors).amax(dim=1)
 
     def loss(
         self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor

@@ -57,7 +57,14 @@ class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
         return embedding
 
     def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        every = inner_products(attended(*embedding), vectors)  # (batch, M, classes)
+        return self.compare(self.condense(embedding), vectors)
+
+    def condense(self, embedding: tuple[Tensor, Tensor]) -> Tensor:
+        """Return what every attention map sees (batch, M, d_w)."""
+        return attended(*embedding)
+
+    def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
+        every = inner_products(condensed, vectors)  # (batch, M, classes)
         return every[:, self.clusters_of(vectors), torch.arange(len(vectors), device=vectors.device)]
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
