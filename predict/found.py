@@ -54,10 +54,18 @@ class Ranking:
 def json_line(ranking: Ranking) -> str:
     """Return one JSON object in one line, with non-ASCII characters escaped; docs/search.md has the schema."""
     hits = [
-        {"rank": hit.rank, "image": hit.image, "probability": short(hit.probability), "score": short(hit.score), "split": hit.split, "id": hit.id,
-         "row": hit.row, "crop": [short(side) for side in hit.crop]}
+        {
+            "rank": hit.rank,
+            "image": hit.image,
+            "probability": short(hit.probability),
+            "score": short(hit.score),
+            "split": hit.split,
+            "id": hit.id,
+            "row": hit.row,
+            "crop": [short(side) for side in hit.crop],
+        }
         for hit in ranking.hits
-    ]  # fmt: skip
+    ]
     return json.dumps({"schema": SCHEMA, "word": ranking.word, "kind": ranking.kind, "images": hits})
 
 

@@ -195,7 +195,8 @@ def test_arguments_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
         ["train", "--cache", "absent"], ["sweep", "--cache", "absent"], ["finetune", "absent", "--dataset", "demo"],
         ["verify", "absent"], ["merge", "absent", "absent", "--out", "new"], ["inspect", "absent"],
         ["migrate", "absent"], ["extract", "--dataset", "absent"], ["predict", "a.jpg", "--run", "absent"],
-        ["search", "absent", "sea"], ["search", "absent", ""], ["export", "absent", "--onnx", "a.onnx"], ["evaluate", "--run", "absent"], ["compare", "absent", "absent"],
+        ["search", "absent", "sea"], ["search", "absent", ""],
+        ["export", "absent", "--onnx", "a.onnx"], ["evaluate", "--run", "absent"], ["compare", "absent", "absent"],
     ]  # fmt: skip
     script = f"""
 import sys
