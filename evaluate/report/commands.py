@@ -20,13 +20,13 @@ class FigureNumber(click.IntRange):
     """The number of a figure that is drawn from runs. Figure 2 of the paper is a diagram of the method."""
 
     def __init__(self) -> None:
-        super().__init__(1, 6)
+        super().__init__(1, 7)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number. Raises C3Error for figure 2."""
         number = int(super().convert(value, param, ctx))
         if number == 2:
-            raise C3Error("figure 2 of the paper is a diagram of the method; expected one of 1, 3, 4, 5 and 6")
+            raise C3Error("figure 2 of the paper is a diagram of the method; expected one of 1 and 3 to 7")
         return number
 
 
@@ -42,7 +42,7 @@ REPORT_SECTIONS = {
 @click.option("--tables", multiple=True, type=click.IntRange(1, 5), metavar="N",
               help="Numbers of tables: --tables 1 2. Default: all, unless --figures or --html is given.")  # fmt: skip
 @click.option("--figures", multiple=True, type=FigureNumber(), metavar="N",
-              help="Numbers of figures: --figures 1 3 4 5 6. Default: none.")  # fmt: skip
+              help="Numbers of figures: --figures 1 3 4 5 6 7. Default: none.")  # fmt: skip
 @click.option("--classes", multiple=True, help="Classes of figure 1: --classes sky tree. Default: chosen by the data.")
 @click.option("--html", type=UserPath(dir_okay=False), metavar="FILE",
               help="Write everything as one page to this file. Default: no page.")  # fmt: skip

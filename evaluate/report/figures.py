@@ -1,4 +1,4 @@
-"""Arrays -> the paper's figures 1 and 3 to 6 and training curves, as matplotlib figures. No torch."""
+"""Arrays -> the paper's figures 1 and 3 to 6, reliability and training curves, as matplotlib figures. No torch."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ...train.names import LABEL_MAPS
 from .block import TITLES
 from .explain import Comparison, Embedding, Example
 from .profiles import Profiles, X
+from .reliability import Diagram, occupied
 from .series import TASKS, Cost, Curve, Training
 
 # Okabe and Ito's palette, told apart with any colour vision; the markers tell apart in grey as well.
@@ -37,6 +38,7 @@ STYLE = matplotlib.RcParams({
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "figure.facecolor": "none", "axes.facecolor": "none",
 })  # fmt: skip
+FEWEST = 10  # labels of a bin of figure 7 that is drawn
 SHARED = 5  # channels of figure 1 that have a colour
 LABELS = {"groups": "groups g", "lambda_reg": "λ, weight of the regulariser"}
 HEAT = LinearSegmentedColormap.from_list("heat", matplotlib.colormaps["inferno"](np.linspace(0.25, 1, 256)))
@@ -147,6 +149,27 @@ def draw_costs(shown: Sequence[Cost], title: str, narrow: bool = False) -> Figur
     for axis in axes:
         axis.xaxis.label.set_fontsize(8)
         axis.grid(axis="y", visible=False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def draw_reliability(shown: Diagram, title: str, narrow: bool = False) -> Figure:
+    """Draw figure 7: a panel for each split, the share of true labels over their probability; the diagonal is right.
+
+    Raw scores are thin and grey. A bin with fewer than `FEWEST` labels is left out.
+    """
+    figure, axes = _panels(len(shown.panels), 4.4, title, narrow)
+    for axis, (split, found) in zip(axes, shown.panels.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
+        for number, (kind, own) in enumerate(found.items()):
+            for bins, name, style in (
+                (own.before, "raw scores", {"color": "#9A9A9A", "marker": MARKERS[number], "lw": 0.8}),
+                (own.after, "probabilities", {**_look(number), "lw": 1.6}),
+            ):
+                told = f"{kind}, {name}: error {bins.error:.4f}"
+                axis.plot(*occupied(bins, FEWEST), ms=4, label=told, clip_on=False, **style)
+        axis.set(xlabel="probability", ylabel="share of labels that are true", title=split, xlim=(0, 1), ylim=(0, 1))
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     return figure
 
 

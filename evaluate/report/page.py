@@ -20,7 +20,7 @@ from PIL import Image
 from ...common.errors import C3Error
 from ...common.version import __version__
 from ...train.run_folder import Run, read_per_class
-from . import explain, figures, profiles, series
+from . import explain, figures, profiles, reliability, series
 from .block import TITLES
 from .render import Table, body_of, headings_of, rows_of
 from .reproduce import reproduction
@@ -39,6 +39,9 @@ CAPTIONS = {
     "split, never by this figure. Bars are the deviation over seeds.",
     5: "What a method reaches and what scoring one image cost when it was evaluated; making the features is not "
     "included.",
+    7: "Known labels in 15 bins by probability: the nearer to the diagonal, the better. The error is the mean distance "
+    "over all labels, most of which are unlikely ones. Raw scores are read as probabilities, which they are not. On "
+    "val, probabilities of seen classes are of images left out of the fit.",
 }
 
 
@@ -115,6 +118,8 @@ def _dataset(
                 lambda found, narrow: figures.draw_curves(found, title, narrow)),
         _figure(f"Figure 5, {name}", CAPTIONS[5], lambda: series.costs(runs),
                 lambda found, narrow: figures.draw_costs(found, title, narrow)),
+        _figure(f"Figure 7, {name}", CAPTIONS[7], lambda: reliability.diagram(runs),
+                lambda found, narrow: figures.draw_reliability(found, found.run.id, narrow)),
         _figure(f"Training loss, {name}", "One line a run, a colour a method; the losses of different methods are "
                 "different functions.", lambda: series.training(runs),
                 lambda found, narrow: figures.draw_training(found, name, narrow)),

@@ -1,4 +1,4 @@
-"""FRONT DOOR of pictures: figures 1 and 3 to 6 as files, and the whole report as one page."""
+"""FRONT DOOR of pictures: figures 1 and 3 to 7 as files, and the whole report as one page."""
 
 from __future__ import annotations
 
@@ -133,9 +133,19 @@ def _comparisons(dataset: str, runs: Sequence[Run], options: FigureOptions) -> P
     return Picture("6b", draw_comparisons(found, title, options.maps))
 
 
-# How to draw every figure of the paper; what returns nothing has nothing to show, which is no fault.
+def _reliability(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture:  # noqa: ARG001
+    from .figures import draw_reliability
+    from .reliability import diagram
+
+    found = diagram(runs)
+    title = f"Whether probabilities are right, {dataset}, {found.run.id}"
+    return Picture("7", draw_reliability(found, title), found.tables())
+
+
+# How to draw every figure; what returns nothing has nothing to show, which is no fault.
 FIGURES: dict[int, tuple[Callable[[str, Sequence[Run], FigureOptions], Picture | None], ...]] = {
     1: (_profiles,), 3: (_embedding,), 4: (_curves,), 5: (_costs,), 6: (_examples, _comparisons),
+    7: (_reliability,),
 }  # fmt: skip
 
 
