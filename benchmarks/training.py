@@ -43,7 +43,7 @@ from c3.train.data.placement import Placement
 from c3.train.loop import Job, batch_loss, fit
 from c3.train.recipes import LoopOptions
 from c3.train.registry import inputs_of, method_class
-from c3.train.scorer import vectors_in_use
+from c3.train.scorer import word_form
 from c3.train.training_state import Checkpointer, TrainingState
 from store_systems import Source, write_hdf5_images
 
@@ -86,7 +86,7 @@ class Setup:
         torch.manual_seed(SEED)
         kind = method_class(self.method)
         model = kind(inputs_of(self.cache), kind.Options())
-        vectors = vectors_in_use(self.cache.classes.vectors, "l2")[torch.from_numpy(self.cache.classes.seen)]
+        vectors = word_form(self.cache.classes, "l2").trained
         model.prepare(vectors)
         keeper = Checkpointer(self.folder / "checkpoint.safetensors", {}, minutes=1e9)
         return Job(model, stream, vectors, self.options, self.device, self.folder, keeper)

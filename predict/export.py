@@ -19,8 +19,9 @@ from ..common.files import write_bytes, writing
 from ..extract.backbone.network import Backbone
 from ..extract.store.layout import GRID
 from ..train.models.base import Method
+from ..train.models.word_forms import WordForm
 from ..train.run_folder import Run, open_run, read_classes
-from ..train.scorer import rebuild, vectors_in_use
+from ..train.scorer import rebuild, word_form
 from .card import model_card
 from .tagger import load_parts
 
@@ -35,11 +36,11 @@ VECTORS = "class_vectors"  # the tensor that is no weight
 class Exported(nn.Module):
     """Backbone and head in one: pixels (batch, 3, side, side) uint8 and vectors (classes, d_w) -> scores.
 
-    The scores are (batch, classes) float32. Pixels are normalised inside, and so are vectors where the run was trained
-    with normalised ones. A method that is not zero-shot takes no vectors and scores its trained classes.
+    The scores are (batch, classes) float32. Pixels are normalised inside, and vectors take the form that the run was
+    trained with. A method that is not zero-shot takes no vectors and scores its trained classes.
     """
 
-    def __init__(self, backbone: Backbone, head: Method, form: str) -> None:
+    def __init__(self, backbone: Backbone, head: Method, form: WordForm) -> None:
         super().__init__()
         self.backbone, self.head, self.form = backbone, head, form
 
@@ -48,7 +49,7 @@ class Exported(nn.Module):
         embedding = self.head(self.backbone.features(pixels, lambda taps: [pooled(tap) for tap in taps]))
         if vectors is None:
             vectors = pixels.new_zeros((0, self.head.inputs.d_w), dtype=torch.float32)  # trained classes need none
-        return self.head.scores(embedding, vectors_in_use(vectors, self.form))
+        return self.head.scores(embedding, self.form(vectors))
 
 
 def pooled(tap: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         logging.getLogger(name).setLevel(logging.WARNING)
     parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
     run, model = parts.run, parts.model.eval()
-    module = Exported(parts.backbone, model, run.record.vectors).eval()
+    module = Exported(parts.backbone, model, word_form(parts.classes, run.record.vectors)).eval()
     inputs = _example(module, batch=2, classes=3)
     dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..common.errors import C3Error
@@ -13,7 +14,7 @@ from ..extract.catalog.catalog import Catalog
 from ..extract.store.tables import Classes
 from ..train.registry import method_class
 from ..train.run_folder import Run
-from ..train.scorer import require_width, vectors_in_use
+from ..train.scorer import require_width, word_form
 from .vocabulary import VectorSource, find_vocabulary
 
 
@@ -56,7 +57,7 @@ def ask(
     source = _vectors_of(run, classes, catalog, words) if vectors is None else vectors
     found = find_vocabulary(words, source, classes, catalog, drop_unknown, run.record.features.vectors)
     require_width(run, found.vectors.shape[1], found.source)
-    used = vectors_in_use(found.vectors, run.record.vectors)
+    used = word_form(classes, run.record.vectors)(torch.from_numpy(found.vectors))
     return Question(found.words, kinds_of(found.words, classes), used)
 
 

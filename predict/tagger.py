@@ -28,7 +28,7 @@ from ..extract.store.tables import Classes
 from ..train.models.base import Method
 from ..train.names import LABEL_MAPS
 from ..train.run_folder import Run, open_run, read_classes
-from ..train.scorer import Scorer, rebuild, require_arrays, vectors_in_use
+from ..train.scorer import Scorer, rebuild, require_arrays, word_form
 from .images import Pictures, find_pictures, read_pictures
 from .question import ask, kinds_of
 from .results import Label, Tagged
@@ -155,7 +155,8 @@ class Tagger:
         self.run, self.classes, self.backbone, self._catalog = parts.run, parts.classes, parts.backbone, parts.catalog
         self._probabilities, self._told = probabilities_of(self.run), ""
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
-        self._own = Scorer(parts.model, vectors_in_use(own, self.run.record.vectors), self.backbone.device)
+        used = word_form(self.classes, self.run.record.vectors)(torch.from_numpy(own))
+        self._own = Scorer(parts.model, used, self.backbone.device)
         self._decoding = DecodeOptions.recorded(self.run.record.features.request)
         self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 

@@ -26,13 +26,15 @@ from c3.predict.card import model_card
 from c3.predict.export import export_onnx, export_safetensors, pooled
 from c3.predict.names import ONNX_EXAMPLE
 from c3.train.models.base import Inputs
+from c3.train.models.word_forms import WordForm
 from c3.train.registry import method_class
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import open_run
-from c3.train.scorer import Scorer, vectors_in_use
+from c3.train.scorer import Scorer
 from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
+from torch.nn.functional import normalize
 
 SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}, "c3-plus": {}}
 
@@ -90,7 +92,7 @@ def test_the_graph_gives_the_scores_of_the_tagger(
         pixels = rng.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
         vectors = 3 * rng.normal(size=(classes, 4)).astype(np.float32)
         (found,) = session.run(None, {"pixels": pixels, "vectors": vectors})
-        scorer = Scorer(tagger._own.model, vectors_in_use(vectors, "l2"), torch.device("cpu"))
+        scorer = Scorer(tagger._own.model, normalize(torch.from_numpy(vectors), dim=1), torch.device("cpu"))
         np.testing.assert_allclose(found, scorer(tagger.backbone(torch.from_numpy(pixels))), atol=1e-4)
 
 
@@ -135,7 +137,7 @@ def test_safetensors_rebuild_the_model(runs: dict[str, Path], tmp_path: Path) ->
     model.load_state_dict(tensors)
     tagger = Tagger.load(runs["c3"], device="cpu")
     arrays = tagger.backbone(torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8))
-    rebuilt = Scorer(model, vectors_in_use(vectors.numpy(), content["vectors"]), torch.device("cpu"))
+    rebuilt = Scorer(model, WordForm(content["vectors"], vectors[content["seen"]])(vectors), torch.device("cpu"))
     np.testing.assert_array_equal(rebuilt(arrays), tagger._own(arrays))
     assert content["seen"] == [True, False, True]
     assert content["labels"] == content["classes"]

@@ -29,7 +29,7 @@ from c3.train.models.base import Inputs
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import ChosenEpoch, Run, open_run, write_record
-from c3.train.scorer import rebuild, restore, vectors_in_use
+from c3.train.scorer import rebuild, restore, word_form
 from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
 from finetune_setup import QUICK, Placement, c3, joined, made, tensors
@@ -54,7 +54,7 @@ def log(run: Run) -> list[dict[str, float]]:
 def test_before_the_first_step_the_scores_are_those_of_the_run_on_its_store(place: Placement) -> None:
     cache, (model, table) = FeatureCache.open(place.store), joined(place)
     scorer = restore(open_run(place.start), cache, torch.device("cpu"))
-    vectors = vectors_in_use(cache.classes.vectors, "l2")
+    vectors = word_form(cache.classes, "l2")(torch.from_numpy(cache.classes.vectors))
     for split in cache.splits:
         rows = np.arange(cache.rows(split))
         expected = scorer({name: cache.maps(split, name)[rows] for name in scorer.arrays})
@@ -189,7 +189,7 @@ def test_a_tuned_run_tags_pictures_by_its_own_backbone(place: Placement, tuned: 
     row = np.flatnonzero(FeatureCache.open(place.store).image_ids("train") == "00.png")
     with torch.inference_mode():
         embedding = model({PIXELS: torch.from_numpy(table.maps("train", PIXELS)[row]).float()})
-        expected = model.scores(embedding, vectors_in_use(table.classes.vectors, "l2"))[0]
+        expected = model.scores(embedding, word_form(table.classes, "l2")(torch.from_numpy(table.classes.vectors)))[0]
     assert [scores[name] for name in table.classes.names] == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-5)
 
 
@@ -290,7 +290,7 @@ def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
     run = finetune(FineTuneOptions("little", None, "c3", runs, {"epochs": 1, "warmup": 2}, catalog, "cpu"))
     assert run.record.tuned_from.run == start.id
     cached = FeatureCache.open(store)
-    seen = vectors_in_use(cached.classes.vectors, "l2")[torch.from_numpy(cached.classes.seen)]
+    seen = word_form(cached.classes, "l2").trained
     head = rebuild(start)
     expected = Validation(cached, head.reads(head.inputs)).score(head, seen)
     assert run.record.validation.start == pytest.approx(expected, abs=5e-3)

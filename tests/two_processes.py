@@ -172,7 +172,7 @@ def _refuse_writing(folder: str, event: str, arguments: tuple[object, ...]) -> N
 def _compare_validation(world: World, store: Path) -> None:
     cache = FeatureCache.open(store)
     inputs = training.inputs_of(cache)
-    vectors = training.vectors_in_use(cache.classes.vectors, "l2")[torch.from_numpy(cache.classes.seen)]
+    vectors = training.word_form(cache.classes, "l2").trained
     torch.manual_seed(0)
     model = METHODS["labelem"](inputs, METHODS["labelem"].Options())
     shared, alone = (Validation(cache, model.reads(inputs), "train", world=w) for w in (world, World()))

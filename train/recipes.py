@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic
 from ..common.catalog_file import Recipes, read_catalog
 from ..common.errors import unknown_name
 from .class_split import ClassSplit
-from .names import ABLATED
+from .names import ABLATED, WORD_FORMS
 from .settings import (
     BelowOne,
     Count,
@@ -39,7 +39,8 @@ class LoopOptions(ClassSplit):
     (Loshchilov and Hutter 2019). `schedule` is `step` or `cosine`, and `warmup` its first steps (schedule.py). `clip`
     bounds the norm of the gradient, `ema` is the decay of averaged weights (averaging.py), and training ends after
     `patience` epochs without a better validation score (validation.py); 0 turns each off. `compile` uses torch.compile.
-    `vectors` is `l2` (normalised) or `raw`; `precision` is `fp32`, or `bf16` for the forward pass under autocast.
+    `vectors` is the form of the word vectors (models/word_forms.py); `precision` is `fp32`, or `bf16` for the forward
+    pass under autocast.
     """
 
     epochs: Count = 20
@@ -54,7 +55,7 @@ class LoopOptions(ClassSplit):
     ema: BelowOne = 0.0
     patience: Natural = 0
     compile: bool = False
-    vectors: Annotated[str, one_of(("l2", "raw"))] = "l2"
+    vectors: Annotated[str, one_of(WORD_FORMS)] = "l2"
     precision: Annotated[str, one_of(("fp32", "bf16"))] = "fp32"
     seed: Annotated[int, Takes("0 to 2^63 - 1", lambda value: 0 <= value < 2**63)] = 0  # what numpy and torch take
 

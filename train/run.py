@@ -44,7 +44,7 @@ from .run_folder import (
     write_classes,
     write_record,
 )
-from .scorer import gflops, vectors_in_use
+from .scorer import gflops, word_form
 from .settings import Settings
 from .tensorboard import require_tensorboard
 from .training_state import Checkpointer
@@ -131,7 +131,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
         torch.manual_seed(recipe.loop.seed)
         cache = recipe.loop.view(cache)
         model = kind(inputs_of(cache), recipe.method)
-        vectors = vectors_in_use(cache.classes.vectors, recipe.loop.vectors)[torch.from_numpy(cache.classes.seen)]
+        vectors = word_form(cache.classes, recipe.loop.vectors).trained
         model.prepare(vectors)
         reads = model.reads(model.inputs)
         place = Placement(options.residency, world.device, world.local_size, options.shared)

@@ -11,28 +11,25 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache
 from ..extract.store.layout import GRID
+from ..extract.store.tables import Classes
 from .models.base import Embedding, Method
+from .models.word_forms import WordForm
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
-from .run_folder import WEIGHTS, Run
+from .run_folder import WEIGHTS, Run, read_classes
 from .settings import options_from
 
 LOG = logging.getLogger(__name__)
 PLACES = GRID * GRID
 
 
-def vectors_in_use(vectors: np.ndarray | Tensor, form: str) -> Tensor:
-    """Return word vectors (classes, d_w) float32 as methods take them: `l2` normalised, or `raw` as they come.
-
-    The one place that decides it; the graph that `c3 export` writes calls it too.
-    """
-    read = vectors if isinstance(vectors, Tensor) else torch.from_numpy(vectors)
-    return normalize(read, dim=1) if form == "l2" else read
+def word_form(classes: Classes, form: str) -> WordForm:
+    """Return what turns word vectors into those that a method scores which was trained on the seen of `classes`."""
+    return WordForm(form, torch.from_numpy(classes.vectors[classes.seen]))
 
 
 @torch.inference_mode()
@@ -183,4 +180,5 @@ def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
             f"run {run.id} only knows the {trained} classes it was trained on, {cache.location} has "
             f"{found.classes} seen classes; evaluate it on its own store"
         )
-    return Scorer(rebuild(run), vectors_in_use(cache.classes.vectors, run.record.vectors), device)
+    vectors = word_form(read_classes(run), run.record.vectors)(torch.from_numpy(cache.classes.vectors))
+    return Scorer(rebuild(run), vectors, device)

@@ -35,7 +35,7 @@ from ..run_folder import (
     write_classes,
     write_record,
 )
-from ..scorer import rebuild, vectors_in_use
+from ..scorer import rebuild, word_form
 from ..tensorboard import require_tensorboard
 from ..training_state import Checkpointer
 from ..validation import Validation
@@ -75,7 +75,7 @@ def finetune(options: FineTuneOptions) -> Run:
     torch.manual_seed(recipe.loop.seed)
     model = EndToEnd(head, request.backbone, recipe.method)
     classes = request.manifest.classes
-    vectors = vectors_in_use(classes.vectors, recipe.loop.vectors)[torch.from_numpy(classes.seen)]
+    vectors = word_form(classes, recipe.loop.vectors).trained
     table, stream = _images(start, request, recipe.loop, device)
     validation = _validation(table, request, recipe.loop)
     open_folder(path, found)

@@ -14,6 +14,7 @@ from ..settings import Positive, Settings, Weight
 from .base import Inputs, Method, inner_products
 from .losses import mean_over
 from .picture_vector import pooled
+from .word_forms import whitened, whitening
 
 POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch: about one in fifty is positive
 MOMENTUM = 0.1  # of the running statistics, as in batch norm
@@ -84,18 +85,13 @@ class C3Plus(Method[Tensor]):
 
     def prepare(self, vectors: Tensor) -> None:
         """Keep what the word vectors of the trained classes say: their mean, their whitening and u of each."""
-        unit = normalize(vectors.double(), dim=1)
-        centred = unit - unit.mean(dim=0)
-        covariance, a = centred.T @ centred / len(unit), self.options.shrinkage
-        shrunk = (1 - a) * covariance + a * covariance.trace() / len(covariance) * torch.eye(len(covariance)).to(unit)
-        values, axes = torch.linalg.eigh(shrunk)
-        self.centre.copy_(unit.mean(dim=0))
-        self.whitening.copy_(axes * values.clamp(min=1e-12).rsqrt() @ axes.T)
+        for kept, found in zip((self.centre, self.whitening), whitening(vectors, self.options.shrinkage), strict=True):
+            kept.copy_(found)
         self.trained.copy_(self.whitened(vectors.to(self.centre)))
 
     def whitened(self, vectors: Tensor) -> Tensor:
         """Return u of word vectors (classes, d_w)."""
-        return normalize(inner_products(normalize(vectors, dim=1) - self.centre, self.whitening), dim=1)
+        return whitened(vectors, self.centre, self.whitening)
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:
