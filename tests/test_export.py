@@ -30,11 +30,10 @@ from c3.train.models.word_forms import WordForm
 from c3.train.registry import method_class
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import open_run
-from c3.train.scorer import Scorer
+from c3.train.scorer import Scorer, word_form
 from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
-from torch.nn.functional import normalize
 
 SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}, "c3-plus": {}}
 
@@ -92,7 +91,8 @@ def test_the_graph_gives_the_scores_of_the_tagger(
         pixels = rng.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
         vectors = 3 * rng.normal(size=(classes, 4)).astype(np.float32)
         (found,) = session.run(None, {"pixels": pixels, "vectors": vectors})
-        scorer = Scorer(tagger._own.model, normalize(torch.from_numpy(vectors), dim=1), torch.device("cpu"))
+        used = word_form(tagger.classes, tagger.run.record.vectors)(torch.from_numpy(vectors))
+        scorer = Scorer(tagger._own.model, used, torch.device("cpu"))
         np.testing.assert_allclose(found, scorer(tagger.backbone(torch.from_numpy(pixels))), atol=1e-4)
 
 
