@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from c3.extract.store.cache import FeatureCache
+from c3.train.run import TrainOptions, train
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -35,6 +36,16 @@ def test_losses() -> None:
     assert "| complete | 256 | 256 | dense hinge |" not in table
     assert "- complete, 256 classes: 0.005 GiB; not measured" in table
     assert table.count("| across |") == 3
+
+
+def test_maps(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> None:
+    settings = {"epochs": 1, "batch_size": 8, "lr": 1e-3}
+    done = train(TrainOptions(make_cache(40).path, "c3-plus", tmp_path / "runs", settings, device="cpu"))
+    (row,) = run("maps.py", str(done.path), "--images", "4").splitlines()[2:]
+    name, labels, mean, *quantiles, _, constant = (cell.strip() for cell in row.split("|")[1:-1])
+    assert (name, labels, constant) == (done.path.name, "8", "0")
+    low, middle, high = map(float, quantiles)
+    assert -1 <= low <= middle <= high <= 1 and low <= float(mean.split()[0]) <= high
 
 
 def test_methods() -> None:

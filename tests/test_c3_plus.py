@@ -159,3 +159,35 @@ def test_word_vectors_count_by_direction_alone(model: C3Plus, arrays: dict[str, 
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(C3Error, match="setting nearness: expected a positive number, found -1"):
         C3PlusOptions(nearness=-1)
+
+
+def test_the_share_of_a_position_is_what_its_pooled_channels_contribute(
+    model: C3Plus, arrays: dict[str, Tensor], vectors: Tensor
+) -> None:
+    """Gradient times part, by autograd over what every position puts into every pooled channel, the norm of x fixed."""
+    found = model.responses(arrays, vectors).detach()
+    norm = model.standardise
+    for image in range(4):
+        parts = []
+        for maps in arrays.values():
+            level = maps[image].flatten(1)
+            at_maximum = torch.zeros_like(level)
+            for channel, values in enumerate(level):
+                at_maximum[channel, values.argmax()] = values.max()
+            parts += [level / 49, at_maximum]
+        part = torch.cat(parts).requires_grad_()
+        x = (part.sum(dim=1) - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+        scores = model.scores((model.classifier.weight @ x / x.norm().detach())[None], vectors)[0]
+        torch.testing.assert_close(scores, model.scores(model(arrays), vectors)[image])
+        for c in range(7):
+            (gradient,) = torch.autograd.grad(scores[c], part, retain_graph=True)
+            own = (gradient * part).sum(dim=0).detach()
+            expected = own + (scores[c].detach() - own.sum()) / 49  # what belongs to no position is spread evenly
+            torch.testing.assert_close(found[image, c].flatten(), expected)
+    assert torch.unique(found[0, 0]).numel() > 40
+
+
+def test_a_picture_without_positions_has_no_shares(vectors: Tensor) -> None:
+    single = C3Plus(Inputs({}, 6, 7, global_vector=9), C3PlusOptions()).double().eval()
+    single.prepare(vectors)
+    assert single.responses({"global_vector": torch.rand(2, 9, dtype=torch.float64)}, vectors) is None

@@ -122,6 +122,35 @@ class C3Plus(Method[Tensor]):
         m = inner_products(z, near) + theme
         return p + self.options.calibration * (p * (1 - p)).sqrt() * m
 
+    def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor | None:
+        """Return the shares of the positions in the scores; None where the picture has no positions.
+
+        z is linear in the pooled channels, once the norm of x is taken as given: a position has its part of every mean,
+        and the maximum of a channel belongs to the position where it is. So the part m1 of a score is shared out
+        exactly. The theme m2 is not linear in z: it is shared out by its gradient at z. What belongs to no position
+        (the means of standardisation, p, and what the gradient leaves over) is spread evenly.
+        """
+        levels = [arrays[name].flatten(2) for name in self.inputs.channels]
+        if not levels:
+            return None
+        places = levels[0].shape[2]
+        x = self.standardise(pooled([arrays[name] for name in self.inputs.channels]))
+        z, u = self.compared(self.classifier(normalize(x, dim=1))), self.whitened(vectors)
+        deviation = (self.standardise.running_var + self.standardise.eps).sqrt()
+        weights = self.classifier.weight / deviation / (self.variance.sqrt() + FLOOR)[:, None]
+        parts = torch.cat([part for level in levels for part in (level / places, _at_maximum(level))], dim=1)
+        moved = (weights @ parts) / x.norm(dim=1)[:, None, None]  # (batch, trained classes, places)
+        near = (self.options.nearness * inner_products(u, self.trained)).softmax(dim=1)
+        pi, theme = (self.options.contrast * z).softmax(dim=1), self.theme(z)
+        length = inner_products(pi, self.trained.T).norm(dim=1)[:, None, None]
+        along = inner_products(theme, u)[:, :, None] * inner_products(theme, self.trained)[:, None]
+        gradient = self.options.contrast * pi[:, None] * (inner_products(u, self.trained) - along)
+        shares = (near + gradient / (length * self.theme_spread)) @ moved
+        p = inner_products(near, self.frequency().log()[None]).squeeze(1).exp()
+        shares = self.options.calibration * (p * (1 - p)).sqrt()[:, None] * shares
+        rest = self.scores(self.classifier(normalize(x, dim=1)), vectors) - shares.sum(dim=2)
+        return (shares + rest[:, :, None] / places).unflatten(2, arrays[next(iter(self.inputs.channels))].shape[2:])
+
     def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """Return z itself."""
         return embedding
@@ -161,3 +190,9 @@ class C3Plus(Method[Tensor]):
         theme = self.theme(self.compared(z))
         self.theme_mean.lerp_(theme.mean(dim=0), MOMENTUM)
         self.theme_spread.lerp_(inner_products(theme, self.trained).std(dim=0).mean(), MOMENTUM)
+
+
+def _at_maximum(level: Tensor) -> Tensor:
+    """Return level (batch, channels, places) with 0 everywhere but at the first maximum of a channel."""
+    where = level.argmax(dim=2, keepdim=True)
+    return torch.zeros_like(level).scatter(2, where, level.gather(2, where))
