@@ -135,11 +135,12 @@ def _texts(own: etree._Element, listed: _Property) -> Iterator[str]:
         yield str(own.attrib[listed.tag])
         return
     elements = [child for child in own if isinstance(child.tag, str)]
+    text = "".join([own.text or "", *(child.tail or "" for child in own)]).strip()  # around comments too
     if not elements:
-        if own.text and own.text.strip():
-            yield own.text.strip()
+        if text:
+            yield text
         return
-    if len(elements) > 1 or elements[0].tag not in CONTAINERS:
+    if len(elements) > 1 or elements[0].tag not in CONTAINERS or text:
         raise ValueError(f"its {listed.title} is no list of keywords")
     yield from (item.text for item in elements[0].iterchildren(ITEM) if item.text)
 
@@ -162,6 +163,8 @@ def _container(rdf: etree._Element, listed: _Property) -> etree._Element:
         prefix = listed.title.partition(":")[0]
         own = etree.Element(listed.tag, nsmap={prefix: listed.namespace})
         _append(description, own)
+    for child in own:
+        child.tail = None
     own.text = None
     container = etree.Element(f"{{{RDF}}}{listed.container}")
     _append(own, container)
@@ -180,5 +183,5 @@ def _append(parent: etree._Element, child: etree._Element) -> None:
     else:
         depth = len(list(parent.iterancestors()))
         child.tail = "\n" + " " * depth
-        parent.text = child.tail + " "
+        parent.text = (parent.text or "").rstrip() + child.tail + " "
     parent.append(child)

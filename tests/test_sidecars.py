@@ -206,6 +206,8 @@ def test_words_that_are_there_are_not_added_again() -> None:
     [
         pytest.param(f'<rdf:Description {NAMES} dc:subject="cat"/>', ["cat"], id="attribute"),
         pytest.param(f"<rdf:Description {NAMES}><dc:subject> cat </dc:subject></rdf:Description>", ["cat"], id="text"),
+        pytest.param(f"<rdf:Description {NAMES}><dc:subject><!-- mine -->cat</dc:subject></rdf:Description>", ["cat"],
+                     id="text and comment"),
         pytest.param(f"<rdf:Description {NAMES}><dc:subject/></rdf:Description>", [], id="empty"),
         pytest.param(f"<rdf:Description {NAMES}><dc:subject><rdf:Seq><rdf:li>cat</rdf:li></rdf:Seq></dc:subject>"
                      "</rdf:Description>", ["cat"], id="sequence"),
