@@ -17,7 +17,7 @@ from ..evaluate.protocol import LEAK_FREE, PROTOCOLS
 from ..evaluate.report.block import TITLES
 from ..extract.store.tables import Classes
 from ..train.names import METHODS
-from ..train.run_folder import BACKBONE, Metrics, ProtocolResults, Run, read_classes
+from ..train.run_folder import BACKBONE, Metrics, ProtocolResults, Run, read_classes, read_probabilities
 from .names import ONNX_EXAMPLE
 
 TASKS = {
@@ -143,6 +143,12 @@ def _measured(run: Run) -> Iterator[str]:
         note = f": {PROTOCOLS[name].note}" if name in PROTOCOLS else ""
         yield f"Protocol `{name}`{note}"
         yield _table(results)
+    if metrics.reliability:
+        errors = (
+            f"{found.after.error:.4f} for {kind} classes ({found.before.error:.4f} of scores read without a map)"
+            for kind, found in metrics.reliability.items()
+        )
+        yield f"Expected calibration error of the probabilities, 0 to 1: {', '.join(errors)}."
     if masked := sum(metrics.rows.masked.values()):
         yield f"{masked:,} rows could not be read and are left out."
 
@@ -189,7 +195,7 @@ def _data(run: Run) -> Iterator[str]:
     told = (
         f"by {vectors.title}, templates {', '.join(map(repr, vectors.templates))}" if vectors else f"source {UNKNOWN}"
     )
-    form = "normalised" if run.record.vectors == "l2" else "as read"
+    form = {"l2": "normalised", "raw": "as read"}.get(run.record.vectors, run.record.vectors)
     yield f"Class vectors ({run.record.inputs.d_w} numbers, {form}): {told}."
 
 
@@ -210,6 +216,11 @@ def _limits(run: Run) -> Iterator[str]:
         "it treats groups of people alike, is unknown: only the tables above were measured.",
         "The scores of the head are no probabilities. They order classes and images; their scale is that of this run.",
     ]
+    if maps := read_probabilities(run.path):
+        lines.append(
+            f"c3 turns scores into probabilities by maps fitted on {maps.images:,} images of `val`; these hold where "
+            "the classes are as frequent as there."
+        )
     if run.zero_shot:
         lines.append(f"Expect less of classes and words without training images: {_gap(run.metrics)}.")
     if run.metrics and LEAK_FREE in run.metrics.first.tasks:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ..common.errors import C3Error
 from ..common.files import write_bytes, writing
+from ..common.parsing import to_json
 from ..extract.backbone.network import Backbone
 from ..extract.store.layout import GRID
 from ..train.models.base import Method
 from ..train.models.word_forms import WordForm
-from ..train.run_folder import Run, open_run, read_classes
+from ..train.run_folder import Run, open_run, read_classes, read_probabilities
 from ..train.scorer import rebuild, word_form
 from .card import model_card
 from .tagger import load_parts
@@ -70,9 +71,10 @@ def pooled(tap: Tensor) -> Tensor:
 def describe(run: Run, model: Method) -> dict[str, Any]:
     """Return what rebuilds a head and feeds it: method, options, inputs, classes, and how its features are made.
 
-    `labels` are the names of its scores, in order, where no other vectors are given.
+    `labels` are the names of its scores, in order, where no other vectors are given. `probabilities` is the content of
+    probabilities.json, None where the run has none.
     """
-    classes, made = read_classes(run), run.record.features
+    classes, made, maps = read_classes(run), run.record.features, read_probabilities(run.path)
     return {
         "run": run.id,
         "method": run.method,
@@ -82,6 +84,7 @@ def describe(run: Run, model: Method) -> dict[str, Any]:
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
         "labels": [name for name, seen in zip(classes.names, classes.seen, strict=True) if seen or model.zero_shot],
+        "probabilities": None if maps is None else to_json(maps, defaults=True),
         "features": {
             "backbone": made.backbone,
             "weights": made.weights_title,

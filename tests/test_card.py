@@ -12,19 +12,27 @@ from c3.common.errors import C3Error
 from c3.extract.store.tables import Classes
 from c3.predict import card
 from c3.predict.card import model_card, training_command
-from c3.train.run_folder import METRICS, RECORD, open_run, write_classes, write_json
+from c3.train.run_folder import (
+    METRICS,
+    RECORD,
+    OtherMap,
+    ProbabilityMaps,
+    SharedMap,
+    open_run,
+    write_classes,
+    write_json,
+    write_probabilities,
+)
 from run_files import metrics_json, run_json
 
 NAMES = ("sea", "dark | red", "Été")
 
 
-def folder(path: Path, metrics: dict[str, Any] | None = None, **entries: Any) -> Path:
+def folder(path: Path, **entries: Any) -> Path:
     """A run folder with two seen classes and an unseen one."""
     path.mkdir()
     write_json(path / RECORD, run_json(path.name, **entries))
     write_classes(path, Classes(NAMES, np.array([True, False, True]), np.ones((3, 4), np.float32)))
-    if metrics:
-        write_json(path / METRICS, metrics_json({"table": metrics}))
     return path
 
 
@@ -65,7 +73,13 @@ def test_what_was_recorded_is_said(tmp_path: Path) -> None:
         "path": "s3://bucket/of/me/f.zarr", "licence": "cc-by-nc-4.0", "vectors": tower, "labelling": "verified",
         "weights_asked": "/home/me/w.pth", "splits": {"train": 1000, "test": 7},
     }  # fmt: skip
-    run = folder(tmp_path / "run-b", metrics, cache=cache, rows=990, versions={"c3-mlzsl": "0.1.0"}, parameters=1234)
+    maps = ProbabilityMaps(500, 900, {"platt": 0.01}, "logistic", SharedMap("platt", (0.0, 1.0), (-1.0, 1.0)),
+                           OtherMap(), ())  # fmt: skip
+    run = folder(tmp_path / "run-b", cache=cache, rows=990, versions={"c3-mlzsl": "0.1.0"}, parameters=1234)
+    before, after = ({"labels": [9, 1], "predicted": [0.0, p], "positive": [0.0, 1.0]} for p in (0.5, 0.75))
+    reliability = {"seen": {"before": before, "after": after}}
+    write_json(run / METRICS, metrics_json({"table": metrics}) | {"reliability": reliability})
+    write_probabilities(run, maps)
     text = model_card(open_run(run))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows == [
@@ -85,6 +99,8 @@ def test_what_was_recorded_is_said(tmp_path: Path) -> None:
         "by open_clip:ViT-B-32 (sha256 abcabcabcabc), templates 'a {}'", "a label that is absent is unknown",
         "train 1,000, test 7. 990 rows", "weights as `w.pth`", "store `f.zarr`", "With c3 0.1.0 or later",
         "mAP was 12.3 among the unseen and 30.1 among the seen classes", "1,234 parameters",
+        "Expected calibration error of the probabilities, 0 to 1: 0.0250 for seen classes (0.0500 of scores",
+        "by maps fitted on 500 images of `val`",
     ):  # fmt: skip
         assert said in text
     assert "/home/me" not in text and "bucket" not in text
