@@ -1,4 +1,4 @@
-"""F1@K, and average precision resampled. Pure numpy; nothing is mutated.
+"""F1@K, and what random scores reach. Pure numpy; nothing is mutated.
 
 Every value here is a fraction in 0..1, not a percentage.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from ..common.average_precision import random_average_precision
 from ..common.errors import C3Error
@@ -21,30 +20,6 @@ class TopK:
     precision: float
     recall: float
     f1: float
-
-
-def resampled_average_precision(
-    positive: np.ndarray, scores: np.ndarray, image: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Return the average precision (ties grouped) of one ranking under many weights of its images.
-
-    positive (n,) bool with at least one True, scores (n,) float, image (n,) the row of `weights` that each belongs to,
-    weights (images, resamples) float32 counts. Returns (resamples,) float64, NaN where the positives weigh nothing.
-    With all weights 1 it is `average_precision`.
-    """
-    found = np.unique(scores[positive])
-    segment = np.searchsorted(found, scores, side="right") - 1  # the highest threshold that a score reaches
-
-    def at_least(chosen: np.ndarray) -> np.ndarray:
-        """(thresholds, resamples) the weight of the chosen scores that are at least each threshold."""
-        cells = (np.ones(len(chosen), np.float32), (segment[chosen], image[chosen]))
-        summed = csr_array(cells, (len(found), len(weights))) @ weights
-        return np.asarray(summed[::-1].cumsum(axis=0, dtype=np.float64)[::-1])
-
-    every, hits = at_least(np.flatnonzero(segment >= 0)), at_least(np.flatnonzero(positive))
-    own = -np.diff(hits, axis=0, append=0.0)  # the weight of the positives at each threshold itself
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(hits[0] > 0, (own * hits / np.maximum(every, 1)).sum(axis=0) / hits[0], np.nan))
 
 
 def random_variance(positives: np.ndarray, known: np.ndarray) -> np.ndarray:

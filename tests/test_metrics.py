@@ -13,12 +13,7 @@ from c3.common.average_precision import (
     random_average_precision,
 )
 from c3.common.errors import C3Error
-from c3.evaluate.metrics import (
-    micro_top_k,
-    random_variance,
-    resampled_average_precision,
-    top_k,
-)
+from c3.evaluate.metrics import micro_top_k, random_variance, top_k
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
@@ -98,24 +93,6 @@ def test_top_k_is_what_a_stable_sort_gives(rng: np.random.Generator, k: int) -> 
     before = scores.copy()
     np.testing.assert_array_equal(top_k(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
     np.testing.assert_array_equal(scores, before)
-
-
-@settings(max_examples=20, deadline=None)
-@given(SEED)
-def test_weighted_average_precision_is_that_of_the_repeated_rows(rng: np.random.Generator) -> None:
-    count = 25
-    image = rng.permutation(40)[:count]  # rows of the weights that this ranking knows
-    positive, scores = rng.random(count) < 0.4, rng.integers(0, 8, count).astype(np.float32)
-    positive[0] = True
-    weights = rng.integers(0, 3, (40, 6)).astype(np.float32)
-    found = resampled_average_precision(positive, scores, image, weights)
-    for draw in range(6):
-        times = weights[image, draw].astype(int)
-        repeated, repeated_scores = np.repeat(positive, times), np.repeat(scores, times)
-        if repeated.any():
-            assert found[draw] == pytest.approx(average_precision_score(repeated, repeated_scores))
-        else:
-            assert np.isnan(found[draw])
 
 
 def test_random_average_precision_has_the_mean_and_the_variance_of_all_orders() -> None:
