@@ -23,13 +23,14 @@ from ..common.progress import progress
 from .backbone.pictures.crop_policies import WHOLE_IMAGE
 from .catalog.catalog import Catalog
 from .catalog.specs import DatasetSpec
-from .datasets.manifest import Manifest, texts
+from .datasets.manifest import Manifest
 from .datasets.read import joined_classes, leaks
 from .store.cache import FeatureCache, Status
 from .store.layout import GRID, FeatureArray
 from .store.origin import FeatureOrigin, Notes, Provenance
 from .store.quantise import FLOAT16_MAX
 from .store.tables import Classes, Rows, SparseLabels, unknown_paths
+from .store.texts import Texts
 from .words.tower_files import origin_of
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def _rows(path: Path, file: h5py.File, classes: Classes) -> Rows:
             positives.append((_positives(path, file, name, classes), ()))
             bar.advance(1)
     crops = np.tile(np.array(WHOLE_IMAGE, np.float32), (len(names), 1))
-    return Rows(texts(names), crops, SparseLabels.from_lists(positives), path=texts(names))
+    column = Texts.of(names)
+    return Rows(column, crops, SparseLabels.from_lists(positives), column)
 
 
 def _positives(path: Path, file: h5py.File, name: str, classes: Classes) -> list[int]:
@@ -168,7 +170,7 @@ def _store(options: BiamOptions, spec: DatasetSpec, classes: Classes, splits: di
         ),
         levels=(LEVEL,),
         classes=classes,
-        splits={name: replace(rows, path=unknown_paths(len(rows))) for name, rows in splits.items()},
+        splits={name: replace(rows, path=Texts.of(unknown_paths(len(rows)))) for name, rows in splits.items()},
         notes=Notes(leaks(spec, classes), vectors=origin_of(spec.vectors.path) if spec.vectors else None),
         overwrite=options.overwrite,
     )

@@ -18,6 +18,7 @@ from ..common.progress import progress
 from .store.cache import FeatureCache
 from .store.origin import FeatureOrigin, differing_settings
 from .store.tables import UNKNOWN_PATH, Classes, Rows
+from .store.texts import Texts
 
 LOG = logging.getLogger(__name__)
 
@@ -115,8 +116,8 @@ def rebased(rows: Rows, own: str | None, root: str | None) -> Rows:
     if root is None or own is None or own == root:
         return rows
     inside = Path(own).relative_to(root).as_posix()
-    paths = np.where(rows.path == UNKNOWN_PATH, rows.path, np.strings.add(f"{inside}/", rows.path))
-    return replace(rows, path=paths)
+    paths = np.asarray(rows.path)
+    return replace(rows, path=Texts.of(np.where(paths == UNKNOWN_PATH, paths, np.strings.add(f"{inside}/", paths))))
 
 
 def _done(store: FeatureCache, name: str, rows: range) -> bool:

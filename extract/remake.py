@@ -100,7 +100,7 @@ def paths_in(cache: FeatureCache, manifest: Manifest) -> dict[str, np.ndarray]:
     """
     digest = manifest.digest()
     if digest == cache.origin.manifest_sha256:
-        return {split: manifest.splits[split].path for split in cache.splits}
+        return {split: manifest.splits[split].path[:] for split in cache.splits}
     if not (options_of(cache).append or cache.provenance.merged):
         cache.require_origin(replace(cache.origin, manifest_sha256=digest))
     return {split: aligned(cache, split, manifest).path[: cache.rows(split)] for split in cache.splits}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ from c3.common.errors import C3Error
 from c3.extract.backbone.pictures.crops import load_crop
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.datasets import manifest as manifest_module
-from c3.extract.datasets.manifest import Manifest, ReadOptions, crop_manifest, texts
+from c3.extract.datasets.manifest import Manifest, ReadOptions, crop_manifest
 from c3.extract.datasets.read import read_manifest
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.extract.store.texts import Texts
 from PIL import Image
 
 ROWS = {"whole": 1, "center": 1, "five": 5, "ten": 10}
@@ -81,7 +84,7 @@ def test_policies_and_settings_that_a_data_set_does_not_have_are_refused(table_d
 
 
 def many(rows: int) -> Manifest:
-    ids = texts([f"{row:016x}" for row in range(rows)])
+    ids = Texts.of([f"{row:016x}" for row in range(rows)])
     labels = SparseLabels(np.arange(rows + 1), np.arange(rows, dtype=np.int32) % 3, np.ones(rows, np.int8))
     crops = np.tile(np.float32([0, 0, 1, 1]), (rows, 1))
     classes = Classes(("a", "b", "c"), np.array([True, True, False]), np.eye(3, dtype=np.float32))
@@ -113,6 +116,20 @@ def test_the_digest_is_that_of_older_stores_and_sees_every_row(monkeypatch: pyte
     assert crop_manifest(manifest, "whole").digest() == expected
     assert many(999).digest() != expected
     assert crop_manifest(manifest, "center").digest() != expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a", "bb" * 7, "c" * 120, ""], ["cafe\u0301", "b"], ["a" * 3000, "b"], ["a b", "\t"]],
+    ids=["lengths of 1 to 3 digits", "another form of a letter", "a long one", "blanks"],
+)
+def test_any_texts_give_the_digest_of_older_stores(names: list[str]) -> None:
+    rows, composed = many(len(names)), [unicodedata.normalize("NFC", name) for name in names]
+    found, expected = (
+        replace(rows, splits={"train": replace(rows.splits["train"], image_id=Texts.of(texts))})
+        for texts in (names, composed)
+    )
+    assert found.digest() == reference_digest(expected)
 
 
 def test_classes_are_left_out_with_their_labels() -> None:

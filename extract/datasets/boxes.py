@@ -59,7 +59,7 @@ def box_split(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> Rows:
     )  # fmt: skip
     labels = _own_and_absent(images.labels, row, column)
     crops = with_margin(corners, spec.box_margin)
-    return Rows(images.image_id[row], crops, labels, images.path[row])
+    return Rows(images.image_id.take(row), crops, labels, images.path.take(row))
 
 
 def _upright(images: Rows, boxes: ImageBoxes, spec: BoxedSpec) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..store.tables import Classes, Rows, SparseLabels
 from .boxes import ImageBoxes, box_split
 from .coco_file import Instances, read_instances
 from .coco_paths import picture_paths
-from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
+from .manifest import Manifest, ReadOptions, unvectored, whole_images
 
 LOG = logging.getLogger(__name__)
 HALF = 0.5
@@ -85,8 +85,8 @@ def _split(spec: CocoSpec, instances: Instances, classes: Classes, year: str, dr
     labels = SparseLabels.from_pairs(
         len(order), pairs // len(classes), pairs % len(classes), np.ones(len(pairs), np.int8)
     )
-    path, image_id = (texts([names[image] for image in order.tolist()]) for names in (paths, ids))
-    whole = whole_images(path, labels, image_id)
+    path, image_id = ([names[image] for image in order.tolist()] for names in (paths, ids))
+    whole = whole_images(path, image_id, labels)
     if options.crops != "boxes":
         return whole
     boxed = instances.has_box(kept)

@@ -10,7 +10,7 @@ from ...common.errors import C3Error
 from ...common.text_files import class_list
 from ..catalog.specs import NusWideSpec
 from ..store.tables import Classes, Rows, SparseLabels
-from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
+from .manifest import Manifest, ReadOptions, unvectored, whole_images
 from .nuswide_labels import NusWideLabels, Positives
 
 
@@ -72,7 +72,7 @@ def _split(images: list[str], chosen: np.ndarray, positives: Positives) -> Rows:
     inside = row >= 0
     value = np.ones(int(inside.sum()), np.int8)
     labels = SparseLabels.from_pairs(len(kept), row[inside], positives.column[inside], value)
-    return whole_images(texts(paths[order]), labels)
+    return whole_images(paths[order].tolist(), paths[order].tolist(), labels)
 
 
 def _validation(images: list[str], spec: NusWideSpec) -> set[str]:

@@ -13,9 +13,10 @@ from ...common.errors import C3Error
 from ..catalog.specs import OpenImagesSpec
 from ..store.origin import Notes
 from ..store.tables import Classes, Rows, SparseLabels
+from ..store.texts import Texts
 from .boxes import ImageBoxes, box_split
 from .label_sources import HUMAN_AND_MACHINE, LABEL_SOURCES
-from .manifest import Manifest, ReadOptions, texts, unvectored, whole_images
+from .manifest import Manifest, ReadOptions, unvectored, whole_images
 from .openimages_classes import OpenImagesClasses, read_classes
 from .openimages_csv import Labels, id_texts, read_boxes, read_images, read_labels
 
@@ -136,14 +137,11 @@ def _boxes(spec: OpenImagesSpec, split: str, classes: OpenImagesClasses, whole: 
 
 
 def _rows(images: _Images, pattern: str) -> Rows:
-    ids = id_texts(images.id)
-    shard, name = pattern.split("{id}")
-    folder: np.ndarray = np.array(shard.encode())
-    if "{shard}" in shard:
-        before, after = shard.split("{shard}")
-        folder = np.strings.add(np.strings.add(before.encode(), ids.astype("S1")), after.encode())
-    paths = np.strings.add(np.strings.add(folder, ids), name.encode()).astype(np.dtypes.StringDType())
-    return whole_images(paths, images.labels, texts(ids))
+    ids = Texts(((id_texts(images.id), None),))
+    folder, ending = pattern.split("{id}")
+    folders = [folder.format(shard=digit) for digit in "0123456789abcdef"]
+    first = (images.id >> np.uint64(60)).astype(np.uint8)  # the digit that names the folder, where there are several
+    return whole_images(ids.affixed(folders, first, ending), ids, images.labels)
 
 
 def _pattern(root: Path, split: str) -> str:

@@ -18,7 +18,7 @@ from ...common.unicode_forms import nfc, on_disk
 from ..catalog.specs import TableSpec
 from ..store.tables import Classes, SparseLabels
 from .label_cells import LabelCells, joined_names
-from .manifest import Manifest, ReadOptions, texts, whole_images
+from .manifest import Manifest, ReadOptions, whole_images
 from .same_files import same_files
 
 LOG = logging.getLogger(__name__)
@@ -69,9 +69,7 @@ def table_manifest(spec: TableSpec, _: ReadOptions = ReadOptions()) -> Manifest:
         )
         if rows:
             labels = _labels([table.positive[row] for row in rows], [table.negative[row] for row in rows], index)
-            splits[split] = whole_images(
-                texts([table.path[row] for row in rows]), labels, texts([table.image[row] for row in rows])
-            )
+            splits[split] = whole_images([table.path[row] for row in rows], [table.image[row] for row in rows], labels)
     return Manifest(spec.name, root, spec.labelling, classes, splits)
 
 

@@ -27,6 +27,7 @@ from .origin import FeatureOrigin, Notes, Provenance, differing_settings
 from .shards import Shards
 from .storage import Storage, open_storage
 from .tables import Classes, Rows, SparseLabels, absent_label, unknown_paths
+from .texts import Texts
 from .zarr_arrays import ZarrArrays
 
 
@@ -190,7 +191,9 @@ class FeatureCache:
 
     def table(self, split: str) -> Rows:
         """Return the whole row table of a split: image ids, crops, labels and paths."""
-        return Rows(self.image_ids(split), self.crops(split), self.labels(split), self.image_paths(split))
+        return Rows(
+            Texts.of(self.image_ids(split)), self.crops(split), self.labels(split), Texts.of(self.image_paths(split))
+        )
 
     def image_ids(self, split: str) -> np.ndarray:
         """Return (rows,) text; the crops of one image share its id."""

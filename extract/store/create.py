@@ -17,6 +17,7 @@ from .attributes import COPY_KEY, ROOT_KEY, Attributes, group_file, write_attrib
 from .layout import ROW, FeatureArray, Layout
 from .storage import LocalStorage, Storage, open_storage
 from .tables import Classes, Rows
+from .texts import TEXT, Texts
 from .zarr_arrays import ALWAYS_STORE
 
 TABLE_CHUNK = 2**20  # entries of a row table in one file
@@ -28,7 +29,7 @@ NewArray = dict[str, Any]  # arguments of zarr.create_array
 def store_arrays(attributes: Attributes, classes: Classes, splits: Mapping[str, Rows]) -> dict[str, NewArray]:
     """Return path -> array, for every array of a store of the schema that the attributes state."""
     arrays = {
-        "classes/name": _table(np.array(classes.names, dtype=np.dtypes.StringDType())),
+        "classes/name": _table(np.array(classes.names, TEXT)),
         "classes/seen": _table(np.asarray(classes.seen, dtype=bool)),
         "classes/vector": _table(np.asarray(classes.vectors, dtype=np.float32)),
     }
@@ -43,8 +44,8 @@ def store_arrays(attributes: Attributes, classes: Classes, splits: Mapping[str, 
 
 def _row_tables(rows: Rows) -> dict[str, NewArray]:
     return {
-        "image_id": _table(np.array(rows.image_id, dtype=np.dtypes.StringDType())),
-        "image_path": _table(np.array(rows.path, dtype=np.dtypes.StringDType())),
+        "image_id": _table(rows.image_id),
+        "image_path": _table(rows.path),
         "crop": _table(np.asarray(rows.crop, dtype=np.float32)),
         "labels/indptr": _table(rows.labels.indptr),
         "labels/indices": _table(rows.labels.indices),
@@ -52,14 +53,16 @@ def _row_tables(rows: Rows) -> dict[str, NewArray]:
     }
 
 
-def _table(values: np.ndarray) -> NewArray:
-    chunk = (min(max(len(values), 1), TABLE_CHUNK), *values.shape[1:])
-    return {"data": values, "chunks": chunk, "compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+def _table(values: np.ndarray | Texts) -> NewArray:
+    shape, dtype = ((len(values),), TEXT) if isinstance(values, Texts) else (values.shape, values.dtype)
+    chunk = (min(max(len(values), 1), TABLE_CHUNK), *shape[1:])
+    codecs = [ZstdCodec(level=1), Crc32cCodec()]
+    return {"data": values, "shape": shape, "dtype": dtype, "chunks": chunk, "compressors": codecs}
 
 
 def path_table(paths: np.ndarray) -> NewArray:
     """Return the array `image_path` of a split, of (rows,) text."""
-    return _table(np.array(paths, dtype=np.dtypes.StringDType())) | {"dimension_names": (ROW,)}
+    return _table(np.asarray(paths, TEXT)) | {"dimension_names": (ROW,)}
 
 
 def _shard_arrays(arrays: tuple[FeatureArray, ...], layout: Layout, rows: int) -> dict[str, NewArray]:
@@ -76,9 +79,17 @@ def _shard_arrays(arrays: tuple[FeatureArray, ...], layout: Layout, rows: int) -
 
 
 def write_arrays(group: zarr.Group, arrays: Mapping[str, NewArray]) -> None:
-    """Create arrays; those with data are written, the others wait for their shards."""
+    """Create arrays; those with data are written, the others wait for their shards.
+
+    A chunk is written after the other: zarr-python would encode ten at a time, each of 2^20 texts as Python objects.
+    """
     for path, arguments in arrays.items():
-        group.create_array(path, config=ALWAYS_STORE, **arguments)
+        settings = dict(arguments)
+        values = settings.pop("data", ())
+        array = group.create_array(path, config=ALWAYS_STORE, **settings)
+        for start in range(0, len(values), array.chunks[0]):
+            where = slice(start, start + array.chunks[0])
+            array[where] = values[where]
 
 
 def write_skeleton(storage: Storage, attributes: Attributes, arrays: Mapping[str, NewArray]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .texts import TEXT, Texts
+
 UNKNOWN_PATH = ""
 
 
@@ -90,14 +92,19 @@ class SparseLabels:
 class Rows:
     """The row table of one split: a row is one crop of an image.
 
-    image_id and path (rows,) text, the path relative to the images root and empty where it is unknown; crop (rows, 4)
-    float32 as x0, y0, x1, y1 in 0..1; labels of every row. The crops of one image are neighbours and share id and path.
+    image_id and path (rows,) text (arrays of text become `Texts`), the path relative to the images root and empty where
+    it is unknown; crop (rows, 4) float32 as x0, y0, x1, y1 in 0..1; labels of every row. The crops of one image are
+    neighbours and share id and path.
     """
 
-    image_id: np.ndarray
+    image_id: Texts
     crop: np.ndarray
     labels: SparseLabels
-    path: np.ndarray
+    path: Texts
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Texts.of(self.path))
+        object.__setattr__(self, "image_id", Texts.of(self.image_id))
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -108,16 +115,16 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Rows:
         """Return the given rows (any order, repeats allowed)."""
-        return Rows(self.image_id[rows], self.crop[rows], self.labels.take(rows), self.path[rows])
+        return Rows(self.image_id.take(rows), self.crop[rows], self.labels.take(rows), self.path.take(rows))
 
     @classmethod
     def join(cls, tables: Sequence[Rows]) -> Rows:
         """Return the rows of several tables, one after the other."""
         return cls(
-            np.concatenate([table.image_id for table in tables]),
+            Texts.join([table.image_id for table in tables]),
             np.concatenate([table.crop for table in tables]),
             SparseLabels.join([table.labels for table in tables]),
-            np.concatenate([table.path for table in tables]),
+            Texts.join([table.path for table in tables]),
         )
 
 
@@ -128,7 +135,7 @@ def image_files(root: str | Path, path: str, image_id: str) -> tuple[Path, ...]:
 
 def unknown_paths(count: int) -> np.ndarray:
     """Return (count,) empty texts, the paths of rows whose images cannot be found."""
-    return np.full(count, UNKNOWN_PATH, np.dtypes.StringDType())
+    return np.full(count, UNKNOWN_PATH, TEXT)
 
 
 @dataclass(frozen=True)
