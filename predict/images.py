@@ -21,7 +21,7 @@ from ..extract.backbone.pictures.crop_loader import CropBatch, CropLoader, CropS
 from ..extract.backbone.pictures.crops import Crop
 from ..extract.backbone.pictures.decode_options import DEFAULT, DecodeOptions
 from ..extract.backbone.pictures.remarks import RemarkCounts, shared_remarks
-from .walk import Walk
+from .walk import Walk, is_sidecar
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Pictures:
 
 
 def find_pictures(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return files as they are given, and the pictures of folders (see `Walk`) and globs, each once.
+    """Return files as they are given, and the pictures of folders (see `Walk`) and globs, each once; no sidecars.
 
     A file that does not exist stays in the list: reading it will fail by name. The log says which files in folders are
     no pictures. Raises C3Error for a folder or glob without a picture, and when nothing was given.
@@ -57,7 +57,10 @@ def find_pictures(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 file
                 for match in walk.matches(place)
                 for file in (walk.pictures(match) if _is_folder(match) else [match])
+                if not is_sidecar(file)
             ]
+        elif is_sidecar(path):  # a shell's photos/* names these too
+            continue
         else:
             here = [path]
         if not here and not walk.met_again:

@@ -106,7 +106,9 @@ class Walk:
         return form.format(", ".join(parts) + (f"; for HEIC pictures {HEIF_HINT}" if heif else ""))
 
     def _is_picture(self, path: Path) -> bool:
-        """Return whether to take a file; count it if not."""
+        """Return whether to take a file; count it if not, unless it is the sidecar of a picture."""
+        if is_sidecar(path):
+            return False
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
         except OSError:
@@ -119,6 +121,11 @@ class Walk:
             return True
         self._others[(suffix or "without suffix") if regular else SPECIAL] += 1
         return False
+
+
+def is_sidecar(path: Path) -> bool:
+    """Return whether a file lies beside pictures to hold their keywords (predict/sidecars.py)."""
+    return path.suffix.lower() == ".xmp"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -61,6 +61,15 @@ def test_a_file_without_a_suffix_is_taken_for_what_is_in_it(tmp_path: Path, capl
     assert caplog.messages == ["left out: 2 without suffix"]
 
 
+def test_sidecars_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build(tmp_path, "in/a.jpg", "in/a.jpg.xmp", "in/b.XMP")
+    for places in (["in"], ["in/*"], ["in/a.jpg", "in/a.jpg.xmp", "in/b.XMP"]):
+        assert found(tmp_path, *places) == ["in/a.jpg"]
+    assert caplog.messages == []
+    with pytest.raises(C3Error, match="no pictures"):
+        found(tmp_path, "in/b.XMP")
+
+
 def test_heic_has_a_hint(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     decode.add_heif_decoder.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
