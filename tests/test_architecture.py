@@ -33,7 +33,7 @@ TORCH_FREE = sorted(
         *(ROOT / "common").glob("*.py"),
         *(path for path in FILES if path.name in ("cli.py", "commands.py", "names.py", "options.py")),
         *(ROOT / "evaluate" / f"{name}.py" for name in ("metrics", "protocol", "run", "thresholds")),
-        ROOT / "predict/results.py",
+        *(ROOT / "predict" / f"{name}.py" for name in ("card", "label_tree", "results", "sidecars")),
     }
     - {ROOT / "evaluate/report/explain.py", ROOT / "common/devices.py"}  # run the trained head; choose its device
 )
