@@ -52,7 +52,7 @@ def test_conse_trains_its_logits_on_the_labels_of_their_own_class() -> None:
     model, arrays, trained, _ = build("conse", LEVELS)
     labels = torch.tensor([[0, 1, -1, 0, 0, -1, 0], [0, -1, 1, 0, 0, 1, 0]], dtype=torch.int8)
     expected = []
-    for logits, row in zip(model.objective.log_odds(model(arrays)), labels, strict=True):
+    for logits, row in zip(model.objective.as_read(model(arrays)), labels, strict=True):
         p = [1 / (1 + math.exp(-value.item())) for value in logits]
         terms = [-math.log(p[c]) if row[c] > 0 else -math.log(1 - p[c]) for c in range(SEEN) if row[c] != 0]
         expected.append(sum(terms) / int((row > 0).sum()))

@@ -34,6 +34,7 @@ LABELS = torch.tensor(
     ],
     dtype=torch.int8,
 )
+CLASSES = LABELS.shape[1]
 RANKINGS = [name for name in IMAGE_LOSSES if name not in LOGITS]
 
 
@@ -159,7 +160,7 @@ def test_across_weighs_every_pair_by_its_image_with_the_class(scores: Tensor) ->
                          ids=["plain", "weighted"])  # fmt: skip
 def test_both_is_the_mean_of_ranknet_over_images_and_over_classes(scores: Tensor, weight: Tensor | None) -> None:
     scores = scores.detach()
-    images, classes, both = (Objective(name)(scores, LABELS, weight) for name in ("ranknet", "across", "both"))
+    images, classes, both = (Objective(name, CLASSES)(scores, LABELS, weight) for name in ("ranknet", "across", "both"))
     assert both.item() == pytest.approx((images + classes).item() / 2, rel=1e-12)
     expected = [ranknet_by_hand(scores[:, c], LABELS[:, c]) for c in range(5)]
     if weight is None:
@@ -196,7 +197,7 @@ def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, 
     s = torch.randn(5, 4, 3, dtype=torch.float64)
     scores = scores.detach()
     omega = image_weight(LABELS, vectors)
-    parts = c3_loss(s, Objective(name)(scores, LABELS, omega), 0.4, has_pair(LABELS))
+    parts = c3_loss(s, Objective(name, CLASSES)(scores, LABELS, omega), 0.4, has_pair(LABELS))
     usable = (0, 1)
     rank = sum(weight_by_hand(LABELS[i], vectors) * BY_HAND[name](scores[i], LABELS[i]) for i in usable) / 2
     reg = sum(spread_by_hand(s[i]) for i in usable) / 2
@@ -207,7 +208,7 @@ def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_unknown_labels_have_no_influence(scores: Tensor, name: str) -> None:
-    objective = Objective(name).double()
+    objective = Objective(name, CLASSES).double().eval()  # in training, squares counts labels
     loss = objective(scores, LABELS)
     loss.backward()
     assert torch.equal(scores.grad[LABELS == 0], torch.zeros((LABELS == 0).sum(), dtype=torch.float64))
@@ -219,7 +220,7 @@ def test_unknown_labels_have_no_influence(scores: Tensor, name: str) -> None:
 @pytest.mark.parametrize("name", RANKINGS)
 def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
     scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    objective = Objective(name)
+    objective = Objective(name, CLASSES)
     loss = objective(scores, LABELS[2:])
     loss.backward()
     assert loss.item() == 0
@@ -228,9 +229,28 @@ def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOGITS)
 def test_log_odds_learn_from_images_with_one_sign_and_skip_those_without_labels(name: str) -> None:
-    assert Objective(name).usable(LABELS).tolist() == [True, True, True, True, False]
+    assert Objective(name, CLASSES).usable(LABELS).tolist() == [True, True, True, True, False]
     for ranking in ("ranknet", "both"):
-        assert Objective(ranking).usable(LABELS).tolist() == [True, True, False, False, False]
+        assert Objective(ranking, CLASSES).usable(LABELS).tolist() == [True, True, False, False, False]
+
+
+def test_squares_fit_labels_standardised_by_how_often_they_were_positive(scores: Tensor) -> None:
+    objective = Objective("squares", CLASSES).double()
+    assert objective.asks_all
+    for seen in (1, 2):
+        loss = objective(scores, LABELS).item()
+        expected = []
+        for row, known in zip(scores.tolist(), LABELS.tolist(), strict=True):
+            errors = []
+            for c, (score, label) in enumerate(zip(row, known, strict=True)):
+                p = (1 + seen * int((LABELS[:, c] > 0).sum())) / (50 + seen * int((LABELS[:, c] != 0).sum()))
+                if label:
+                    errors.append((score - ((label > 0) - p) / math.sqrt(p * (1 - p))) ** 2 / 2)
+            if errors:
+                expected.append(sum(errors) / len(errors))
+        assert loss == pytest.approx(sum(expected) / len(expected), rel=1e-9)
+    objective.eval()
+    assert objective(scores, LABELS).item() == pytest.approx(loss, rel=1e-9)
 
 
 @pytest.mark.parametrize("loss", [*IMAGE_LOSSES.values(), across])
@@ -268,5 +288,7 @@ def test_the_largest_tensor_of_a_ranking_has_a_row_for_every_positive() -> None:
 
 
 def test_an_unknown_objective_lists_the_known_ones() -> None:
-    with pytest.raises(C3Error, match="expected one of ranknet, sdl, hinge, warp, bce, asl, across, both, found 'mse'"):
-        Objective("mse")
+    with pytest.raises(
+        C3Error, match="expected one of ranknet, sdl, hinge, warp, bce, asl, across, both, squares, found 'mse'"
+    ):
+        Objective("mse", CLASSES)

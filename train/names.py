@@ -21,7 +21,7 @@ GROUPS = {
                "c3-plus"),
 }  # fmt: skip
 ABLATED = dict.fromkeys(("c3-a", "c3-b", "c3-c", "c3-d"), "c3")  # the method whose recipe is theirs
-OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl", "across", "both")
+OBJECTIVES = ("ranknet", "sdl", "hinge", "warp", "bce", "asl", "across", "both", "squares")
 WORD_FORMS = ("l2", "raw", "whitened", "interpolated")  # of word vectors (models/word_forms.py)
 RESIDENCIES = ("auto", "stream", "ram", "device")  # where the arrays are during training (data/placement.py)
 # Where a label comes from: the fall of its score when a place is hidden, or the shares of the positions in the score.

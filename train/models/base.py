@@ -64,7 +64,8 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
         super().__init__()
         self.inputs, self.options = inputs, options
         if isinstance(options, MethodOptions):
-            self.objective = Objective(options.objective)
+            self.objective = Objective(options.objective, inputs.classes)
+            self.asks_all = self.asks_all or self.objective.asks_all
 
     @classmethod
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from torch.nn.functional import normalize
 from ...extract.store.layout import GLOBAL_VECTOR
 from ..settings import Positive, Settings, Weight
 from .base import Inputs, Method, inner_products
-from .losses import mean_over
+from .losses import mean_over, squared_errors
+from .objectives import KNOWN, POSITIVES
 from .picture_vector import pooled
 from .word_forms import whitened, whitening
 
-POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch: about one in fifty is positive
 MOMENTUM = 0.1  # of the running statistics, as in batch norm
 FLOOR = 1e-3  # added to a deviation: a class without a positive has scores near 0
 
@@ -178,8 +178,7 @@ class C3Plus(Method[Tensor]):
             self.positives += positive.sum(dim=0)
             self.known += known.sum(dim=0)
             self.follow(scores.detach())
-        p = self.frequency()
-        errors = known * (scores - (positive - p) * (p * (1 - p)).rsqrt()).square() / 2
+        errors = squared_errors(scores, labels, self.frequency())
         return {"loss": mean_over(errors.sum(dim=1), known.any(dim=1))}
 
     @torch.no_grad()

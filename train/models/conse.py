@@ -71,7 +71,7 @@ class Conse(PictureMethod):
 
     def condense(self, embedding: Tensor) -> Tensor:
         """Return f / |f| (batch, d_w)."""
-        return normalize(self.combination(self.objective.log_odds(embedding).sigmoid()), dim=1)
+        return normalize(self.combination(self.objective.as_read(embedding).sigmoid()), dim=1)
 
     def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
         return inner_products(condensed, normalize(vectors, dim=1))

@@ -80,6 +80,16 @@ def asl(logits: Tensor, labels: Tensor) -> Tensor:
     return terms.sum(dim=1) / _count(labels > 0)
 
 
+def squared_errors(scores: Tensor, labels: Tensor, frequency: Tensor) -> Tensor:
+    """Return (s - (y - p) / sqrt(p (1 - p)))^2 / 2 of every label, (batch, classes), and 0 of an unknown one.
+
+    y is 1 or 0 and p the `frequency` (classes,) of the label: a standardised label weighs rare and frequent classes
+    alike, and its least squares rank the images of a class.
+    """
+    standardised = ((labels > 0).to(scores.dtype) - frequency) * (frequency * (1 - frequency)).rsqrt()
+    return (scores - standardised).square() * (labels != 0) / 2
+
+
 def has_pair(labels: Tensor) -> Tensor:
     """Return the images with a positive and a negative label, (batch,) bool."""
     return (labels > 0).any(dim=1) & (labels < 0).any(dim=1)

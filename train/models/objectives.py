@@ -16,10 +16,12 @@ IMAGE_LOSSES = {
     "bce": losses.bce,
     "asl": losses.asl,
 }
-ACROSS, BOTH = "across", "both"
-OBJECTIVES = (*IMAGE_LOSSES, ACROSS, BOTH)
+ACROSS, BOTH, SQUARES = "across", "both", "squares"
+OBJECTIVES = (*IMAGE_LOSSES, ACROSS, BOTH, SQUARES)
 LOGITS = ("bce", "asl")  # these read scores as log-odds
+SCALED = (*LOGITS, SQUARES)
 PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
+POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch, so that a frequency is never 0
 
 
 class Objective(nn.Module):
@@ -27,31 +29,53 @@ class Objective(nn.Module):
 
     The losses of `IMAGE_LOSSES` compare the classes of an image, and the mean runs over the images. `across` compares
     the images of the batch for every class, and the mean runs over the classes. `both` is half `ranknet`, half
-    `across`. All need a batch that is whole (training gathers it from all processes).
+    `across`. `squares` fits the standardised label of every class; it needs the scores of all `classes`, whose labels
+    it counts in training. All need a batch that is whole (training gathers it from all processes).
 
-    Losses of log-odds learn a scale and an offset, the same for all classes, because an inner product with a word
-    vector is not a log-odds. That leaves the ranking of classes and images as it is.
+    `squares` and losses of log-odds learn a scale and an offset, the same for all classes, because an inner product
+    with a word vector has neither. That leaves the ranking of classes and images as it is.
     """
 
-    def __init__(self, name: str) -> None:
+    positives: Tensor
+    known: Tensor
+
+    def __init__(self, name: str, classes: int) -> None:
         super().__init__()
         if name not in OBJECTIVES:
             raise C3Error(f"objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
         self.name = name
-        if name in LOGITS:
-            self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(PRIOR))
+        if name in SCALED:
+            start = PRIOR if name in LOGITS else 0.0
+            self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(start))
+        if name == SQUARES:
+            self.register_buffer("positives", torch.full((classes,), POSITIVES))
+            self.register_buffer("known", torch.full((classes,), KNOWN))
 
-    def log_odds(self, scores: Tensor) -> Tensor:
-        """Return the scores as the loss reads them: scaled and shifted for losses of log-odds, else unchanged."""
-        return self.scale * scores + self.offset if self.name in LOGITS else scores
+    @property
+    def asks_all(self) -> bool:
+        """Return whether every step needs the scores of all trained classes."""
+        return self.name == SQUARES
+
+    def as_read(self, scores: Tensor) -> Tensor:
+        """Return the scores as the loss reads them: scaled and shifted for some losses, else unchanged."""
+        return self.scale * scores + self.offset if self.name in SCALED else scores
 
     def forward(self, scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the mean; `weight` (batch,) multiplies the loss of an image, in `across` that of its positives."""
         if self.name == ACROSS:
             return self._over_classes(scores, labels, weight)
-        images = IMAGE_LOSSES["ranknet" if self.name == BOTH else self.name](self.log_odds(scores), labels)
+        images = self._of_images(self.as_read(scores), labels)
         mean = losses.mean_over(images if weight is None else weight * images, self.usable(labels))
         return (mean + self._over_classes(scores, labels, weight)) / 2 if self.name == BOTH else mean
+
+    def _of_images(self, scores: Tensor, labels: Tensor) -> Tensor:
+        if self.name != SQUARES:
+            return IMAGE_LOSSES["ranknet" if self.name == BOTH else self.name](scores, labels)
+        if self.training:
+            self.positives += (labels > 0).sum(dim=0)
+            self.known += (labels != 0).sum(dim=0)
+        errors = losses.squared_errors(scores, labels, self.positives / self.known)
+        return errors.sum(dim=1) / (labels != 0).sum(dim=1).clamp(min=1)
 
     @staticmethod
     def _over_classes(scores: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
@@ -62,4 +86,4 @@ class Objective(nn.Module):
 
         A ranking of classes needs a positive and a negative label, anything else any known label.
         """
-        return (labels != 0).any(dim=1) if self.name in (*LOGITS, ACROSS) else losses.has_pair(labels)
+        return (labels != 0).any(dim=1) if self.name in (*SCALED, ACROSS) else losses.has_pair(labels)
