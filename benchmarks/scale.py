@@ -4,7 +4,8 @@
 
 A store of VGG19 levels is created for seeded rows. Half of its shards get every file of a finished shard, the maps as
 empty files. Then each step of a resumed extraction that grows with the rows runs in its own process. Its peak memory
-(VmHWM) is printed beside the memory before the step: the libraries, and the manifest where the step has one.
+(VmHWM) is printed beside the memory before and after the step: the libraries (most of it torch), and the manifest
+where the step has one. The seconds of a processor depend less on what else runs than the seconds that pass.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from pathlib import Path
 
 import numpy as np
 from c3.extract.cluster import Cluster
-from c3.extract.datasets.manifest import Manifest
+from c3.extract.datasets.manifest import Manifest, whole_images
+from c3.extract.datasets.openimages_csv import id_texts
 from c3.extract.run import tasks_of
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.inspect import describe
 from c3.extract.store.layout import FeatureArray, Layout
 from c3.extract.store.origin import FeatureOrigin, Provenance
-from c3.extract.store.tables import Classes, Rows, SparseLabels
+from c3.extract.store.tables import Classes, SparseLabels
+from c3.extract.store.texts import Texts
 from c3.extract.worker import Report, ShardTask
 from memory import peak, resident
 
@@ -42,21 +45,23 @@ SHARD_ROWS = 1024  # what `c3 extract` chooses above 100,000 rows
 def manifest_of(rows: int) -> Manifest:
     """Draw rows whose ids, paths, crops and labels have the sizes of Open Images."""
     rng = np.random.default_rng(0)
-    ids = np.char.mod("%016x", rng.integers(0, 2**62, rows))
-    first = rng.integers(0, SEEN + UNSEEN - LABELS, (rows, 1), np.int32)
-    indices = (first + np.arange(LABELS, dtype=np.int32)).reshape(-1)
-    indptr = np.arange(rows + 1, dtype=np.int64) * LABELS
-    labels = SparseLabels(indptr, indices, np.ones(rows * LABELS, np.int8))
+    numbers = rng.integers(0, 2**64, rows, np.uint64)
+    indices = np.empty((rows, LABELS), np.int32)
+    indices[:] = rng.integers(0, SEEN + UNSEEN - LABELS, (rows, 1), np.int32)
+    indices += np.arange(LABELS, dtype=np.int32)
+    indptr = np.arange(0, (rows + 1) * LABELS, LABELS, dtype=np.int64)
+    labels = SparseLabels(indptr, indices.reshape(-1), np.ones(rows * LABELS, np.int8))
     count = SEEN + UNSEEN
     classes = Classes(tuple(map(str, range(count))), np.arange(count) < SEEN, np.ones((count, 300), np.float32))
-    table = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (rows, 1)), labels, np.char.add(ids, ".jpg"))
-    return Manifest("scale", Path("images"), "verified", classes, {"train": table})
+    ids = Texts(((id_texts(numbers), None),))
+    folders = [f"train/train_{digit}/" for digit in "0123456789abcdef"]
+    paths = ids.affixed(folders, (numbers >> np.uint64(60)).astype(np.uint8), ".jpg")
+    return Manifest("scale", Path("images"), "verified", classes, {"train": whole_images(paths, ids, labels)})
 
 
-def make_store(rows: int, path: Path) -> None:
-    """Create a store of `rows` rows with every other shard finished."""
-    manifest = manifest_of(rows)
-    cache = FeatureCache.create(
+def create(manifest: Manifest, path: Path) -> FeatureCache:
+    """Create the store of a manifest."""
+    return FeatureCache.create(
         path,
         origin=FeatureOrigin("scale", "0" * 64, "verified", "vgg19", "0" * 64, (), None, "whole"),
         provenance=Provenance("2026-01-01", "none"),
@@ -64,7 +69,13 @@ def make_store(rows: int, path: Path) -> None:
         classes=manifest.classes,
         splits={"train": manifest.splits["train"]},
         layout=Layout(chunk_rows=64, shard_rows=SHARD_ROWS),
+        overwrite=True,
     )
+
+
+def finish_half(path: Path) -> None:
+    """Give every other shard of a store the files of a finished one."""
+    cache = FeatureCache.open(path, "r+")
     shard = cache.shard_rows("train", 0)
     maps = {level.name: np.zeros((len(shard), level.channels, 7, 7), np.float16) for level in LEVELS}
     cache.write_shard("train", 0, maps, np.ones(len(shard), np.uint8))
@@ -82,10 +93,9 @@ class NoWork(Cluster):
         from distributed import Client, LocalCluster
 
         self._local = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
-        self._client = Client(self._local)
-
-    def _submit(self, task: ShardTask) -> object:
-        return self._client.submit(count_rows, task, key=f"{task.split}-{task.shard}", pure=False)
+        self._client, self._setup = Client(self._local), None
+        submit = self._client.submit
+        self._client.submit = lambda work, task, setup, **options: submit(count_rows, task, **options)
 
 
 def count_rows(task: ShardTask) -> Report:
@@ -107,11 +117,14 @@ def schedule(tasks: list[ShardTask]) -> int:
 
 # Step -> how to prepare its input, and the step itself.
 STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]]] = {
+    "manifest": (lambda rows, path: rows, manifest_of),
+    "manifest digest": (lambda rows, path: manifest_of(rows), lambda manifest: manifest.digest()),
+    "create": (lambda rows, path: (manifest_of(rows), path), lambda both: create(*both)),
+    "finish half of the shards": (lambda rows, path: path, finish_half),
     "open": (lambda rows, path: path, FeatureCache.open),
     "list pending shards": (lambda rows, path: FeatureCache.open(path), lambda cache: cache.pending("train")),
     "read statuses": (lambda rows, path: FeatureCache.open(path), lambda cache: cache.status("train")),
     "c3 inspect": (lambda rows, path: path, lambda path: describe(FeatureCache.open(path))),
-    "manifest digest": (lambda rows, path: manifest_of(rows), lambda manifest: manifest.digest()),
     "build tasks": (lambda rows, path: (manifest_of(rows), path), lambda both: pending_tasks(*both)),
     "dask scheduler": (lambda rows, path: pending_tasks(manifest_of(rows), path), schedule),
 }
@@ -119,16 +132,14 @@ STEPS: dict[str, tuple[Callable[[int, Path], object], Callable[[object], object]
 
 def child(step: str, rows: int, path: Path) -> dict[str, float]:
     """Run a step in this process; return its seconds, and the MiB before it and at its peak."""
-    if step == "create":
-        start = time.perf_counter()
-        make_store(rows, path)
-        return {"seconds": time.perf_counter() - start, "before": 0, "peak": peak()}
     prepare, act = STEPS[step]
     given = prepare(rows, path)
     before = resident()
-    start = time.perf_counter()
-    act(given)
-    return {"seconds": time.perf_counter() - start, "before": before, "peak": peak()}
+    start, cpu = time.perf_counter(), time.process_time()
+    made = act(given)
+    seconds = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    most = peak()
+    return {**seconds, "before": before, "peak": most, "after": resident() if made is not None else 0}
 
 
 def run(step: str, rows: int, path: Path) -> dict[str, float]:
@@ -141,6 +152,7 @@ def main() -> None:
     """Create each store and time each step; print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--steps", nargs="+", choices=STEPS, help="only these; a store needs create before it is read")
     parser.add_argument(
         "--quick", action="store_true", help="10,000 rows in one process, to check that everything runs"
     )
@@ -151,14 +163,15 @@ def main() -> None:
         print(json.dumps(child(step, int(rows), Path(path))))
         return
     load = os.getloadavg()[0]
-    print("| rows | step | seconds | MiB before | MiB at most |\n|---|---|---|---|---|")
+    print("| rows | step | seconds | of a processor | MiB before | at most | after |\n|---|---|---|---|---|---|---|")
     for rows in [10**4] if arguments.quick else arguments.rows:
         folder = Path(tempfile.mkdtemp(prefix="c3-scale-"))
         try:
-            for step in ("create", *STEPS):
+            for step in arguments.steps or STEPS:
                 done = (child if arguments.quick else run)(step, rows, folder / "features.zarr")
                 print(
-                    f"| {rows:,} | {step} | {done['seconds']:.2f} | {done['before']:.0f} | {done['peak']:.0f} |",
+                    f"| {rows:,} | {step} | {done['seconds']:.2f} | {done['cpu']:.2f} | {done['before']:.0f} "
+                    f"| {done['peak']:.0f} | {done['after']:.0f} |",
                     flush=True,
                 )
         finally:

@@ -214,6 +214,10 @@ class FeatureCache:
         """Return the labels of every row, sparse."""
         return SparseLabels(*(self._table(split, f"labels/{name}") for name in ("indptr", "indices", "value")))
 
+    def label_values(self, split: str) -> np.ndarray:
+        """Return (entries,) int8: +1 or -1 for every listed label of a split."""
+        return self._table(split, "labels/value")
+
     def status(self, split: str, rows: range | None = None) -> np.ndarray:
         """Return (rows,) uint8, values of `Status`: of all rows of a split, or of neighbouring ones."""
         rows = range(self.rows(split)) if rows is None else rows

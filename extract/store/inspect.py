@@ -73,15 +73,15 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
     """Return what `c3 inspect --json` prints: splits with their statuses and labels, arrays, bytes, classes, origin."""
     splits: dict[str, dict[str, Any]] = {}
     for split in cache.splits:
-        labels = cache.labels(split)
+        values = cache.label_values(split)
         statuses = np.bincount(cache.status(split), minlength=len(Status))
         splits[split] = {
             "rows": cache.rows(split),
             "shards": cache.shards(split),
             "pending_shards": len(cache.pending(split)),
             "status": {status.name.lower(): int(statuses[status]) for status in Status if statuses[status]},
-            "positives": int((labels.value > 0).sum()),
-            "negatives": int((labels.value < 0).sum()),
+            "positives": int((values > 0).sum()),
+            "negatives": int((values < 0).sum()),
         }
     rows = sum(split["rows"] for split in splits.values())
     raw = row_bytes(cache.arrays) * rows
