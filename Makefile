@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # one thread per pytest process; more would compete for the cores
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo demo-table1 test lint types coverage format hooks pictures clean
+.PHONY: demo demo-table1 test lint types coverage format hooks pictures gpu-check clean
 
 demo: $(VENV)/ready
 	$(BIN)/c3 demo
@@ -45,6 +45,10 @@ hooks: $(VENV)/ready
 DEMO ?= c3-demo
 pictures: $(VENV)/ready
 	$(BIN)/python docs/pictures.py --demo $(DEMO) $(if $(REAL),--real $(REAL))
+
+# what has to run on a GPU: figures and failures in gpu-check/, a few minutes
+gpu-check: $(VENV)/ready
+	$(BIN)/python benchmarks/gpu_check.py --out gpu-check
 
 # constraints.txt pins versions that were tried together; pyproject.toml says what is needed.
 # mypy finds the package by its folder, and the checkout may have any name: the link gives it the package's.

@@ -8,7 +8,6 @@ pictures into a new store. The ratio b / a is the result; the rates depend on th
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -45,6 +44,26 @@ def whole(request: Request) -> tuple[float, Report]:
     return time.perf_counter() - start, report
 
 
+def compare(asked: ExtractOptions, rounds: int) -> tuple[float, float]:
+    """Return the images a second of the backbone alone and of the whole extraction, medians of the rounds."""
+    request = prepare(asked)
+    split = request.manifest.splits["train"]
+    crops = [load_crop(request.manifest.root / str(split.path[r]), split.crop[r], INPUT_SIZE).pixels
+             for r in range(len(split))]  # fmt: skip
+    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+    batches = list(pixels.split(asked.batch_size))
+    bare(request, batches[:1])
+    rates = []
+    for number in range(rounds):
+        alone = len(split) / bare(request, batches)
+        seconds, report = whole(request)
+        rates.append((alone, len(split) / seconds))
+        click.echo(f"round {number + 1}: backbone alone {alone:.2f}, extraction {rates[-1][1]:.2f} images/s"
+                   f" ({report.shares()})", err=True)  # fmt: skip
+    alone, together = np.median(rates, axis=0).tolist()
+    return alone, together
+
+
 @click.command()
 @click.option("--catalog", type=click.Path(path_type=Path))
 @click.option("--dataset", default="demo")
@@ -59,31 +78,14 @@ def whole(request: Request) -> tuple[float, Report]:
 def main(images: int, rounds: int, quick: bool, **options: object) -> None:
     """Print both rates of every round, and the ratio of their medians."""
     images, rounds = (16, 1) if quick else (images, rounds)
-    folder = Path(tempfile.mkdtemp(prefix="c3-extraction-"))
-    try:
-        asked = ExtractOptions(**options, splits=("train",), limit=images, out=folder / "f.zarr", overwrite=True)
-        request = prepare(asked)
-        split = request.manifest.splits["train"]
-        crops = [load_crop(request.manifest.root / str(split.path[r]), split.crop[r], INPUT_SIZE).pixels
-                 for r in range(len(split))]  # fmt: skip
-        pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-        batches = list(pixels.split(asked.batch_size))
-        bare(request, batches[:1])
-        rates = []
-        for number in range(rounds):
-            alone = len(split) / bare(request, batches)
-            seconds, report = whole(request)
-            rates.append((alone, len(split) / seconds))
-            click.echo(f"round {number + 1}: backbone alone {alone:.2f}, extraction {rates[-1][1]:.2f} images/s"
-                       f" ({report.shares()})")  # fmt: skip
-        alone, together = np.median(rates, axis=0)
-        click.echo(
-            f"{asked.backbone}, {len(split)} images, batches of {asked.batch_size}, {asked.dtype}, "
-            f"{request.backbone.device}, {torch.get_num_threads()} threads: extraction is "
-            f"{together / alone:.3f} of the backbone alone (medians of {rounds})"
-        )
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="c3-extraction-") as folder:
+        asked = ExtractOptions(**options, splits=("train",), limit=images, out=Path(folder, "f.zarr"), overwrite=True)
+        alone, together = compare(asked, rounds)
+    click.echo(
+        f"{asked.backbone}, {images} images, batches of {asked.batch_size}, {asked.dtype}, {asked.device}, "
+        f"{torch.get_num_threads()} threads: extraction is {together / alone:.3f} of the backbone alone "
+        f"(medians of {rounds})"
+    )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ that are compared. Every way feeds the same head, from the same initial weights,
 measures all ways; the table has the median of rows per second.
 
     bare            the step alone on batches in memory, without the loop around it
+    device          c3 train, --residency device, where the device is not the CPU
     ram             c3 train, --residency ram
     stream          c3 train, --residency stream, from the lossless store
-    ram int8, stream int8: the same from an int8 store
+    device int8, ram int8, stream int8: the same from an int8 store
     DataLoader, h5  the loop of c3 train fed by torch's DataLoader with two workers over one h5 file in the layout of
                     BiAM: one gzip float32 data set per image (needs h5py)
     end to end      --images N: the loop fed by N pictures of the store's data set, which are decoded and run through
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -203,16 +205,17 @@ def from_pictures(setup: Setup, request: Request, rows: np.ndarray) -> Feed:
 def measure(asked: argparse.Namespace, setup: Setup, images: Request | None) -> dict[str, list[dict[str, float]]]:
     """Return way -> the result of every round."""
     stores = {dtype: copy_of(setup.cache, setup.folder, asked.rows, dtype) for dtype in ("float16", "int8")}
-    streams: dict[str, Any] = {
-        "ram": setup.stream(stores["float16"], "ram"),
-        "stream": setup.stream(stores["float16"], "stream"),
-        "ram int8": setup.stream(stores["int8"], "ram"),
-        "stream int8": setup.stream(stores["int8"], "stream"),
+    held = setup.stream(stores["float16"], "ram")
+    batches, rows = list(held.epoch(0)), held.rows
+    makers: dict[str, Callable[[], Any]] = {
+        f"{residency}{suffix}": partial(setup.stream, stores[dtype], residency)
+        for dtype, suffix in (("float16", ""), ("int8", " int8"))
+        for residency in (("device",) if setup.device.type == "cuda" else ()) + ("ram", "stream")
     }
-    batches, rows = list(streams["ram"].epoch(0)), streams["ram"].rows
-    streams["DataLoader, h5"] = from_h5(setup, stores["float16"], rows)
+    makers["DataLoader, h5"] = partial(from_h5, setup, stores["float16"], rows)
     if images:
-        streams["end to end"] = from_pictures(setup, images, rows[: asked.images])
+        makers["end to end"] = partial(from_pictures, setup, images, rows[: asked.images])
+    streams = {name: make() for name, make in makers.items() if not asked.ways or name in asked.ways}
     rate = bare(setup, batches[:4], 1)["rows_per_s"]  # also warms up
     epochs = max(1, round(asked.seconds * rate / len(rows)))
     found: dict[str, list[dict[str, float]]] = {"bare": [], **{name: [] for name in streams}}
@@ -249,6 +252,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--ways", nargs="+", help="Only these, beside the bare step.")
     parser.add_argument("--images", type=int, default=0, help="Pictures for the way `end to end`; 0 leaves it out.")
     parser.add_argument(
         "--quick",

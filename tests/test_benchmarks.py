@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,28 @@ def test_maps(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> None:
 def test_methods() -> None:
     table = run("methods.py", "--quick", "--methods", "c3", "cnn-rnn")
     assert [line.split(" |")[0] for line in table.splitlines()[4:]] == ["| c3", "| cnn-rnn"]
+
+
+def test_gpu_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU with tiny sizes. A check that fails is a row, and the others run all the same."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import gpu_check
+
+    names = ["resume", "copies", "attention fp32", "predict", "train c3-plus"]
+    command = ["gpu_check.py", "--quick", "--device", "cpu", "--out", str(tmp_path), "--only", *names]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(gpu_check.Check, "attention", lambda *_: 1 / 0)
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main()
+    assert end.value.code == 1
+    rows = {row.pop("check"): row for row in json.loads((tmp_path / "gpu_check.json").read_text())["checks"]}
+    assert set(rows) == set(names)
+    assert rows["attention fp32"]["failed"] == "ZeroDivisionError: division by zero"
+    assert "not a CUDA device" in rows["copies"]["left out"]
+    assert rows["resume"]["figures"] == {"bit-identical": True}
+    assert {"bare rows/s", "ram of bare", "stream of bare", "ram int8 of bare"} <= set(rows["train c3-plus"]["figures"])
+    assert "failed" not in rows["predict"]
+    assert len((tmp_path / "gpu_check.md").read_text().splitlines()) == 2 + len(names)
 
 
 def test_scale() -> None:
