@@ -192,9 +192,9 @@ class Cluster:
         """Yield the reports of one attempt, and add the shards that the scheduler gave up."""
         from distributed import KilledWorker, as_completed
 
-        waiting, submitted = iter(tasks), dict[str, ShardTask]()
+        waiting, submitted = iter(tasks), dict[object, ShardTask]()
 
-        def submit(number: int) -> Iterator[Future]:
+        def submit(number: int) -> Iterator[Future[Report]]:
             for task in islice(waiting, number):
                 future = self._client.submit(
                     work, task, self._setup, key=f"{task.split}-{task.shard}-{attempt}", retries=RETRIES, pure=False
