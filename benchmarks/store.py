@@ -2,6 +2,8 @@
 
     python benchmarks/store.py STORE
 
+A machine whose load is above 0.3 is refused unless --busy.
+
 STORE is a feature store of real features. Its rows are repeated up to --rows, each time in another seeded order; chunks
 are compressed separately, so that a repeated row helps no system. Every system runs in its own process: the page cache
 is dropped, the first epoch is the cold one and the second the warm one. Each round measures all systems; the table has
@@ -30,8 +32,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from c3.common.errors import C3Error
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import FeatureArray
+from quiet import require_quiet
 from store_systems import SYSTEMS, Source
 
 DROP = Path("/proc/sys/vm/drop_caches")
@@ -176,6 +180,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="500 rows, one round and one process, to check that everything runs"
     )
+    parser.add_argument("--busy", action="store_true", help="measure although other work runs")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"  # it would need the network
@@ -185,13 +190,16 @@ def main() -> None:
         return
     if arguments.store is None:
         parser.error("give a feature store of real features")
+    try:
+        load = require_quiet(arguments.busy or arguments.quick)
+    except C3Error as error:
+        parser.error(str(error))
     measure = child if arguments.quick else run
     rows, rounds = (500, 1) if arguments.quick else (arguments.rows, arguments.rounds)
     first = next(iter(SYSTEMS))
     names = [name for name in SYSTEMS if name in {first, *arguments.only} and available(name)]
     work = arguments.work or Path(tempfile.mkdtemp(prefix="c3-bench-"))
     try:
-        load = os.getloadavg()[0]
         if not (work / "source/levels.json").exists():
             (work / "source").mkdir(parents=True, exist_ok=True)
             make_source(arguments.store, rows, work / "source")

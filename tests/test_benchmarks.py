@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from c3.extract.store.cache import FeatureCache
@@ -74,6 +76,43 @@ def test_gpu_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"bare rows/s", "ram of bare", "stream of bare", "ram int8 of bare"} <= set(rows["train c3-plus"]["figures"])
     assert "failed" not in rows["predict"]
     assert len((tmp_path / "gpu_check.md").read_text().splitlines()) == 2 + len(names)
+
+
+@pytest.fixture
+def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
+    import guard
+
+    return guard
+
+
+@pytest.mark.parametrize(("share", "code"), [(1.0, 0), (0.9, 0), (0.5, 1)], ids=["as before", "tolerated", "worse"])
+def test_the_guard_fails_where_a_ratio_is_below_its_bound(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], share: float, code: int
+) -> None:
+    kept = {name: guard.Bound(bound.ratio, 0.2) for name, bound in guard.stored().items()}
+    monkeypatch.setattr(guard, "stored", lambda: kept)
+    found = {name: bound.ratio for name, bound in kept.items()}
+    found["extract / forward"] *= share
+    monkeypatch.setattr(guard, "PARTS", (lambda store: found,))
+    monkeypatch.setattr(sys, "argv", ["guard.py", "features.zarr"])
+    with pytest.raises(SystemExit) as end:
+        guard.main()
+    assert end.value.code == code
+    assert capsys.readouterr().out.count("| worse |") == code
+
+
+@pytest.mark.parametrize("script", ["guard", "store"])
+def test_a_busy_machine_is_refused(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1.6, 1.0, 1.0))
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "features.zarr"])
+    with pytest.raises(SystemExit) as end:
+        import_module(script).main()
+    assert end.value.code == 2
+    assert "the load of this machine is 1.6, expected at most 0.3" in capsys.readouterr().err
 
 
 def test_scale() -> None:
