@@ -100,7 +100,7 @@ PAGES: dict[str, dict[str, tuple[str, str, str]]] = {
                     "c3 predict photos/ --run runs/c3-plus-holidays-s0-1234abcd --vocabulary words.txt --json"),
         "search": ("Rank the images of a store by any words.",
                    'c3 search holidays.zarr "red boat" tram',
-                   "c3 search holidays.zarr harbour --run runs/c3-plus-holidays-s0-1234abcd --copy found"),
+                   "c3 search holidays.zarr harbour --run runs/c3-plus-holidays-s0-1234abcd --html harbour.html"),
         "export": ("Write a run as ONNX, as safetensors, as a model card.",
                    "c3 export runs/c3-plus-holidays-s0-1234abcd --onnx model.onnx",
                    "c3 export runs/c3-plus-holidays-s0-1234abcd --safetensors head.safetensors --card"),

@@ -38,7 +38,7 @@ CARD = "RUN/README.md"  # stands for the README.md of the run folder
 SEARCH_SECTIONS = {
     "Words": ("vectors", "tower", "templates", "drop_unknown"),
     "Images": ("run_path", "top", "split"),
-    "Output": ("raw", "form", "copy", "images"),
+    "Output": ("raw", "form", "html", "copy", "images"),
     "How to compute": ("projections", "device"),
 }
 SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars not written, all others are done
@@ -205,6 +205,8 @@ def vector_source(vectors: str | None, tower: str | None, templates: tuple[str, 
 @click.option("--json", "form", flag_value="json", help="JSON lines: one object a word.")
 @click.option("--csv", "form", flag_value="csv", help="One line an image.")
 @click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
+@click.option("--html", type=PATH, metavar="FILE",
+              help="Also write a page with the images, which needs nothing but itself. Default: no page.")  # fmt: skip
 @click.option("--copy", type=PATH, metavar="FOLDER",
               help="Also copy the images to this folder, as WORD-RANK-NAME; nothing is overwritten. Default: no "
                    "copies.")  # fmt: skip
@@ -228,6 +230,7 @@ def search(
     split: str | None,
     form: str,
     raw: bool,
+    html: Path | None,
     copy: Path | None,
     images: Path | None,
     projections: Path | None,
@@ -262,6 +265,10 @@ def search(
     searcher = Searcher.load(store, run_path, catalog, device, projections, images)
     rankings = searcher.search(words, vectors=source, top=top, split=split, raw=raw, drop_unknown=drop_unknown)
     click.echo(text_of(rankings, form))
+    if html:
+        from .search_page import write_page
+
+        click.echo(write_page(html, rankings, searcher.run, searcher.store), err=True)
     if copy:
         click.echo(copy_images(rankings, copy), err=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..common.errors import C3Error
 from ..common.files import replacing
-from .results import printable, printed, probability_bar, short
+from .results import printable, printed, short, squares
 
 SCHEMA = 1  # of the JSON lines
 CSV_COLUMNS = ("word", "kind", "rank", "image", "probability", "score", "split", "id", "row")
@@ -99,7 +99,7 @@ def table(rankings: Iterable[Ranking]) -> str:
 
 def told(hit: Hit) -> str:
     """Return the probability of an image with its bar, or else its score."""
-    return f"{hit.score:.3f}" if hit.probability is None else probability_bar(hit.probability)
+    return f"{hit.score:.3f}" if hit.probability is None else f"{hit.probability:.3f} {squares(hit.probability)}"
 
 
 def text_of(rankings: Sequence[Ranking], form: str) -> str:

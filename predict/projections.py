@@ -99,16 +99,13 @@ class Projections:
 
     def blocks(self, images: SplitImages, words: int) -> Iterator[tuple[int, Embedding]]:
         """Yield what scores `words` words need of the rows, on the device, with the number of the first of them."""
-        if images.values is None:
-            first = 0
-            for arrays in usable_arrays(self._store, images.split, self._scorer.arrays, "searching"):
-                yield first, self._scorer.condense(arrays)
-                first += len(next(iter(arrays.values())))
+        if images.values is not None:
+            yield from kept_blocks(images.values, words, self._scorer.device)
             return
-        step = max(BLOCK // max(int(np.prod(images.values.shape[1:])), words), 1)
-        for first in range(0, len(images.values), step):
-            block = torch.from_numpy(images.values[first : first + step])
-            yield first, block.to(self._scorer.device).float()
+        first = 0
+        for arrays in usable_arrays(self._store, images.split, self._scorer.arrays, "searching"):
+            yield first, self._scorer.condense(arrays)
+            first += len(next(iter(arrays.values())))
 
     def _unkept(self, split: str) -> SplitImages:
         self._store.require_complete()
@@ -148,6 +145,13 @@ class Projections:
                     header = {"descr": dtype.str, "fortran_order": False, "shape": (rows, *values.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(values.astype(dtype).tobytes())
+
+
+def kept_blocks(values: np.ndarray, words: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Yield projections (rows, ...) in float32, as many rows at once as `BLOCK` allows, and the number of the first."""
+    step = max(BLOCK // max(int(np.prod(values.shape[1:])), words), 1)
+    for first in range(0, len(values), step):
+        yield first, torch.from_numpy(values[first : first + step]).to(device).float()
 
 
 def folder_beside(store: FeatureCache) -> Path | None:

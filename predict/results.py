@@ -176,12 +176,8 @@ def printed(shown: Table) -> str:
 
 
 def _bar(label: Label) -> str:
-    return squares(label.strength) if label.probability is None else probability_bar(label.probability)
-
-
-def probability_bar(probability: float) -> str:
-    """Return a probability for people: a number, and up to ten squares."""
-    return f"{probability:4.2f} {squares(probability)}"
+    number = "" if label.probability is None else f"{label.probability:4.2f} "
+    return number + squares(label.strength if label.probability is None else label.probability)
 
 
 def squares(share: float) -> str:

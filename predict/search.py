@@ -145,13 +145,13 @@ class Searcher:
             for rank, (probability, (images, row, score)) in enumerate(zip(known, every, strict=True), start=1)
         )
 
-    def _hit(self, rank: int, probability: float | None, score: float, split: str, record: np.void) -> Hit:
-        image_id, path = os.fsdecode(record["id"]), os.fsdecode(record["path"])
+    def _hit(self, rank: int, probability: float | None, score: float, split: str, known: np.void) -> Hit:
+        image_id, path = os.fsdecode(known["id"]), os.fsdecode(known["path"])
         files = image_files(self._root, path, image_id)
         there = next((file for file in map(on_disk, files) if os.path.isfile(file)), None)  # noqa: PTH113 - a name that is too long
-        x0, y0, x1, y1 = record["crop"].tolist()
+        x0, y0, x1, y1 = known["crop"].tolist()
         image = there or (files[0] if path else image_id)
-        return Hit(rank, probability, score, image_id, str(image), there is not None, split, int(record["row"]),
+        return Hit(rank, probability, score, image_id, str(image), there is not None, split, int(known["row"]),
                    (x0, y0, x1, y1))  # fmt: skip
 
 

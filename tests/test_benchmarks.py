@@ -119,6 +119,11 @@ def test_scale() -> None:
     assert "| 10,000 | build tasks |" in run("scale.py", "--quick")
 
 
+def test_search() -> None:
+    """The best rows are those of a full sort, or the run fails."""
+    assert "| 1,000 |" in run("search.py", "--quick")
+
+
 def test_store(make_cache: Callable[..., FeatureCache]) -> None:
     """c3 beside the memmap and one peer: every epoch checks itself against the source."""
     pytest.importorskip("h5py")

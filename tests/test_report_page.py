@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from c3.evaluate.report.figures import COLOURS
-from c3.evaluate.report.page import TEMPLATE
+from c3.evaluate.report.html import TEMPLATE
 from c3.evaluate.report.pages import FigureOptions, write_page
 from c3.evaluate.report.summary import best_on_validation
 from c3.evaluate.run import evaluate

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ...common.errors import C3Error
 from ...common.version import __version__
 from ...train.run_folder import Run, read_per_class
 from . import explain, figures, profiles, reliability, series
 from .block import TITLES
+from .html import TEMPLATE, data_url, render
 from .render import Table, body_of, headings_of, rows_of
 from .reproduce import reproduction
 from .summary import TASKS, best_on_validation, summary
 
 Data = TypeVar("Data")
-TEMPLATE = Path(__file__).with_name("template")
 EXAMPLES = 8
 COMPARED = 4  # images of figure 6b
 CAPTIONS = {
@@ -57,11 +53,9 @@ def page(
     best = {name: best_on_validation(group) for name, group in datasets.items()}
     first = [run for run, _ in best.values()]
     per_class = [_per_class(run) for run in sorted(runs, key=lambda run: run not in first)]
-    # autoescape covers every value; only our own svg, script and json (with < escaped) are marked safe
-    environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html").render(
-        css=(TEMPLATE / "report.css").read_text(encoding="utf-8"),
-        js=(TEMPLATE / "report.js").read_text(encoding="utf-8"),
+    return render(
+        TEMPLATE,
+        "report",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         tasks=TASKS,
@@ -183,7 +177,7 @@ def _compared(runs: Sequence[Run], device: str, images: Path | None, maps: str) 
     return [
         {
             "id": shown.image_id,
-            "photo": None if shown.pixels is None else _data_url(shown.pixels, "jpeg"),
+            "photo": None if shown.pixels is None else data_url(shown.pixels, "jpeg"),
             "label": shown.label,
             "kind": "seen" if shown.seen else "unseen",
             "classes": shown.classes,
@@ -199,7 +193,7 @@ def _compared(runs: Sequence[Run], device: str, images: Path | None, maps: str) 
 def _picture(example: explain.Example) -> dict[str, Any]:
     return {
         "id": example.image_id,
-        "photo": None if example.pixels is None else _data_url(example.pixels, "jpeg"),
+        "photo": None if example.pixels is None else data_url(example.pixels, "jpeg"),
         "true_unseen": example.true_unseen,
         "true_seen": example.true_seen,
         "labels": [],
@@ -219,13 +213,7 @@ def _labels(predicted: Sequence[explain.Prediction]) -> list[dict[str, Any]]:
 
 
 def _overlay(response: np.ndarray | None) -> str | None:
-    return None if response is None else _data_url(figures.heat(response), "png")
-
-
-def _data_url(pixels: np.ndarray, kind: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return None if response is None else data_url(figures.heat(response), "png")
 
 
 def _per_class(run: Run) -> dict[str, Any]:

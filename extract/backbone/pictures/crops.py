@@ -70,6 +70,19 @@ def load_crop(
     return Crop(crop.pixels, Status.OK, remarks=remarks)
 
 
+def load_thumbnail(path: Path, side: int, options: DecodeOptions = DEFAULT) -> np.ndarray | None:
+    """Return an upright picture as RGB (height, width, 3) uint8 whose sides are at most `side`; None for a bad one."""
+    path = on_disk(path)
+    if _not_a_file(path):
+        return None
+    try:
+        image = _opaque(decode(path, options).image)
+        image.thumbnail((side, side))
+        return np.asarray(image.convert("RGB"))
+    except Exception:  # decoders raise nearly anything
+        return None
+
+
 def _not_a_file(path: Path) -> Crop | None:
     """Return the failure of a path that leads to no file with content."""
     try:
