@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 FOLDER = "projections"
 VERSION = 1  # of the files; another one makes them again
 LARGEST = 16 * 1024  # bytes of an image in float16: a head that keeps more is asked for every search
-BLOCK = 2**23  # numbers in memory at once
+BLOCK = 2**18  # numbers scored at once: in float32 they fit into the cache of a core, which halves the time
 FLOAT16 = float(np.finfo(np.float16).max)
 
 
