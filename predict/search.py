@@ -46,6 +46,11 @@ class Searcher:
     ) -> None:
         self.run, self.store, self.classes = run, store, read_classes(run)
         self._catalog, self._device, self._model = catalog, device, rebuild(run)
+        if not self._model.scores_alone:
+            raise C3Error(
+                f"run {run.id} standardises the scores of an image over the words that are asked for, so that images "
+                f"cannot be compared under one word; train one that does not: {run.train_again} --set standardise=none"
+            )
         nothing = torch.zeros((0, self._model.inputs.d_w))
         self._projections = Projections(run, store, Scorer(self._model, nothing, device), projections)
         self._probabilities, self._told = probabilities_of(run), ""

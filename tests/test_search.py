@@ -6,10 +6,8 @@ import csv
 import io
 import json
 import logging
-import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,51 +20,20 @@ from c3.extract.store.cache import FeatureCache
 from c3.predict import projections
 from c3.predict.found import Ranking
 from c3.predict.ranking import BestRows
-from c3.predict.search_page import write_page
 from c3.train.models.base import Inputs
+from c3.train.models.clip import Clip, ClipOptions
 from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import open_run
 from c3.train.scorer import restore
 from click.testing import CliRunner, Result
-from PIL import Image
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
-QUICK = {"epochs": 1, "batch_size": 8, "lr": 1e-3}
-SIZES = {"c3": {"groups": 2}, "c3-plus": {}, "conse": {"top": 2}, "kim": {"hidden": 4}}
-WORDS = list("abcde")  # the classes of the store
-
-
-@dataclass(frozen=True)
-class Place:
-    """A store of 40, 6 and 10 rows, a run of each method, the photographs of `test`, and a file of word vectors."""
-
-    store: Path
-    runs: dict[str, Path]
-    images: Path
-    vectors: Path
+from search_place import QUICK, SIZES, WORDS, Place, make_place
 
 
 @pytest.fixture(scope="module")
 def place(caches_in: Callable[[Path], Callable[..., FeatureCache]], tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("search")
-    cache = caches_in(root)()
-    runs = {
-        method: train(TrainOptions(cache.path, method, root / "runs", QUICK | size, device="cpu")).path
-        for method, size in SIZES.items()
-    }
-    (root / "images").mkdir()
-    for number in range(10):
-        picture = np.full((30, 60, 3), 20 * number, np.uint8)
-        picture[:10] = [200, 30, 30]
-        Image.fromarray(picture).save(root / f"images/test{number}.png")
-    vectors = root / "vectors.txt"
-    known = zip(cache.classes.names, cache.classes.vectors, strict=True)
-    lines = [f"{name} {' '.join(map(str, vector.tolist()))}" for name, vector in known]
-    vectors.write_text("\n".join([*lines, "sea 1 2 3 1 2 3", "red 3 1 0 0 0 1", "boat 0 1 2 0 1 0"]) + "\n")
-    return Place(cache.path, runs, root / "images", vectors)
+    return make_place(root, caches_in(root), SIZES)
 
 
 @pytest.fixture
@@ -329,74 +296,20 @@ def test_a_store_of_another_backbone_is_refused(
         Searcher.load(place.store, run)
 
 
+def test_a_method_whose_scores_depend_on_the_other_words_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = Inputs({}, 4, 3, 0, 4)
+    alone = {
+        name: Clip(inputs, ClipOptions(standardise=name)).scores_alone for name in ("none", "prompt", "image", "both")
+    }
+    assert alone == {"none": True, "prompt": True, "image": False, "both": False}
+    monkeypatch.setattr(METHODS["c3"], "scores_alone", False)
+    with pytest.raises(C3Error, match="cannot be compared under one word"):
+        Searcher.load(place.store, place.runs["c3"], device="cpu")
+
+
 def test_a_folder_of_runs_gives_its_best_of_these_features(place: Place) -> None:
     runs = place.runs["c3"].parent
     shown = c3("search", place.store, "a", "--run", runs, "--split", "test", "--top", "1", "--device", "cpu")
     assert shown.exit_code == 0 and "is the run with the best mAP of seen classes on val" in shown.stderr
-
-
-@pytest.fixture(scope="module")
-def page(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of two words, one of which wants escaping; one of the ten photographs has gone."""
-    root = tmp_path_factory.mktemp("page")
-    shutil.copytree(place.images, root / "images")
-    (root / "images/test3.png").unlink()
-    shutil.copyfile(place.images / "test4.png", root / "images/test5.png")
-    searcher = Searcher.load(place.store, place.runs["c3"], device="cpu", images=root / "images")
-    vectors = np.array([[1.5, 1, 1, 0, 0.5, 0.5], [0, 0, 1, 0, 1, 0]], np.float32)
-    found = searcher.search(["<b>red</b> boat", "a"], vectors=vectors, split="test", top=10)
-    told = write_page(root / "page.html", found, searcher.run, searcher.store)
-    assert "20 images" in told and "2 of 20 images are not where the store names them" in told
-    return root / "page.html"
-
-
-def test_the_page_needs_nothing_but_itself_and_escapes_words(page: Path) -> None:
-    text = page.read_text()
-    assert re.findall(r'(?:src|href)="(?!#|data:)', text) == []
-    assert "<b>red</b> boat" not in text and text.count("&lt;b&gt;red&lt;/b&gt; boat") > 3
-    assert text.count("data:image/jpeg") == 18 and text.count("no picture") == 2
-    assert text.count("are not where the store names them") == 1
-    assert len(re.findall(r'<ol class="found">', text)) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_page_in_a_browser(page: Path, width: int, scheme: str) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        said: list[str] = []
-        view.on("console", lambda message: said.append(message.text))
-        view.on("pageerror", lambda error: said.append(str(error)))
-        view.on("request", lambda request: said.append(request.url) if request.url[:4] == "http" else None)
-        view.goto(page.as_uri())
-        assert view.evaluate("document.documentElement.scrollWidth") <= width
-        ground = view.evaluate("getComputedStyle(document.body).backgroundColor")
-        brightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
-        assert brightness > 600 if scheme == "light" else brightness < 150
-
-        dialog, buttons = view.locator("dialog"), view.locator(".found button")
-        buttons.nth(1).focus()
-        view.keyboard.press("Enter")
-        assert dialog.is_visible()
-        first = dialog.locator(".caption").inner_text()
-        assert first.startswith("<b>red</b> boat: #") and ".png" in first
-        assert dialog.locator("img").evaluate("image => image.naturalWidth / image.naturalHeight") == 2
-        view.keyboard.press("ArrowRight")
-        assert dialog.locator(".caption").inner_text() != first
-        view.get_by_role("button", name="Previous").click()
-        assert dialog.locator(".caption").inner_text() == first
-        view.keyboard.press("ArrowRight")
-        view.keyboard.press("Escape")
-        assert not dialog.is_visible()
-        assert buttons.nth(2).evaluate("button => button === document.activeElement")
-        view.keyboard.press("Enter")
-        view.get_by_role("button", name="Close").click()
-        assert not dialog.is_visible()
-        view.get_by_role("navigation").get_by_role("link", name="a", exact=True).click()
-        assert view.locator("#word-2").is_visible()
-        assert said == []
-        browser.close()

@@ -97,6 +97,11 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
         """Return the scores (batch, classes) of what `condense` returned."""
         return self.scores(condensed, vectors)
 
+    @property
+    def scores_alone(self) -> bool:
+        """Whether the score of a class does not depend on which other classes are asked for."""
+        return True
+
     def training_scores(self, embedding: EmbeddingT, vectors: Tensor) -> Tensor:
         """Return what `loss` compares, (batch, classes): the class scores, unless a method trains on other scores."""
         return self.scores(embedding, vectors)

@@ -62,6 +62,10 @@ class Clip(Method[Tensor]):
     def reads(cls, inputs: Inputs) -> tuple[str, ...]:  # noqa: ARG003 - as of the other methods
         return (GLOBAL_VECTOR,)
 
+    @property
+    def scores_alone(self) -> bool:
+        return self.options.standardise not in (IMAGE, BOTH)
+
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the image embedding (batch, d_w) of length 1."""
         return normalize(arrays[GLOBAL_VECTOR], dim=1)
