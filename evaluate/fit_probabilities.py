@@ -12,8 +12,10 @@ from scipy.special import expit, logit
 
 from ..train.run_folder import (
     ClassMap,
+    Kind,
     OtherMap,
     ProbabilityMaps,
+    Reading,
     Reliability,
     Run,
     SharedMap,
@@ -121,8 +123,8 @@ def isotonic(known: Known) -> SharedMap:
     return SharedMap("isotonic", scores, share)
 
 
-SHARED: dict[str, Callable[[Known], SharedMap]] = {"platt": platt, "isotonic": isotonic}
-READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+SHARED: dict[Kind, Callable[[Known], SharedMap]] = {"platt": platt, "isotonic": isotonic}
+READINGS: dict[Reading, Callable[[np.ndarray], np.ndarray]] = {
     "logistic": expit, "clipped": lambda scores: np.clip(scores, 0.0, 1.0),
 }  # fmt: skip
 
@@ -188,7 +190,8 @@ def _of_held_back(evidence: Evidence, shared: SharedMap, folds: int) -> OtherMap
     truth = evidence.truth
     known = known_labels(evidence, np.flatnonzero(~truth.seen), np.ones(len(truth), bool))
     together = Known(np.zeros_like(known.group), known.image, known.positive, known.scores)
-    return OtherMap(*class_lines(together, shared, 1)[0].tolist(), folds)
+    slope, intercept = class_lines(together, shared, 1)[0].tolist()
+    return OtherMap(slope, intercept, folds)
 
 
 def _of_folds(run: Run) -> OtherMap:

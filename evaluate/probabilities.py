@@ -61,7 +61,7 @@ def lack_of(run: Run, probabilities: Probabilities | None, kinds: Sequence[str])
         return ""
     return (
         f"{run.path} has no runs of folds: words that it was not trained on have the probabilities of trained ones, "
-        "which are mostly too high for them (docs/tagging.md, Probabilities)"
+        "which can be far off for them (docs/tagging.md, Probabilities)"
     )
 
 
@@ -69,6 +69,6 @@ def log_odds(shared: SharedMap, scores: np.ndarray) -> np.ndarray:
     """Return f(s), float64, of scores of any shape."""
     at, value = np.array(shared.scores), np.array(shared.logits)
     if shared.kind == "isotonic":
-        return np.interp(scores, at, value)
+        return np.asarray(np.interp(scores, at, value))
     slope = (value[1] - value[0]) / (at[1] - at[0])
     return np.asarray(value[0] + slope * (np.asarray(scores, float) - at[0]))

@@ -235,7 +235,8 @@ class Tagger:
             if not np.isfinite(scores).all():
                 raise C3Error(f"run {self.run.path} gives scores that are no finite numbers; train it again")
             best = scores.max(axis=1)
-            probabilities = question.probabilities and question.probabilities.of(question.names, best)
+            maps_of = question.probabilities
+            probabilities = None if maps_of is None else maps_of.of(question.names, best)
         for number, (path, own) in enumerate(zip(batch.paths, batch.crops, strict=True)):
             if number not in batch.readable:
                 bad = next(crop for crop in own if crop.pixels is None)

@@ -32,7 +32,10 @@ TORCH_FREE = sorted(
         *(ROOT / "evaluate/report").glob("*.py"),
         *(ROOT / "common").glob("*.py"),
         *(path for path in FILES if path.name in ("cli.py", "commands.py", "names.py", "options.py")),
-        *(ROOT / "evaluate" / f"{name}.py" for name in ("metrics", "protocol", "run", "thresholds")),
+        *(
+            ROOT / "evaluate" / f"{name}.py"
+            for name in ("fit_probabilities", "metrics", "probabilities", "protocol", "run", "thresholds")
+        ),
         *(ROOT / "predict" / f"{name}.py" for name in ("card", "label_tree", "results", "sidecars")),
     }
     - {ROOT / "evaluate/report/explain.py", ROOT / "common/devices.py"}  # run the trained head; choose its device

@@ -15,6 +15,7 @@ from .base import Inputs, Method, inner_products
 from .losses import mean_over, squared_errors
 from .objectives import KNOWN, POSITIVES
 from .picture_vector import pooled
+from .regions import as_maps
 from .word_forms import whitened, whitening
 
 MOMENTUM = 0.1  # of the running statistics, as in batch norm
@@ -136,7 +137,7 @@ class C3Plus(Method[Tensor]):
         places = levels[0].shape[2]
         x = self.standardise(pooled([arrays[name] for name in self.inputs.channels]))
         z, u = self.compared(self.classifier(normalize(x, dim=1))), self.whitened(vectors)
-        deviation = (self.standardise.running_var + self.standardise.eps).sqrt()
+        deviation = (self.standardise.get_buffer("running_var") + self.standardise.eps).sqrt()
         weights = self.classifier.weight / deviation / (self.variance.sqrt() + FLOOR)[:, None]
         parts = torch.cat([part for level in levels for part in (level / places, _at_maximum(level))], dim=1)
         moved = (weights @ parts) / x.norm(dim=1)[:, None, None]  # (batch, trained classes, places)
@@ -149,7 +150,8 @@ class C3Plus(Method[Tensor]):
         p = inner_products(near, self.frequency().log()[None]).squeeze(1).exp()
         shares = self.options.calibration * (p * (1 - p)).sqrt()[:, None] * shares
         rest = self.scores(self.classifier(normalize(x, dim=1)), vectors) - shares.sum(dim=2)
-        return (shares + rest[:, :, None] / places).unflatten(2, arrays[next(iter(self.inputs.channels))].shape[2:])
+        every: Tensor = shares + rest[:, :, None] / places
+        return as_maps(every.transpose(1, 2), arrays[next(iter(self.inputs.channels))].shape[-1])
 
     def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """Return z itself."""

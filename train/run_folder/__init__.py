@@ -39,8 +39,10 @@ from .metrics import (
 from .probability_maps import (
     PROBABILITIES,
     ClassMap,
+    Kind,
     OtherMap,
     ProbabilityMaps,
+    Reading,
     SharedMap,
     read_probabilities,
     write_probabilities,
@@ -62,9 +64,10 @@ from .tables import (
 __all__ = [
     "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS",
     "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap", "Calibration",
-    "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "LogLine", "Metrics", "OtherMap",
-    "ProbabilityMaps", "ProtocolResults", "Reliability", "RowCounts", "Run", "RunRecord", "SeenScore", "Setting",
-    "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run", "read_classes", "read_log",
-    "read_metrics", "read_per_class", "read_probabilities", "read_thresholds", "write_classes", "write_csv",
-    "write_json", "write_lines", "write_per_class", "write_probabilities", "write_record", "write_thresholds",
+    "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "Kind", "LogLine", "Metrics",
+    "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run", "RunRecord",
+    "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run",
+    "read_classes", "read_log", "read_metrics", "read_per_class", "read_probabilities", "read_thresholds",
+    "write_classes", "write_csv", "write_json", "write_lines", "write_per_class", "write_probabilities",
+    "write_record", "write_thresholds",
 ]  # fmt: skip
