@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -26,9 +25,6 @@ from c3.train.run_folder import list_runs
 from PIL import Image
 
 AXE = os.environ.get("C3_AXE")  # axe.min.js of npm's package axe-core, which checks rules of accessibility
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -198,17 +194,6 @@ def test_photographs_that_have_gone_are_said_to_be(page: Path, tmp_path: Path) -
     other = tmp_path / "other.html"
     write_page(other, FigureOptions(page.parent / "runs", images=tmp_path / "gone", device="cpu"))
     assert "photographs were not found; c3 report --images FOLDER" in other.read_text()
-
-
-@pytest.fixture
-def browser() -> Iterator[object]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +13,6 @@ from c3 import Searcher
 from c3.extract.store.cache import FeatureCache
 from c3.predict.search_page import write_page
 from search_place import make_place
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -44,42 +40,37 @@ def test_the_page_needs_nothing_but_itself_and_escapes_words(page: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_page_in_a_browser(page: Path, width: int, scheme: str) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        said: list[str] = []
-        view.on("console", lambda message: said.append(message.text))
-        view.on("pageerror", lambda error: said.append(str(error)))
-        view.on("request", lambda request: said.append(request.url) if request.url[:4] == "http" else None)
-        view.goto(page.as_uri())
-        assert view.evaluate("document.documentElement.scrollWidth") <= width
-        ground = view.evaluate("getComputedStyle(document.body).backgroundColor")
-        brightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
-        assert brightness > 600 if scheme == "light" else brightness < 150
+def test_the_page_in_a_browser(page: Path, browser: Any, width: int, scheme: str) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    view.on("console", lambda message: said.append(message.text))
+    view.on("pageerror", lambda error: said.append(str(error)))
+    view.on("request", lambda request: said.append(request.url) if request.url[:4] == "http" else None)
+    view.goto(page.as_uri())
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    ground = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", ground)[:3]))
+    assert brightness > 600 if scheme == "light" else brightness < 150
 
-        dialog, buttons = view.locator("dialog"), view.locator(".found button")
-        buttons.nth(1).focus()
-        view.keyboard.press("Enter")
-        assert dialog.is_visible()
-        first = dialog.locator(".caption").inner_text()
-        assert first.startswith("<b>red</b> boat: #") and ".png" in first
-        assert dialog.locator("img").evaluate("image => image.naturalWidth / image.naturalHeight") == 2
-        view.keyboard.press("ArrowRight")
-        assert dialog.locator(".caption").inner_text() != first
-        view.get_by_role("button", name="Previous").click()
-        assert dialog.locator(".caption").inner_text() == first
-        view.keyboard.press("ArrowRight")
-        view.keyboard.press("Escape")
-        assert not dialog.is_visible()
-        assert buttons.nth(2).evaluate("button => button === document.activeElement")
-        view.keyboard.press("Enter")
-        view.get_by_role("button", name="Close").click()
-        assert not dialog.is_visible()
-        view.get_by_role("navigation").get_by_role("link", name="a", exact=True).click()
-        assert view.locator("#word-2").is_visible()
-        assert said == []
-        browser.close()
+    dialog, buttons = view.locator("dialog"), view.locator(".found button")
+    buttons.nth(1).focus()
+    view.keyboard.press("Enter")
+    assert dialog.is_visible()
+    first = dialog.locator(".caption").inner_text()
+    assert first.startswith("<b>red</b> boat: #") and ".png" in first
+    assert dialog.locator("img").evaluate("image => image.naturalWidth / image.naturalHeight") == 2
+    view.keyboard.press("ArrowRight")
+    assert dialog.locator(".caption").inner_text() != first
+    view.get_by_role("button", name="Previous").click()
+    assert dialog.locator(".caption").inner_text() == first
+    view.keyboard.press("ArrowRight")
+    view.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert buttons.nth(2).evaluate("button => button === document.activeElement")
+    view.keyboard.press("Enter")
+    view.get_by_role("button", name="Close").click()
+    assert not dialog.is_visible()
+    view.get_by_role("navigation").get_by_role("link", name="a", exact=True).click()
+    assert view.locator("#word-2").is_visible()
+    assert said == []
+    view.close()
