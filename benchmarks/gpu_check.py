@@ -35,6 +35,7 @@ import torch
 import training
 from c3.cli import main as c3
 from c3.common.devices import resolve_device
+from c3.common.errors import C3Error
 from c3.extract.datasets.demo.data_set import DemoSpec, write_demo
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
@@ -223,7 +224,7 @@ class Check:
             *("--cache", str(self.store.path), "--epochs", "1", "--runs", str(self.folder / "two")),
         ]
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise ValueError(done.stderr[-500:])
         return {"seconds in all": time.perf_counter() - began}
@@ -313,7 +314,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     asked = parser.parse_args()
     logging.getLogger("c3").setLevel(logging.WARNING)
-    device, began = resolve_device(asked.device), time.perf_counter()
+    try:
+        device, began = resolve_device(asked.device), time.perf_counter()
+    except C3Error as error:
+        parser.error(str(error))
     asked.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     print("| check | figures | peak GiB | seconds |\n|---|---|---:|---:|", flush=True)
@@ -330,6 +334,8 @@ def main() -> None:
             (asked.out / "gpu_check.json").write_text(json.dumps(content, indent=2))
             table = ["| check | figures | peak GiB | seconds |", "|---|---|---:|---:|", *map(line, rows)]
             (asked.out / "gpu_check.md").write_text("\n".join(table) + "\n")
+    if not rows:
+        parser.error(f"no check begins with {' or '.join(asked.only)}")
     sys.exit(any("failed" in row for row in rows))
 
 

@@ -60,7 +60,7 @@ class Bound:
 def reading(store: str) -> dict[str, float]:
     """Run store.py for c3 and the memmap; take the ratios from its table."""
     command = [sys.executable, str(STORED.with_name("store.py")), store, "--only", "c3", "--busy"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     cells = next(line for line in printed.splitlines() if line.startswith("| c3 |")).split("|")
     return {"c3 / memmap, cold": float(cells[5]), "c3 / memmap, warm": float(cells[7])}
 
@@ -113,6 +113,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         load, bounds = require_quiet(asked.busy), stored()
+        FeatureCache.open(asked.store).require_complete()
     except C3Error as error:
         parser.error(str(error))
     print(f"load {load:.1f} at the start\n\n| ratio | now | stored | least | |\n|---|---:|---:|---:|---|", flush=True)

@@ -183,8 +183,10 @@ class Cluster:
             if not given_up:
                 return
             if len(given_up) == len(tasks):
-                raise _lost(*given_up[0])
+                raise _lost(*given_up[0]) from given_up[0][1]
             tasks = [task for task, _ in given_up]
+            LOG.warning("%d shards are tried again, %s-%d first: workers died with them", len(tasks), tasks[0].split,
+                        tasks[0].shard)  # fmt: skip
 
     def _attempt(
         self, attempt: int, tasks: list[ShardTask], given_up: list[tuple[ShardTask, Exception]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def test_gpu_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["resume", "copies", "attention fp32", "predict", "train c3-plus"]
     command = ["gpu_check.py", "--quick", "--device", "cpu", "--out", str(tmp_path), "--only", *names]
     monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(logging.getLogger("c3"), "setLevel", lambda level: None)  # other tests read the log
     monkeypatch.setattr(gpu_check.Check, "attention", lambda *_: 1 / 0)
     with pytest.raises(SystemExit) as end:
         gpu_check.main()
@@ -78,6 +80,24 @@ def test_gpu_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len((tmp_path / "gpu_check.md").read_text().splitlines()) == 2 + len(names)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(["--device", "cuda:9"], "cuda:9"), (["--device", "cpu", "--only", "x"], "no check begins with x")],
+)
+def test_gpu_check_says_what_is_wrong_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: list[str], said: str
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import gpu_check
+
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--quick", "--out", str(tmp_path), *asked])
+    monkeypatch.setattr(logging.getLogger("c3"), "setLevel", lambda level: None)
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.fixture
 def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(BENCHMARKS)
@@ -89,18 +109,29 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize(("share", "code"), [(1.0, 0), (0.9, 0), (0.5, 1)], ids=["as before", "tolerated", "worse"])
 def test_the_guard_fails_where_a_ratio_is_below_its_bound(
-    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], share: float, code: int
-) -> None:
+    guard: ModuleType, make_cache: Callable[..., FeatureCache], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], share: float, code: int,
+) -> None:  # fmt: skip
     kept = {name: guard.Bound(bound.ratio, 0.2) for name, bound in guard.stored().items()}
     monkeypatch.setattr(guard, "stored", lambda: kept)
     found = {name: bound.ratio for name, bound in kept.items()}
     found["extract / forward"] *= share
     monkeypatch.setattr(guard, "PARTS", (lambda store: found,))
-    monkeypatch.setattr(sys, "argv", ["guard.py", "features.zarr"])
+    monkeypatch.setattr(sys, "argv", ["guard.py", str(make_cache().path)])
     with pytest.raises(SystemExit) as end:
         guard.main()
     assert end.value.code == code
     assert capsys.readouterr().out.count("| worse |") == code
+
+
+def test_the_guard_refuses_a_store_that_is_none(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["guard.py", "none.zarr"])
+    with pytest.raises(SystemExit) as end:
+        guard.main()
+    assert end.value.code == 2
+    assert "no feature store at none.zarr" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("script", ["guard", "store"])

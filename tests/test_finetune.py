@@ -290,7 +290,7 @@ def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
     run = finetune(FineTuneOptions("little", None, "c3", runs, {"epochs": 1, "warmup": 2}, catalog, "cpu"))
     assert run.record.tuned_from.run == start.id
     cached = FeatureCache.open(store)
-    seen = word_form(cached.classes, "l2").trained
+    seen = word_form(cached.classes, start.record.vectors).trained
     head = rebuild(start)
     expected = Validation(cached, head.reads(head.inputs)).score(head, seen)
     assert run.record.validation.start == pytest.approx(expected, abs=5e-3)

@@ -170,7 +170,7 @@ def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_
         ({"seed": 10**20}, "seed: expected 0 to 2"),
         ({"lr": "fast"}, "expected float"),
         ({"lr": -1.0}, "positive"),
-        ({"vectors": "unit"}, "l2 or raw"),
+        ({"vectors": "unit"}, "l2, raw, whitened, interpolated"),
         ({"objective": "none"}, "one of ranknet, sdl"),
         ({"groups": 0}, "at least 1"),
     ):

@@ -78,3 +78,16 @@ def test_scores_of_a_store_and_of_pictures_use_the_vectors_of_the_training(
     expected = WordForm(form, given[torch.from_numpy(classes.seen)])(given)
     torch.testing.assert_close(restore(run, open_store(run), torch.device("cpu")).vectors, expected)
     torch.testing.assert_close(Tagger.load(run.path, device="cpu")._own.vectors, expected)
+
+
+@pytest.mark.parametrize(("form", "needs"), [("l2", False), ("interpolated", True)])
+def test_only_forms_by_the_trained_classes_need_them(
+    finished: ExtractOptions, tmp_path: Path, form: str, needs: bool
+) -> None:
+    run = train(TrainOptions(finished.out, "labelem", tmp_path, {"epochs": 1, "batch_size": 8, "vectors": form}))
+    (run.path / "classes.npz").unlink()
+    if needs:
+        with pytest.raises(C3Error, match=r"classes\.npz is missing"):
+            restore(run, open_store(run), torch.device("cpu"))
+    else:
+        assert restore(run, open_store(run), torch.device("cpu")).vectors.shape[0] == run.record.inputs.classes + 1

@@ -18,7 +18,7 @@ from ..extract.store.cache import FeatureCache
 from ..extract.store.layout import GRID
 from ..extract.store.tables import Classes
 from .models.base import Embedding, Method
-from .models.word_forms import WordForm
+from .models.word_forms import WHITENED, WordForm
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
 from .run_folder import WEIGHTS, Run, read_classes
 from .settings import options_from
@@ -180,5 +180,7 @@ def restore(run: Run, cache: FeatureCache, device: torch.device) -> Scorer:
             f"run {run.id} only knows the {trained} classes it was trained on, {cache.location} has "
             f"{found.classes} seen classes; evaluate it on its own store"
         )
-    vectors = word_form(read_classes(run), run.record.vectors)(torch.from_numpy(cache.classes.vectors))
+    form = run.record.vectors
+    own = read_classes(run) if form in WHITENED else cache.classes  # an older run may lack its classes.npz
+    vectors = word_form(own, form)(torch.from_numpy(cache.classes.vectors))
     return Scorer(rebuild(run), vectors, device)

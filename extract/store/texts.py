@@ -87,8 +87,8 @@ class Texts:
         return list(self)
 
     def take(self, rows: np.ndarray) -> Texts:
-        """Return the texts of the given rows (any order, repeats allowed); those of many rows are coded."""
+        """Return the texts of the given rows (any order, repeats allowed, or a mask); those of many rows are coded."""
         if len(rows) < len(self) // 8:  # do not keep all texts for the sake of a few
             return Texts.of(self[rows])
-        own = rows.astype(np.min_scalar_type(len(self)))
+        own = (np.flatnonzero(rows) if rows.dtype == bool else rows).astype(np.min_scalar_type(len(self)))
         return Texts(tuple((values, own if code is None else code[rows]) for values, code in self.parts))

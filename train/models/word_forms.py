@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from .base import inner_products
 
+WHITENED = ("whitened", "interpolated")  # the forms that depend on the trained classes
 SHRINKAGE = 0.9  # a of `whitening`
 NEARNESS = 5.0  # tau of `interpolated`
 
@@ -48,16 +49,11 @@ class WordForm(nn.Module):
     def __init__(self, form: str, given: Tensor) -> None:
         super().__init__()
         self.form = form
-        if self.whitens:
+        if form in WHITENED:
             centre, matrix = whitening(given, SHRINKAGE)
             self.register_buffer("centre", centre)
             self.register_buffer("matrix", matrix)
         self.register_buffer("trained", self._own(given))
-
-    @property
-    def whitens(self) -> bool:
-        """Return whether the form depends on the trained classes."""
-        return self.form in ("whitened", "interpolated")
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return (classes, d_w) float32, for scores."""
@@ -67,6 +63,6 @@ class WordForm(nn.Module):
         return (NEARNESS * inner_products(own, self.trained)).softmax(dim=1) @ self.trained
 
     def _own(self, vectors: Tensor) -> Tensor:
-        if self.whitens:
+        if self.form in WHITENED:
             return whitened(vectors, self.centre, self.matrix)
         return normalize(vectors, dim=1) if self.form == "l2" else vectors
