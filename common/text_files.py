@@ -53,9 +53,9 @@ def read_text(path: Path, what: str = "list") -> str:
     return text
 
 
-def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (line number, stripped text) of every line that is not blank."""
-    lines = LINE_END.split(read_text(path))
+def numbered_lines(path: Path, what: str = "list") -> list[tuple[int, str]]:
+    """Return (line number, stripped text) of every line that is not blank; `what` as in `read_text`."""
+    lines = LINE_END.split(read_text(path, what))
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
@@ -79,7 +79,7 @@ def word_list(path: Path) -> list[str]:
 
     Raises C3Error for a line of several columns.
     """
-    lines = [(number, line) for number, line in numbered_lines(path) if not line.startswith("#")]
+    lines = [(number, line) for number, line in numbered_lines(path, "word list") if not line.startswith("#")]
     for number, line in lines:
         if "\t" in line:
             raise C3Error(f"{path} line {number}: expected one word or name per line, found a tab: {line!r}")

@@ -147,7 +147,7 @@ def predict(
     from .results import publish
     from .tagger import Tagger, TagOptions
 
-    if vocabulary and words:
+    if vocabulary and words is not None:
         raise C3Error("--vocabulary and --words both name words; give one of them")
     if threshold not in (None, "val"):
         try:
@@ -161,7 +161,10 @@ def predict(
         **{"threshold": threshold} | asked,
     )
     paths = find_pictures(images)
-    found = Tagger.load(run_path, weights, ctx.obj, device).stream(paths, options)
+    tagger = Tagger.load(run_path, weights, ctx.obj, device)
+    if sidecars:
+        sidecars.require_words(tagger.classes.names if options.vocabulary is None else options.vocabulary)
+    found = tagger.stream(paths, options)
     ctx.exit(SOME_FAILED if publish(found, len(paths), form, click.echo, overlay, options.maps, sidecars) else 0)
 
 

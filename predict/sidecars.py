@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lxml.etree import XMLSyntaxError
 
 from ..common.errors import C3Error
-from ..common.files import write_bytes
-from .label_tree import LabelTree, same_word
+from ..common.files import replacing
+from ..common.unicode_forms import clean_name
+from .label_tree import NOT_IN_XML, LabelTree, same_word
 from .names import SIDECAR_NAMES
 from .xmp_keywords import Keywords, add_keywords
 
@@ -29,6 +31,13 @@ class Sidecars:
         self.name, self.tree = name, tree
         self.counts: Counter[str] = Counter()
         self._in_tree = False
+
+    def require_words(self, words: Iterable[str]) -> None:
+        """Raise C3Error for words that no XMP file can hold, before a picture is read."""
+        if wrong := [word for word in words if NOT_IN_XML.search(clean_name(word))]:
+            raise C3Error(
+                f"--xmp: labels with a control character, which XMP cannot hold: {', '.join(map(repr, wrong))}"
+            )
 
     def add(self, picture: Path, labels: Sequence[str]) -> None:
         """Add labels to the sidecar of a picture; it keeps all that is in it, and is replaced whole or not at all.
@@ -65,10 +74,15 @@ class Sidecars:
             raise C3Error(f"{sidecar} stays as it is: {error}") from error
         if new is None:
             return False
-        # a rename asks the folder alone, and root may do everything
-        if old is not None and not (real.stat().st_mode & 0o222 and os.access(real, os.W_OK)):
-            raise C3Error(f"{sidecar} is read-only and stays as it is; allow it with: chmod u+w")
-        write_bytes(real, new)
+        try:
+            # a rename asks the folder alone, and root may do everything
+            if old is not None and not (real.stat().st_mode & 0o222 and os.access(real, os.W_OK)):
+                raise C3Error(f"{sidecar} is read-only and stays as it is; {_allowing(sidecar, real)}")
+            with replacing(real) as scratch:
+                scratch.write_bytes(new)
+        except OSError as error:
+            link = f" as {real}, to which it is a link" if sidecar.is_symlink() else ""
+            raise C3Error(f"{sidecar} cannot be written{link}: {error.strerror or error}") from error
         return True
 
     def _sidecar(self, picture: Path) -> Path:
@@ -83,3 +97,11 @@ class Sidecars:
         self._in_tree |= any(found)
         paths = [path for label, own in zip(labels, found, strict=True) for path in own or ((label,),)]
         return Keywords(labels, paths, self.tree is not None)
+
+
+def _allowing(sidecar: Path, real: Path) -> str:
+    """Say how a file could be written: only its owner and root may change its mode, which need not be the reason."""
+    status = real.stat()
+    if os.geteuid() in (0, status.st_uid) and not status.st_mode & 0o200:
+        return f"allow it with: chmod u+w {shlex.quote(str(sidecar))}"
+    return "it belongs to another user, or its disk is read-only"

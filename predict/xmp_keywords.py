@@ -26,6 +26,8 @@ DC, LIGHTROOM, DIGIKAM = (
 PREFIXES = {"dc": DC, "lr": LIGHTROOM, "digiKam": DIGIKAM}
 CONTAINERS = tuple(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
 ITEM, DESCRIPTION, ABOUT = (f"{{{RDF}}}{name}" for name in ("li", "Description", "about"))
+LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+IN_TERM = "-"  # stands in a term for the sign that would part it in two
 EMPTY = f"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="{XMPMETA}">
  <rdf:RDF xmlns:rdf="{RDF}">
@@ -60,6 +62,12 @@ class _Property:
     def tag(self) -> str:
         return f"{{{self.namespace}}}{self.name}"
 
+    def text(self, path: Sequence[str]) -> str:
+        """Return the item of a path."""
+        if self.between is None:
+            return " ".join(path)
+        return self.between.join(term.replace(self.between, IN_TERM) for term in path)
+
     def terms(self, text: str) -> tuple[str, ...]:
         """Return the terms of an item, as they are compared."""
         return tuple(map(same_word, text.split(self.between) if self.between else [text]))
@@ -80,7 +88,8 @@ def add_keywords(data: bytes | None, keywords: Keywords) -> bytes | None:
 
     `data` is the packet, or None for a new one. `dc:subject` gets the words. `lr:hierarchicalSubject` gets the paths
     where there is a tree or such a list, and `digiKam:TagsList` where there is one: programs that know these lists read
-    them in place of dc:subject. A word that is there in any case, also as the end of a path, is not added again.
+    them in place of dc:subject. A word that is there in any case, also as the end of a path, is not added again. In a
+    term of a path, `-` stands for the sign between terms (`|`, `/`).
 
     Raises ValueError, which says what is wrong, for what is no XMP, and lxml.etree.XMLSyntaxError for what is no XML.
     """
@@ -109,12 +118,16 @@ def _add(rdf: etree._Element, listed: _Property, paths: Sequence[tuple[str, ...]
     own = _found(rdf, listed)
     present = [listed.terms(text) for text in _texts(own, listed)] if own is not None else []
     known = set(present) | {terms[-1:] for terms in present}
-    new = [path for path in paths if tuple(map(same_word, path)) not in known]
+    new: dict[tuple[str, ...], str] = {}
+    for path in paths:  # compared as they will be read again
+        text = listed.text(path)
+        if (terms := listed.terms(text)) not in known:
+            new.setdefault(terms, text)
     if new:
         container = _container(rdf, listed)
-        for path in new:
+        for text in new.values():
             item = etree.Element(ITEM)
-            item.text = (listed.between or " ").join(path)
+            item.text = text
             _append(container, item)
     return len(new)
 
@@ -134,6 +147,8 @@ def _texts(own: etree._Element, listed: _Property) -> Iterator[str]:
     if own.tag == DESCRIPTION:
         yield str(own.attrib[listed.tag])
         return
+    if set(own.attrib) - {LANGUAGE}:  # rdf:resource, rdf:parseType: its value is a link or a structure
+        raise ValueError(f"its {listed.title} is no list of keywords")
     elements = [child for child in own if isinstance(child.tag, str)]
     text = "".join([own.text or "", *(child.tail or "" for child in own)]).strip()  # around comments too
     if not elements:

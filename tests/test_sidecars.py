@@ -201,6 +201,18 @@ def test_words_that_are_there_are_not_added_again() -> None:
     assert b"hierarchicalSubject" not in digikam
 
 
+@pytest.mark.parametrize("program", FOREIGN)
+def test_the_sign_between_terms_parts_no_term(program: str) -> None:
+    words = Keywords(["con|tent", "Con|Tent", "tcp/ip"], [("con|tent",), ("Con|Tent",), ("a/b", "tcp/ip")], tree=True)
+    once = add_keywords(FOREIGN[program].encode(), words)
+    assert once is not None
+    assert listed(once, f"{DC}subject")[-2:] == ["con|tent", "tcp/ip"]
+    assert listed(once, f"{LR}hierarchicalSubject")[-2:] == ["con-tent", "a/b|tcp/ip"]
+    if program == "digikam":
+        assert listed(once, f"{DIGIKAM}TagsList") == ["People/Ada", "con|tent", "a-b/tcp-ip"]
+    assert add_keywords(once, words) is None
+
+
 @pytest.mark.parametrize(
     ("properties", "kept"),
     [
@@ -240,6 +252,10 @@ def picture(tmp_path: Path) -> Path:
         pytest.param(f'<!DOCTYPE r [<!ENTITY a "b">]>{HEAD}</rdf:RDF>', "a DOCTYPE", id="entities"),
         pytest.param(f'{HEAD}<rdf:Description {NAMES}><dc:subject rdf:parseType="Resource"><dc:a/></dc:subject>'
                      "</rdf:Description></rdf:RDF>", "its dc:subject is no list of keywords", id="structure"),
+        pytest.param(f'{HEAD}<rdf:Description {NAMES}><dc:subject rdf:parseType="Resource"><rdf:Bag/></dc:subject>'
+                     "</rdf:Description></rdf:RDF>", "its dc:subject is no list of keywords", id="bag as property"),
+        pytest.param(f'{HEAD}<rdf:Description {NAMES}><dc:subject rdf:resource="http://x"/></rdf:Description>'
+                     "</rdf:RDF>", "its dc:subject is no list of keywords", id="resource"),
     ],
 )  # fmt: skip
 def test_a_sidecar_that_is_not_xmp_stays_as_it_is(picture: Path, content: str, said: str) -> None:
@@ -254,13 +270,18 @@ def test_a_sidecar_that_is_not_xmp_stays_as_it_is(picture: Path, content: str, s
     assert sorted(path.name for path in picture.parent.iterdir()) == ["a.jpg", "a.jpg.xmp"]
 
 
-def test_a_sidecar_that_may_not_be_written_stays_as_it_is(picture: Path) -> None:
+def test_a_sidecar_that_may_not_be_written_stays_as_it_is(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sidecar = picture.with_name("a.jpg.xmp")
     sidecar.write_text(LIGHTROOM, encoding="utf-8")
     sidecar.chmod(0o444)
     Sidecars().add(picture, ["dog"])  # has it
-    with pytest.raises(C3Error, match=r"a\.jpg\.xmp is read-only and stays as it is"):
+    with pytest.raises(C3Error) as caught:
         Sidecars().add(picture, ["sea"])
+    assert str(caught.value) == f"{sidecar} is read-only and stays as it is; allow it with: chmod u+w {sidecar}"
+    with monkeypatch.context() as patch, pytest.raises(C3Error, match="it belongs to another user") as caught:
+        patch.setattr(os, "geteuid", lambda: sidecar.stat().st_uid + 1)
+        Sidecars().add(picture, ["sea"])
+    assert "chmod" not in str(caught.value)
     assert sidecar.read_text(encoding="utf-8") == LIGHTROOM
     sidecar.chmod(0o640)
     Sidecars().add(picture, ["sea"])
@@ -314,6 +335,12 @@ def test_a_link_stays_a_link(picture: Path, tmp_path: Path) -> None:
     Sidecars().add(picture, ["dog"])
     assert link.is_symlink() and listed(real.read_bytes(), f"{DC}subject") == ["dog"]
     link.unlink()
+    link.symlink_to(tmp_path / "gone/a.xmp")
+    with pytest.raises(
+        C3Error, match=rf"{link} cannot be written as .*gone/a\.xmp, to which it is a link: No such file"
+    ):
+        Sidecars().add(picture, ["dog"])
+    link.unlink()
     link.symlink_to(link)
     with pytest.raises(C3Error, match="symbolic links"):
         Sidecars().add(picture, ["dog"])
@@ -344,7 +371,21 @@ def test_a_label_tree_places_labels(picture: Path, tmp_path: Path) -> None:
     assert listed(packet, f"{LR}hierarchicalSubject") == ["sea", "animal|Dog", "pet|dog"]
     assert listed(packet, f"{DC}subject") == ["sea", "dog"]
     assert sidecars.summary() == "sidecars: 2 written"
-    for content, said in (("animal||dog", r"line 1: expected terms such as animal\|dog"), ("# a\n", "is empty")):
-        lines.write_text(content, encoding="utf-8")
+    for content, said in (
+        ("animal||dog", r"line 1: expected terms such as animal\|dog"),
+        ("# a\n", "is empty"),
+        ("animal|dog\nx\x01|sky", r"tree\.txt line 2: 'x\\x01\|sky' has a control character"),
+        ("a\ufffe", "line 1: .* control character"),
+        (None, r"^label tree .*tree\.txt cannot be read"),
+    ):
+        lines.unlink(missing_ok=True)
+        if content is not None:
+            lines.write_text(content, encoding="utf-8")
         with pytest.raises(C3Error, match=said):
             read_label_tree(lines)
+
+
+def test_labels_that_no_xmp_file_can_hold_are_refused() -> None:
+    Sidecars().require_words(["dog", "a\tb", "\U0001f415"])
+    with pytest.raises(C3Error, match=r"control character, .*: 'd\\x01g', '\\x7f\\x08'$"):
+        Sidecars().require_words(["dog", "d\x01g", "\x7f\x08"])
