@@ -120,8 +120,8 @@ def test_the_digest_is_that_of_older_stores_and_sees_every_row(monkeypatch: pyte
 
 @pytest.mark.parametrize(
     "names",
-    [["a", "bb" * 7, "c" * 120, ""], ["cafe\u0301", "b"], ["a" * 3000, "b"], ["a b", "\t"]],
-    ids=["lengths of 1 to 3 digits", "another form of a letter", "a long one", "blanks"],
+    [["a", "bb" * 7, "c" * 120, ""], ["cafe\u0301", "b"], ["a" * 3000, "b"], ["a b", "\t"], ["a\0", "a", "\0"]],
+    ids=["lengths of 1 to 3 digits", "another form of a letter", "a long one", "blanks", "ends in NUL"],
 )
 def test_any_texts_give_the_digest_of_older_stores(names: list[str]) -> None:
     rows, composed = many(len(names)), [unicodedata.normalize("NFC", name) for name in names]

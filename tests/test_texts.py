@@ -37,6 +37,13 @@ def test_taken_and_joined_rows_are_those_of_the_whole_texts(rows: list[int]) -> 
     assert Texts.join([coded(), taken]).tolist() == [*whole.tolist(), *whole[rows].tolist()]
 
 
+def test_a_mask_takes_the_rows_that_it_names() -> None:
+    many = Texts.of(np.char.mod("%016x", np.arange(20)))
+    for count in (1, 15):  # few texts are copied, many are coded
+        mask = np.arange(20) < count
+        assert many.take(mask).tolist() == np.asarray(many)[mask].tolist()
+
+
 def test_a_few_rows_do_not_keep_the_others() -> None:
     many = Texts.of(np.char.mod("%016x", np.arange(1000)))
     assert len(many.take(np.arange(10)).parts[0][0]) == 10
