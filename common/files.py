@@ -45,15 +45,17 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Like `replacing`; raise C3Error when the file cannot be written, on a full disk for example."""
+    """Like `replacing`; raise C3Error when the file cannot be written, on a full disk for example.
+
+    `durable` files are what a training goes on from.
+    """
     try:
         with replacing(path, durable) as scratch:
             yield scratch
     except OSError as error:
         kept = ", it is as it was before" if path.exists() else ""
-        raise C3Error(
-            f"{path} cannot be written ({error.strerror or error}){kept}; mend that, and the same command continues"
-        ) from error
+        then = ", and the same command continues" if durable else " and run the command again"
+        raise C3Error(f"{path} cannot be written ({error.strerror or error}){kept}; mend that{then}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -68,8 +68,13 @@ def find_vocabulary(
     words = [clean_name(word) for word in words]
     if not words:
         raise C3Error("the vocabulary is empty: expected at least one word")
-    if wrong := [place for place, word in enumerate(words, start=1) if not (word and is_text(word))]:
-        raise C3Error(f"words of the vocabulary: expected texts, found nothing that can be written as word {wrong[0]}")
+    for place, word in enumerate(words, start=1):
+        if not word:
+            raise C3Error(f"words of the vocabulary: word {place} is empty; expected at least one sign")
+        if not is_text(word):
+            raise C3Error(
+                f"words of the vocabulary: expected texts that can be written, found {word!r} as word {place}"
+            )
     unique = list(dict.fromkeys(words))
     known = {clean_name(name) for name in classes.names}
     if joined := [word for word in unique if word not in known and any(mark in word for mark in JOINING)]:

@@ -231,6 +231,15 @@ def test_a_warning_of_the_decoder_belongs_to_its_picture_and_nobody_else_loses_o
 
 
 @pytest.mark.parametrize(
+    "content", [b"abc", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"BM\0", b"GIF89a\1", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_file_of_few_bytes_is_refused_in_plain_words(tmp_path: Path, content: bytes) -> None:
+    crop = read(tmp_path, content)
+    assert crop.status == Status.UNREADABLE
+    assert "cut off, or damaged at its beginning" in crop.reason and "buffer" not in crop.reason
+
+
+@pytest.mark.parametrize(
     ("head", "said"),
     [
         (b"\0\0\0\x18ftypheic", "pip install pillow-heif"),

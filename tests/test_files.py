@@ -34,13 +34,17 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path: Path, error: BaseException
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(C3Error, match=r"no/such/a cannot be written \(No such file or directory\); mend that"):
+    with pytest.raises(
+        C3Error, match=r"no/such/a cannot be written \(No such .*\); mend that and run the command again"
+    ):
         write_bytes(tmp_path / "no/such/a", b"data")
     with pytest.raises(OSError, match="No such file"), replacing(tmp_path / "no/such/a"):
         pass
     write_bytes(tmp_path / "a", b"data")
     with pytest.raises(C3Error, match=r"a cannot be written .*, it is as it was before"), writing(tmp_path / "a"):
         raise OSError(28, "No space left on device")
+    with pytest.raises(C3Error, match=r"and the same command continues$"):
+        write_bytes(tmp_path / "no/such/a", b"a checkpoint", durable=True)
     assert (tmp_path / "a").read_bytes() == b"data"
 
 

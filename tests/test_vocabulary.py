@@ -37,9 +37,17 @@ def test_one_word_in_two_forms_is_repeated(words: list[str]) -> None:
         find_vocabulary(words, None, classes("caf\u00e9", "dark red", "dog"), Catalog())
 
 
-@pytest.mark.parametrize("word", ["", "\u200b", "a\0", "\ud800"])
-def test_what_is_no_word_is_refused(word: str) -> None:
-    with pytest.raises(C3Error, match="as word 2"):
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        pytest.param("", "word 2 is empty", id="empty"),
+        pytest.param("\u200b", "word 2 is empty", id="invisible"),
+        pytest.param("a\0", r"'a\\x00' as word 2", id="nul"),
+        pytest.param("\ud800", r"'\\ud800' as word 2", id="surrogate"),
+    ],
+)
+def test_what_is_no_word_is_refused(word: str, said: str) -> None:
+    with pytest.raises(C3Error, match=said):
         find_vocabulary(["dog", word], None, classes("dog"), Catalog())
 
 

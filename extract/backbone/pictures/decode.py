@@ -12,6 +12,7 @@ import io
 import math
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -41,6 +42,7 @@ HEIF_SUFFIXES = (".heic", ".heif", ".hif", ".heics", ".heifs")
 HEIF_HINT = "install a decoder: pip install pillow-heif"
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 NO_PICTURES = ("MPEG", "EPS")  # Pillow identifies videos and decodes none; PostScript is a program, run by another one
+CUT_OFF = "cut off, or damaged at its beginning"
 TRUNCATED = "image file is truncated"  # Pillow says it in words alone
 LOCK = threading.Lock()
 
@@ -115,7 +117,7 @@ def identified(file: IO[bytes], suffix: str) -> ImageFile.ImageFile:
     refused = []
     for name in _formats(suffix):
         factory, accepts = Image.OPEN[name]
-        if accepts is not None and accepts(head[:16]) is not True:
+        if accepts is not None and not _accepted(accepts, head):
             continue
         file.seek(0)
         try:
@@ -123,13 +125,27 @@ def identified(file: IO[bytes], suffix: str) -> ImageFile.ImageFile:
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if accepts is not None:
                 about = f" of {tiff_numbers(file)}" if "pixel mode" in str(error) else ""
-                refused.append(f"{name}{about} ({error})")
+                refused.append(f"{name}{about} ({CUT_OFF if _ends_in_head(error) else error})")
     if _is_heif(head):
         raise Undecodable(f"a HEIC picture; {HEIF_HINT}")
     if head.startswith(JPEG_XL):
         raise Undecodable("a JPEG XL picture, which Pillow does not decode; convert it to JPEG or PNG")
-    found = "; ".join(refused) or foreign_kind(head) or "a file of another kind, or damaged at its beginning"
+    found = "; ".join(refused) or foreign_kind(head) or f"a file of another kind, {CUT_OFF}"
     raise Undecodable(f"not a picture that can be decoded: {found}")
+
+
+def _accepted(accepts: Callable[[bytes], bool | str], head: bytes) -> bool:
+    """Return whether a file begins as a format does; some formats read numbers there, which a short file lacks."""
+    try:
+        return accepts(head[:16]) is True
+    except (IndexError, struct.error):
+        return False
+
+
+def _ends_in_head(error: Exception) -> bool:
+    """Return whether a format found too little to read, which Pillow says in buffers, offsets and drivers."""
+    short = (IndexError, struct.error)
+    return isinstance(error, short) or isinstance(error.__cause__, short) or "not identified" in str(error)
 
 
 def _formats(suffix: str) -> list[str]:
