@@ -579,3 +579,5 @@ def test_xmp_files_get_the_labels_that_are_printed(place: Placement, tmp_path: P
     for asked in (("--xmp-name", "stem"), ("--label-tree", tmp_path / "tree.txt")):
         refused = c3(*command, *asked)
         assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1) and "goes with --xmp" in refused.stderr
+    refused = c3(*command, "--xmp", "--words", "red,d\x01g")
+    assert (refused.exit_code, refused.stdout) == (2, "") and refused.stderr.count("control character") == 1
