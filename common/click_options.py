@@ -155,6 +155,28 @@ def grouped(group: str, *names: str, **attributes: Any) -> Callable[[Command], C
     return click.option(*names, expose_value=False, callback=collect, **attributes)
 
 
+FORMS = {"json": "JSON lines: one object {0}.", "csv": "One line {1}.", "table": "A table to read (default)."}
+
+
+def form_options(one: str, line: str) -> Callable[[Command], Command]:
+    """Add --json, --csv and --table; the name of the one that is given arrives as `form`, if any.
+
+    `one` says what has an object of the JSON lines (a word), and `line` what has a line of the csv. Raises C3Error for
+    two of them.
+    """
+
+    def choose(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+        if given and (other := ctx.params.setdefault("form", option.name)) != option.name:
+            raise C3Error(f"--{other} and --{option.name} both say how results are printed; give one of them")
+
+    return together(
+        *(
+            click.option(f"--{form}", is_flag=True, expose_value=False, callback=choose, help=text.format(one, line))
+            for form, text in FORMS.items()
+        )
+    )
+
+
 def named_values(group: str, *names: str, many: bool = False, **attributes: Any) -> Callable[[Command], Command]:
     """Add a repeatable option NAME=VALUE whose pairs arrive in the dictionary parameter `group`.
 

@@ -69,6 +69,19 @@ def write_bytes(path: Path, data: bytes | memoryview, durable: bool = False) -> 
         scratch.write_bytes(data)
 
 
+def unwritable(folder: Path, made: bool = True) -> str:
+    """Return why no file can be made in a folder; nothing where one can. Nothing is written.
+
+    A folder that does not exist is one that will be `made`, or else a fault.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if there != folder and not made:
+        return f"the folder {folder} does not exist; make it first"
+    if not os.path.isdir(there):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        return f"{there} is a file, expected a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} is read-only"
+
+
 def flush(path: Path) -> None:
     """Return when a file, or the entries of a folder, would survive a power cut."""
     file = os.open(path, os.O_RDONLY)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from shlex import quote
 from statistics import mean
 
 import numpy as np
 
+from ..train.recipes import overridden
 from ..train.run_folder import FOLDS, Balance, Calibration, Metrics, Run, Setting, list_runs, read_metrics
 from .evidence import Evidence, merge
 from .measure import harmonic
@@ -53,6 +55,16 @@ def runs_of_folds(run: Run) -> Iterator[Run]:
     for fold in list_runs(run.path.parent / FOLDS):
         if fold.finished and _family(fold) == _family(run):
             yield fold
+
+
+def fold_command(run: Run) -> str:
+    """Return the command that trains and measures the runs of folds of a run, with its store, method and settings."""
+    changed = sorted(overridden(run.record.recipe) - {"seed"})
+    said = "".join(f" --set {name}={run.record.settings[name]}" for name in changed)
+    return (
+        f"c3 sweep --select-only --cache {quote(run.record.features.path)} --method {run.method} --runs "
+        f"{quote(str(run.path.parent))}{said}"
+    )
 
 
 def _family(run: Run) -> tuple[str, str, dict[str, Setting]]:

@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit
 
+from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name
-from ..train.run_folder import ProbabilityMaps, Run, SharedMap, read_probabilities
+from ..train.run_folder import CLASSES, PROBABILITIES, ProbabilityMaps, Run, SharedMap, read_classes, read_probabilities
+from .calibrate import fold_command
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Probabilities:
     def _own(self) -> dict[str, tuple[float, float]]:
         return {clean_name(one.name): (one.slope, one.intercept) for one in self.maps.classes}
 
+    def lacks_folds(self, kinds: Sequence[str]) -> bool:
+        """Return whether words of these kinds (seen, unseen, new) need runs of folds that the run does not have."""
+        return not self.maps.other.folds and any(kind != "seen" for kind in kinds)
+
     def without(self, scores: np.ndarray) -> np.ndarray:
         """Return scores (any shape) read as probabilities without a map, float64: what calibration starts from."""
         return np.asarray(expit(scores) if self.maps.reading == "logistic" else np.clip(scores, 0.0, 1.0), float)
@@ -41,27 +47,42 @@ class Probabilities:
 def probabilities_of(run: Run) -> Probabilities | None:
     """Return the probabilities of a run, or None where it has none: an older run, or a small validation split.
 
-    Raises C3Error where their file is damaged.
+    Raises C3Error where their file is damaged, or has other classes than the seen ones of the run.
     """
     maps = read_probabilities(run.path)
-    return None if maps is None else Probabilities(maps)
+    if maps is None:
+        return None
+    if not (run.path / CLASSES).exists():  # of an older c3, whose runs can be measured but tag nothing
+        return Probabilities(maps)
+    classes = read_classes(run)
+    seen = {clean_name(name) for name, trained in zip(classes.names, classes.seen, strict=True) if trained}
+    found = {clean_name(one.name) for one in maps.classes}
+    if wrong := sorted(seen ^ found):
+        raise C3Error(
+            f"{run.path / PROBABILITIES} does not belong to {run.id}: expected its {len(seen)} seen classes, found "
+            f"{len(found)}, {'without' if wrong[0] in seen else 'with'} {wrong[0]!r}; write it again: c3 evaluate "
+            f"--run {run.path}"
+        )
+    return Probabilities(maps)
 
 
-def lack_of(run: Run, probabilities: Probabilities | None, kinds: Sequence[str]) -> str:
+def lack_of(run: Run, probabilities: Probabilities | None, kinds: Sequence[str], threshold: float | None = None) -> str:
     """Return what a user of probabilities has to know, in one line, or nothing.
 
-    `kinds` (seen, unseen, new) are those of the words that are asked for.
+    `kinds` (seen, unseen, new) are those of the words that are asked for; `threshold` is the number that labels have to
+    reach, if one was given.
     """
     if probabilities is None:
         return (
             f"{run.path} has no calibrated probabilities: what is shown are scores, which have no fixed scale; c3 "
             f"evaluate --run {run.path} writes them where the store has enough labelled val images"
-        )
-    if probabilities.maps.other.folds or all(kind == "seen" for kind in kinds):
+        ) + ("" if threshold is None else f"; the threshold {threshold} is taken as a score")
+    if not probabilities.lacks_folds(kinds):
         return ""
     return (
         f"{run.path} has no runs of folds: words that it was not trained on have the probabilities of trained ones, "
-        "which can be far off for them (docs/tagging.md, Probabilities)"
+        f"which can be far off for them; train folds of it, then evaluate it again: {fold_command(run)}; c3 "
+        f"evaluate --run {run.path}"
     )
 
 

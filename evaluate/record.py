@@ -9,7 +9,6 @@ import numpy as np
 
 from ..common.average_precision import Ties, random_average_precision
 from ..extract.store.cache import FeatureCache, Status
-from ..train.recipes import overridden
 from ..train.run_folder import (
     METRICS,
     Bootstrap,
@@ -24,7 +23,7 @@ from ..train.run_folder import (
     write_per_class,
 )
 from .bootstrap import Resampling, bootstrap, intervals
-from .calibrate import FoldOffset, calibrated, of_fold
+from .calibrate import FoldOffset, calibrated, fold_command, of_fold
 from .evidence import Evidence
 from .fit_probabilities import fit_probabilities
 from .measure import Measured, frequency_floor, measure, random_floor
@@ -140,12 +139,9 @@ def summary(run: Run, metrics: Metrics) -> str:
     own = metrics.split == "test" and metrics.store_digest == run.record.features.digest
     has_offset = any(results.calibrated for results in metrics.protocols.values())
     if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
-        changed = sorted(overridden(run.record.recipe) - {"seed"})
-        said = "".join(f" --set {name}={run.record.settings[name]}" for name in changed)
         lines.append(
             "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with "
-            "(and --catalog, if the run had one): c3 sweep --select-only --cache "
-            f"{run.record.features.path} --method {run.method} --runs {run.path.parent}{said}"
+            f"(and --catalog, if the run had one): {fold_command(run)}"
         )
     return "\n".join(lines)
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from ..evaluate.probabilities import probabilities_of
 from ..evaluate.protocol import LEAK_FREE, PROTOCOLS
 from ..evaluate.report.block import TITLES
 from ..extract.store.tables import Classes
 from ..train.names import METHODS
-from ..train.run_folder import BACKBONE, Metrics, ProtocolResults, Run, read_classes, read_probabilities
+from ..train.run_folder import BACKBONE, Metrics, ProtocolResults, Run, read_classes
 from .names import ONNX_EXAMPLE
 
 TASKS = {
@@ -216,10 +217,10 @@ def _limits(run: Run) -> Iterator[str]:
         "it treats groups of people alike, is unknown: only the tables above were measured.",
         "The scores of the head are no probabilities. They order classes and images; their scale is that of this run.",
     ]
-    if maps := read_probabilities(run.path):
+    if found := probabilities_of(run):
         lines.append(
-            f"c3 turns scores into probabilities by maps fitted on {maps.images:,} images of `val`; these hold where "
-            "the classes are as frequent as there."
+            f"c3 turns scores into probabilities by maps fitted on {found.maps.images:,} images of `val`; these hold "
+            "where the classes are as frequent as there."
         )
     if run.zero_shot:
         lines.append(f"Expect less of classes and words without training images: {_gap(run.metrics)}.")

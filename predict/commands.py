@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, RunPath, UserPath, UserPlace, device_option, together
+from ..common.click_options import (
+    TEMPLATE_HELP,
+    TOWER_HELP,
+    RunPath,
+    UserPath,
+    UserPlace,
+    device_option,
+    form_options,
+    together,
+)
 from ..common.errors import C3Error
+from ..common.files import unwritable
 from ..common.help_page import HelpPage
 from ..common.optional_packages import optional_package
 from ..extract.backbone.names import IMPORTED
@@ -30,7 +40,7 @@ WEIGHTS_HELP = (
 PREDICT_SECTIONS = {
     "Words": ("vocabulary", "words", "vectors", "tower", "templates", "drop_unknown"),
     "Labels": ("run_path", "top", "threshold", "raw"),
-    "Output": ("form", "overlay", "maps"),
+    "Output": ("json", "csv", "table", "overlay", "maps"),
     "Sidecars": ("xmp", "xmp_name", "label_tree"),
     "How to compute": ("weights", "truncated", "max_megapixels", "batch_size", "device"),
 }
@@ -38,7 +48,7 @@ CARD = "RUN/README.md"  # stands for the README.md of the run folder
 SEARCH_SECTIONS = {
     "Words": ("vectors", "tower", "templates", "drop_unknown"),
     "Images": ("run_path", "top", "split"),
-    "Output": ("raw", "form", "html", "copy", "images"),
+    "Output": ("raw", "json", "csv", "table", "html", "copy", "images"),
     "How to compute": ("projections", "device"),
 }
 SOME_FAILED = 3  # exit code: some pictures could not be read or their sidecars not written, all others are done
@@ -78,9 +88,7 @@ word_options = together(
               help="What a label must reach: a probability (with --raw a score), or val for the score of each class "
                    "that c3 evaluate chose on val (thresholds.csv). Default: no threshold.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="Show and sort by the scores of the method, in place of probabilities.")
-@click.option("--json", "form", flag_value="json", help="JSON lines: one object an image.")
-@click.option("--csv", "form", flag_value="csv", help="One line a label.")
-@click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
+@form_options("an image", "a label")
 @click.option("--overlay", type=PATH, metavar="FOLDER",
               help="Folder for drawings of where the labels of each image come from, as png. Default: no "
                    "drawings.")  # fmt: skip
@@ -117,13 +125,13 @@ def predict(
     tower: str | None,
     templates: tuple[str, ...],
     threshold: str | None,
-    form: str,
     overlay: Path | None,
     xmp: bool,
     xmp_name: str | None,
     label_tree: Path | None,
     weights: str | None,
     device: str,
+    form: str = "table",
     **asked: Any,
 ) -> None:
     """Tag images (files, folders, globs) by a trained run, with its classes or with any words that have a vector.
@@ -205,10 +213,8 @@ def vector_source(vectors: str | None, tower: str | None, templates: tuple[str, 
               help="Images of a word.")  # fmt: skip
 @click.option("--split", metavar="NAME", help="Search the images of this split alone. Default: all splits.")
 @click.option("--raw", is_flag=True, help="Show the scores of the method, in place of probabilities.")
-@click.option("--json", "form", flag_value="json", help="JSON lines: one object a word.")
-@click.option("--csv", "form", flag_value="csv", help="One line an image.")
-@click.option("--table", "form", flag_value="table", default=True, help="A table to read (default).")
-@click.option("--html", type=PATH, metavar="FILE",
+@form_options("a word", "an image")
+@click.option("--html", type=UserPath(dir_okay=False), metavar="FILE",
               help="Also write a page with the images, which needs nothing but itself. Default: no page.")  # fmt: skip
 @click.option("--copy", type=PATH, metavar="FOLDER",
               help="Also copy the images to this folder, as WORD-RANK-NAME; nothing is overwritten. Default: no "
@@ -231,17 +237,21 @@ def search(
     drop_unknown: bool,
     top: int,
     split: str | None,
-    form: str,
     raw: bool,
     html: Path | None,
     copy: Path | None,
     images: Path | None,
     projections: Path | None,
     device: str,
+    form: str = "table",
 ) -> None:
     """Rank the images of a store by words, seen in training or not: c3 search features.zarr "red boat" tram."""
     if any(not word.strip() for word in words):
         raise C3Error("a word to search for is empty; give at least one sign, such as: c3 search STORE boat")
+    if html and (fault := unwritable(html.parent, made=False)):
+        raise C3Error(f"--html {html} cannot be written: {fault}")
+    if copy and (fault := unwritable(copy)):
+        raise C3Error(f"--copy {copy} cannot be written: {fault}")
     source = vector_source(vectors, tower, templates)
     from ..extract.store.cache import FeatureCache
     from ..train.run_folder import RECORD, best_run, open_run
@@ -262,18 +272,19 @@ def search(
         LOG.info("%s is the run with the best mAP of seen classes on val", best.path)
         run_path = best.path
     open_run(run_path).require_finished()  # before torch is imported, which takes seconds
-    from .found import copy_images, text_of
+    from .found import copies_of, copy_images, text_of
     from .search import Searcher
 
     searcher = Searcher.load(store, run_path, catalog, device, projections, images)
     rankings = searcher.search(words, vectors=source, top=top, split=split, raw=raw, drop_unknown=drop_unknown)
+    copies = copies_of(rankings, copy, images) if copy else {}  # refuses before anything is printed or written
     click.echo(text_of(rankings, form))
     if html:
         from .search_page import write_page
 
-        click.echo(write_page(html, rankings, searcher.run, searcher.store), err=True)
+        click.echo(write_page(html, rankings, searcher.run, searcher.store, images), err=True)
     if copy:
-        click.echo(copy_images(rankings, copy), err=True)
+        click.echo(copy_images(copies, copy, images), err=True)
 
 
 @click.command()

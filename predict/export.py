@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from ..common.errors import C3Error
 from ..common.files import write_bytes, writing
 from ..common.parsing import to_json
+from ..evaluate.probabilities import probabilities_of
 from ..extract.backbone.network import Backbone
 from ..extract.store.layout import GRID
 from ..train.models.base import Method
 from ..train.models.word_forms import WordForm
-from ..train.run_folder import Run, open_run, read_classes, read_probabilities
+from ..train.run_folder import Run, open_run, read_classes
 from ..train.scorer import rebuild, word_form
 from .card import model_card
 from .tagger import load_parts
@@ -74,7 +75,7 @@ def describe(run: Run, model: Method) -> dict[str, Any]:
     `labels` are the names of its scores, in order, where no other vectors are given. `probabilities` is the content of
     probabilities.json, None where the run has none.
     """
-    classes, made, maps = read_classes(run), run.record.features, read_probabilities(run.path)
+    classes, made, maps = read_classes(run), run.record.features, probabilities_of(run)
     return {
         "run": run.id,
         "method": run.method,
@@ -84,7 +85,7 @@ def describe(run: Run, model: Method) -> dict[str, Any]:
         "classes": list(classes.names),
         "seen": classes.seen.tolist(),
         "labels": [name for name, seen in zip(classes.names, classes.seen, strict=True) if seen or model.zero_shot],
-        "probabilities": None if maps is None else to_json(maps, defaults=True),
+        "probabilities": None if maps is None else to_json(maps.maps, defaults=True),
         "features": {
             "backbone": made.backbone,
             "weights": made.weights_title,

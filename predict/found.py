@@ -8,17 +8,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ..common.errors import C3Error
 from ..common.files import replacing
+from ..common.user_paths import NAME_BYTES
+from ..common.words import counted
 from .results import printable, printed, short, squares
 
 SCHEMA = 1  # of the JSON lines
 CSV_COLUMNS = ("word", "kind", "rank", "image", "probability", "score", "split", "id", "row")
-NAME_LENGTH = 60  # characters of a word in the name of a copy
+WORD_BYTES = 60  # of a word in the name of a copy
+COPY_BYTES = NAME_BYTES - 20  # of the name of a copy: its scratch file has a longer one
 
 
 @dataclass(frozen=True)
@@ -111,34 +116,93 @@ def text_of(rankings: Sequence[Ranking], form: str) -> str:
     return "\n".join([",".join(CSV_COLUMNS), *map(csv_lines, rankings)])
 
 
-def copy_images(rankings: Sequence[Ranking], folder: Path) -> str:
-    """Copy the images of every word into a folder as WORD-RANK-NAME; return a line about it.
+def copies_of(rankings: Sequence[Ranking], folder: Path, images: Path | None = None) -> dict[Path, Hit]:
+    """Return where in a folder the image of every hit is copied to, as WORD-RANK-NAME; no two hits share a file.
 
-    Images that are not where the store names them are counted. Nothing is overwritten: raises C3Error, before any copy,
-    where one of the names is taken, and where the folder cannot be written.
+    Two words that look alike in a file name (a;b and a,b) are numbered, also where only the case differs. `images` is
+    the folder of the images that was asked for, if any. Nothing is written. Raises C3Error where a name is taken, and
+    where none of the images is there.
     """
-    copies = {
-        folder / f"{_in_a_name(ranking.word)}-{hit.rank:03d}-{Path(hit.image).name}": hit
-        for ranking in rankings
-        for hit in ranking.hits
-    }
+    copies: dict[Path, Hit] = {}
+    used: set[str] = set()
+    for ranking in rankings:
+        for number in count(1):
+            word = _in_a_name(ranking.word) + (f"-{number}" if number > 1 else "")
+            own = {_name_of_copy(word, hit): hit for hit in ranking.hits}
+            names = {name.casefold() for name in (word, *own)}
+            if used.isdisjoint(names):
+                break
+        used |= names
+        copies |= {folder / name: hit for name, hit in own.items()}
     if taken := [path for path in copies if os.path.lexists(path)]:
+        more = f" and {len(taken) - 1} more exist" if taken[1:] else " exists"
         raise C3Error(
-            f"{printable(str(taken[0]))} exists already, and {len(taken) - 1} more; nothing is overwritten: give "
-            "another folder to --copy"
+            f"{printable(str(taken[0]))}{more} already; nothing is overwritten: give another folder to --copy"
         )
+    if copies and not any(hit.there for hit in copies.values()):
+        raise C3Error(f"nothing to copy: {lost_images(list(copies.values()), len(copies), images)}")
+    return copies
+
+
+def copy_images(copies: Mapping[Path, Hit], folder: Path, images: Path | None = None) -> str:
+    """Copy the images of `copies_of` into a folder, which is made where it is missing; return a line about it.
+
+    Images that are not there are counted. Raises C3Error where one cannot be copied; then none of them stays.
+    """
     there = {path: hit for path, hit in copies.items() if hit.there}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, hit in there.items():
-            with replacing(path) as scratch:
-                shutil.copyfile(hit.image, scratch)
+        with ExitStack() as undo:
+            for missing in [path for path in (*reversed(folder.parents), folder) if not path.exists()]:
+                missing.mkdir()
+                undo.callback(missing.rmdir)
+            for path, hit in there.items():
+                with replacing(path) as scratch:
+                    shutil.copyfile(hit.image, scratch)
+                undo.callback(path.unlink)
+            undo.pop_all()
     except OSError as error:
-        raise C3Error(f"cannot copy to {folder}: {error.strerror or error}") from error
-    lost = f"; {len(copies) - len(there)} are not where the store names them" if len(there) < len(copies) else ""
-    return f"{folder}: {len(there)} images{lost}"
+        raise C3Error(f"cannot copy to {folder}: {error.strerror or error}; no copy stays") from error
+    lost = len(copies) - len(there)
+    told = f"; {lost_images(list(copies.values()), lost, images)}" if lost else ""
+    return f"{folder}: {counted(len(there), 'image')}{told}"
+
+
+def lost_images(hits: Sequence[Hit], lost: int, images: Path | None, fault: str = "") -> str:
+    """Return that `lost` of the images of hits are not there (or have another `fault`), and what to do about it.
+
+    `images` is the folder of the images that was asked for, if any.
+    """
+    if images is None:
+        return (
+            f"{lost} of {counted(len(hits), 'image')} are not where the store names them{fault}; c3 search --images "
+            "FOLDER says where they are"
+        )
+    example = next((f", where {printable(hit.image)} was expected" for hit in hits if not hit.there), "")
+    return (
+        f"{lost} of {counted(len(hits), 'image')} are not in the folder {printable(str(images))} of --images{example}"
+        f"{fault}; give --images the folder that holds them"
+    )
+
+
+def _name_of_copy(word: str, hit: Hit) -> str:
+    """Return WORD-RANK-NAME, where the name of the image is cut if the whole would be longer than `COPY_BYTES`."""
+    head = f"{word}-{hit.rank:03d}-"
+    stem, suffix = os.path.splitext(Path(hit.image).name)  # noqa: PTH122 - also of names that no Path takes
+    room = COPY_BYTES - len(os.fsencode(head))
+    return head + cut(cut(stem, max(room - len(os.fsencode(suffix)), 0)) + suffix, room)
 
 
 def _in_a_name(word: str) -> str:
     """Return a word as a part of a file name: without signs that a file system may refuse, and not too long."""
-    return re.sub(r"[^\w.-]+", "-", word).strip("-.")[:NAME_LENGTH] or "word"
+    return cut(re.sub(r"[^\w.-]+", "-", word).strip("-."), WORD_BYTES).rstrip("-.") or "word"
+
+
+def cut(text: str, most: int) -> str:
+    """Return the longest beginning of a name that a file system writes in at most `most` bytes.
+
+    >>> cut("seaside", 3), cut("\u6d77\u8fba", 5)
+    ('sea', '\u6d77')
+    """
+    while len(os.fsencode(text)) > most:
+        text = text[:-1]
+    return text

@@ -13,7 +13,6 @@ import glob
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import C3Error
-from ..common.files import writing
+from ..common.files import unwritable, writing
 from ..evaluate.score import usable_arrays
 from ..extract.store.cache import FeatureCache, Status
 from ..extract.store.storage import LocalStorage
@@ -59,7 +58,7 @@ class Projections:
     """
 
     def __init__(self, run: Run, store: FeatureCache, scorer: Scorer, folder: Path | None) -> None:
-        self._run, self._store, self._scorer, self._folder = run, store, scorer, folder
+        self._run, self._store, self._scorer, self._folder, self._told = run, store, scorer, folder, False
         shapes = {name: (1, *scorer.model.inputs.shape(name)) for name in scorer.arrays}
         found = scorer.condense({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
         parts = found if isinstance(found, tuple) else (found,)
@@ -84,8 +83,10 @@ class Projections:
         if kept := _opened(split, path):
             return kept
         if fault := _unwritable(self._folder):
-            LOG.warning("no projections are kept, so every search reads the store: %s (%s); --projections FOLDER names "
-                        "another place", self._folder, fault)  # fmt: skip
+            if not self._told:
+                LOG.warning("no projections are kept, so every search reads the store: %s; --projections FOLDER names "
+                            "another place", fault)  # fmt: skip
+                self._told = True
             return self._unkept(split)
         self._store.require_complete()
         self._write(split, path)
@@ -198,8 +199,10 @@ def _opened(split: str, path: Path) -> SplitImages | None:
 
 def _unwritable(folder: Path) -> str:
     """Return why nothing can be written to a folder, which is made where it is missing; nothing where it can."""
+    if fault := unwritable(folder):
+        return fault
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return str(error.strerror or error)
-    return "" if os.access(folder, os.W_OK) else "it is read-only"
+        return f"{folder} cannot be made ({error.strerror or error})"
+    return ""

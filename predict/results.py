@@ -145,7 +145,7 @@ def csv_lines(tagged: Tagged) -> str:
 def table(found: Iterable[Tagged]) -> str:
     """Return a table with one line for every label, and the failure of pictures that could not be read.
 
-    It shows probabilities where labels have them, and else their strength.
+    It shows probabilities where labels have them, and else scores, with a bar of their strength.
     """
     from rich.table import Table
 
@@ -154,7 +154,7 @@ def table(found: Iterable[Tagged]) -> str:
     shown = Table(box=None, pad_edge=False)
     for name in ("image", "label", "kind"):
         shown.add_column(name, overflow="fold")  # a name is never cut
-    shown.add_column("probability" if calibrated else "strength", no_wrap=True)
+    shown.add_column("probability" if calibrated else "score", no_wrap=True)
     for tagged in found:
         image = printable(tagged.image)
         if not tagged.labels:
@@ -176,8 +176,7 @@ def printed(shown: Table) -> str:
 
 
 def _bar(label: Label) -> str:
-    number = "" if label.probability is None else f"{label.probability:4.2f} "
-    return number + squares(label.strength if label.probability is None else label.probability)
+    return f"{_told(label)} " + squares(label.strength if label.probability is None else label.probability)
 
 
 def squares(share: float) -> str:

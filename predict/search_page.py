@@ -12,13 +12,14 @@ import numpy as np
 
 from ..common.files import write_text
 from ..common.version import __version__
-from ..evaluate.probabilities import lack_of, probabilities_of
+from ..common.words import counted
+from ..evaluate.probabilities import probabilities_of
 from ..evaluate.report.html import data_url, render
 from ..extract.backbone.pictures.crops import load_thumbnail
 from ..extract.backbone.pictures.decode_options import DecodeOptions
 from ..extract.store.cache import FeatureCache
 from ..train.run_folder import Run
-from .found import Hit, Ranking
+from .found import Hit, Ranking, lost_images
 from .results import printable
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -27,11 +28,19 @@ CALIBRATED = (
     "The number is the probability that the image shows the word: of all images with 0.7, about seven in ten should. "
     "It was calibrated on the trained classes of the validation split."
 )
+OFF = (
+    "The model was not trained on some of these words. Nothing was measured for such words, so their probabilities are "
+    "those of trained words, and can be far off."
+)
 RAW = "The number is the score of the method. It has no fixed scale: compare it between images of one word only."
 
 
-def write_page(path: Path, rankings: Sequence[Ranking], run: Run, store: FeatureCache) -> str:
+def write_page(
+    path: Path, rankings: Sequence[Ranking], run: Run, store: FeatureCache, images: Path | None = None
+) -> str:
     """Write the page of a search and return a line about it. Images that cannot be read are counted there, once.
+
+    `images` is the folder of the images that was asked for, if any.
 
     Raises C3Error where the file cannot be written.
     """
@@ -42,14 +51,10 @@ def write_page(path: Path, rankings: Sequence[Ranking], run: Run, store: Feature
                           strict=True))  # fmt: skip
     hits = [hit for ranking in rankings for hit in ranking.hits]
     lost = sum(pixels.get(hit.image) is None for hit in hits)
-    problem = (
-        f"{lost} of {len(hits)} images are not where the store names them, or cannot be read; c3 search --images "
-        "FOLDER says where they are"
-        if lost
-        else ""
-    )
+    problem = lost_images(hits, lost, images, ", or cannot be read") if lost else ""
     calibrated = any(hit.probability is not None for hit in hits)
-    lack = lack_of(run, probabilities_of(run), [ranking.kind for ranking in rankings]) if calibrated else ""
+    maps = probabilities_of(run) if calibrated else None
+    lack = OFF if maps and maps.lacks_folds([ranking.kind for ranking in rankings]) else ""
     text = render(
         TEMPLATE,
         "search",
@@ -68,7 +73,7 @@ def write_page(path: Path, rankings: Sequence[Ranking], run: Run, store: Feature
         version=__version__,
     )
     write_text(path, text)
-    return f"{path}: {len(hits)} images, {len(text.encode()) / 1e6:.1f} MB{problem and '; '}{problem}"
+    return f"{path}: {counted(len(hits), 'image')}, {len(text.encode()) / 1e6:.1f} MB{problem and '; '}{problem}"
 
 
 def _shown(hit: Hit, pixels: np.ndarray | None) -> dict[str, Any]:

@@ -97,7 +97,12 @@ def find_vocabulary(
     repeated = [word for word, count in Counter(words).items() if count > 1]
     faults = [f"{len(repeated)} repeated: {', '.join(repeated)}"] if repeated else []
     faults += [f"{len(lost)} without a vector in {source}: {', '.join(lost)}"] if lost else []
-    if faults and (missing.all() or not drop_unknown):
+    if missing.all():
+        raise C3Error(
+            f"words of the vocabulary: {'; '.join(faults)}. None is left to ask for: give other words, or vectors that "
+            "have these with --vectors or --tower"
+        )
+    if faults and not drop_unknown:
         raise C3Error(f"words of the vocabulary: {'; '.join(faults)}. Leave them out with --drop-unknown")
     for fault in faults:
         LOG.warning("left out of the vocabulary, %s", fault)

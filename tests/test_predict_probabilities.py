@@ -102,11 +102,14 @@ def test_every_form_shows_them_and_raw_leaves_them_out(place: tuple[Path, Path])
     assert shown.stdout.splitlines()[0].split() == ["image", "label", "kind", "probability"]
     assert f"{labels[0]['probability']:.2f} ■" in shown.stdout and shown.stderr.count("probabilit") == 0
     raw = c3(*command, "--raw")
-    assert raw.stdout.splitlines()[0].split()[-1] == "strength" and "probabilit" not in raw.stderr
+    assert raw.stdout.splitlines()[0].split()[-1] == "score" and "probabilit" not in raw.stderr
     (line,) = map(json.loads, c3(*command, "--raw", "--json").stdout.splitlines())
     assert {label["probability"] for label in line["labels"]} == {None}
     scores = [label["score"] for label in line["labels"]]
     assert scores == sorted(scores, reverse=True)
+    told = [row.split()[-2:] for row in raw.stdout.splitlines()[1:]]
+    assert [score for score, _ in told] == [f"{score:.3f}" for score in scores]
+    assert told[0][1] == "■" * 10
 
 
 def test_what_is_lacking_is_said_once(
@@ -122,6 +125,9 @@ def test_what_is_lacking_is_said_once(
         (tagged,) = plain.tag(place[0] / "00.png", threshold=-1e9)
     assert {label.probability for label in tagged.labels} == {None}
     assert len(caplog.messages) == 1 and f"c3 evaluate --run {place[1]} writes them" in caplog.text
+    assert "the threshold -1000000000.0 is taken as a score" in caplog.text
+    plain.tag(place[0] / "00.png")
+    assert "threshold" not in caplog.messages[1]
     caplog.clear()
     write_probabilities(place[1], ProbabilityMaps(**MAPS.__dict__ | {"other": OtherMap()}))
     without_folds = Tagger.load(place[1], device="cpu")
@@ -130,6 +136,10 @@ def test_what_is_lacking_is_said_once(
     for _ in range(2):
         without_folds.tag(place[0] / "00.png")
     assert len(caplog.messages) == 1 and "has no runs of folds" in caplog.text
+    assert (
+        f"evaluate it again: c3 sweep --select-only --cache {place[0].parents[1] / 'f.zarr'} --method c3 --runs "
+        f"{place[1].parent} --set batch_size=4 --set epochs=1 --set groups=2; c3 evaluate --run {place[1]}"
+    ) in caplog.text
 
 
 def test_a_damaged_file_is_refused_before_a_picture_is_read(place: tuple[Path, Path], tagger: Tagger) -> None:
@@ -140,6 +150,28 @@ def test_a_damaged_file_is_refused_before_a_picture_is_read(place: tuple[Path, P
         f"probabilities.json has schema None, this c3 reads schema 1; write it again: c3 evaluate --run {place[1]}"
         in (refused.stderr)
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [(MAPS.classes[:1], "found 1, without 'blue'"), ((*MAPS.classes, ClassMap("x", 1, 1.0, 0.0)), "found 3, with 'x'")],
+    ids=["cut", "more"],
+)
+@pytest.mark.usefixtures("tagger")
+def test_maps_of_other_classes_are_refused(place: tuple[Path, Path], classes: tuple[ClassMap, ...], said: str) -> None:
+    write_probabilities(place[1], ProbabilityMaps(**MAPS.__dict__ | {"classes": classes}))
+    for command in (("predict", place[0], "--run", place[1]), ("export", place[1], "--card", place[1] / "card.md")):
+        refused = c3(*command)
+        assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert f"expected its 2 seen classes, {said}; write it again: c3 evaluate --run {place[1]}" in refused.stderr
+
+
+@pytest.mark.usefixtures("tagger")
+def test_two_forms_of_output_are_refused(place: tuple[Path, Path]) -> None:
+    command = ("predict", place[0] / "00.png", "--run", place[1])
+    refused = c3(*command, "--csv", "--json")
+    assert (refused.exit_code, refused.stdout) == (2, "") and "give one of them" in refused.stderr
+    assert c3(*command, "--csv", "--csv").stdout.startswith("image,status")
 
 
 def test_a_bar_is_as_long_as_the_probability() -> None:

@@ -172,7 +172,7 @@ def test_a_small_validation_split_is_said_in_one_line(run: Run, caplog: pytest.L
     (lambda content: content.pop("shared"), "entry shared is missing"),
     (lambda content: content["classes"][0].update(slope=-1.0), "entry classes.0.slope: expected at least 0, found -1"),
     (lambda content: content["classes"][0].update(slope=float("nan")), "entry classes.0.slope"),
-    (lambda content: content["shared"].update(scores=[1.0, 1.0]), "expected as many log odds as scores, which ascend"),
+    (lambda content: content["shared"].update(scores=[1.0, 1.0]), "expected scores that ascend, found 1.0 after 1.0"),
     (lambda content: content["shared"].update(logits=[1.0]), "expected as many log odds as scores"),
 ], ids=["newer", "missing", "falling", "no number", "order", "length"])  # fmt: skip
 def test_a_damaged_file_is_one_line(run: Run, change: Callable[[dict], object], told: str) -> None:

@@ -69,6 +69,20 @@ def test_a_bin_with_few_labels_is_left_out() -> None:
     assert occupied(bins, 1000).shape == (2, 0)
 
 
+def test_what_is_measured_on_val_alone_is_shown(tmp_path: Path) -> None:
+    folders = RunFolders(tmp_path)
+    name = add(folders, 0.3, {"seen": {"before": WRONG, "after": RIGHT}})
+    for file in ("metrics.json", "metrics-val.json"):
+        content = json.loads((tmp_path / name / file).read_text()) | {"reliability": {}}
+        write_json(tmp_path / name / file, content)
+        if file == "metrics.json":  # an older one
+            shown = diagram(list_runs(tmp_path))
+            assert list(shown.panels) == ["val"] and draw_reliability(shown, "title").axes[0].get_title() == "val"
+    (tmp_path / name / "probabilities.json").write_text("{}")
+    with pytest.raises(C3Error, match=rf"{name} has probabilities that were not measured.*evaluate --run .*{name}$"):
+        diagram(list_runs(tmp_path))
+
+
 def test_runs_without_probabilities_have_no_such_figure(tmp_path: Path) -> None:
     name = RunFolders(tmp_path).add("c3")
     with pytest.raises(C3Error, match=f"no run has probabilities.*c3 evaluate --run {tmp_path / name}"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...common.errors import C3Error
-from ...train.run_folder import Bins, Reliability, Run, read_metrics
+from ...train.run_folder import PROBABILITIES, Bins, Reliability, Run, read_metrics
 from .summary import best_on_validation
 
 SPLITS = ("val", "test")
@@ -44,9 +44,17 @@ class Diagram:
 
 
 def diagram(runs: Sequence[Run]) -> Diagram:
-    """Return figure 7 of the run that is best on val, among those with probabilities. Raises C3Error without any."""
-    calibrated = [run for run in runs if run.metrics and run.metrics.reliability]
+    """Return figure 7 of the run that is best on val, among those whose probabilities were measured on a split.
+
+    Raises C3Error without any.
+    """
+    calibrated = [run for run in runs if _by_split(run)]
     if not calibrated:
+        if unmeasured := [run for run in runs if (run.path / PROBABILITIES).exists()]:
+            raise C3Error(
+                f"{unmeasured[0].path} has probabilities that were not measured; measure them: c3 evaluate --run "
+                f"{unmeasured[0].path}"
+            )
         raise C3Error(
             f"no run has probabilities, which need at least 20 labelled val images: c3 evaluate --run {runs[0].path}"
         )

@@ -87,9 +87,13 @@ def read_probabilities(folder: Path) -> ProbabilityMaps | None:
     content.pop("schema")
     maps = parse(ProbabilityMaps, content, str(path), remedy)
     scores, logits = maps.shared.scores, maps.shared.logits
-    if len(scores) < 2 or len(scores) != len(logits) or any(b <= a for a, b in pairwise(scores)):
+    if len(scores) < 2 or len(scores) != len(logits):
         raise C3Error(
-            f"{path} is damaged: expected as many log odds as scores, which ascend, found {len(scores)} scores and "
+            f"{path} is damaged: expected as many log odds as scores, two or more, found {len(scores)} scores and "
             f"{len(logits)} log odds; {remedy}"
+        )
+    if falls := [(a, b) for a, b in pairwise(scores) if b <= a]:
+        raise C3Error(
+            f"{path} is damaged: expected scores that ascend, found {falls[0][1]} after {falls[0][0]}; {remedy}"
         )
     return maps
