@@ -221,11 +221,8 @@ class Tagger:
                 raise C3Error(f"threshold: expected a probability from 0 to 1, or a score with --raw; found {least}")
             thresholds = None if least is None else np.full(len(names), float(least))
         top = options.top or (TOP if thresholds is None else len(names))
-        lack = (
-            ""
-            if options.raw
-            else lack_of(self.run, probabilities, kinds, None if options.threshold == "val" else options.threshold)
-        )
+        number = options.threshold if isinstance(options.threshold, int | float) else None
+        lack = "" if options.raw else lack_of(self.run, probabilities, kinds, number)
         if lack and lack != self._told:
             LOG.warning("%s", lack)
             self._told = lack

@@ -15,6 +15,7 @@ from c3.predict.card import model_card, training_command
 from c3.train.run_folder import (
     METRICS,
     RECORD,
+    ClassMap,
     OtherMap,
     ProbabilityMaps,
     SharedMap,
@@ -74,7 +75,7 @@ def test_what_was_recorded_is_said(tmp_path: Path) -> None:
         "weights_asked": "/home/me/w.pth", "splits": {"train": 1000, "test": 7},
     }  # fmt: skip
     maps = ProbabilityMaps(500, 900, {"platt": 0.01}, "logistic", SharedMap("platt", (0.0, 1.0), (-1.0, 1.0)),
-                           OtherMap(), ())  # fmt: skip
+                           OtherMap(), tuple(ClassMap(name, 9, 1.0, 0.0) for name in NAMES[::2]))  # fmt: skip
     run = folder(tmp_path / "run-b", cache=cache, rows=990, versions={"c3-mlzsl": "0.1.0"}, parameters=1234)
     before, after = ({"labels": [9, 1], "predicted": [0.0, p], "positive": [0.0, 1.0]} for p in (0.5, 0.75))
     reliability = {"seen": {"before": before, "after": after}}
