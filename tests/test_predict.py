@@ -189,7 +189,7 @@ def test_a_bad_picture_loses_nothing_else(place: Placement, tmp_path: Path) -> N
     ]  # fmt: skip
     assert [float(row["score"]) for row in rows[2:5]] == [line["labels"][0]["score"] for line in lines[2:5]]
     text = c3(*command).stdout
-    assert text.splitlines()[0].split() == ["image", "label", "kind", "strength"]
+    assert text.splitlines()[0].split() == ["image", "label", "kind", "score"]
     assert "(unreadable)" in text and "deep/2.PNG" in text.replace("\n", "")
 
 
