@@ -390,7 +390,7 @@ def test_files_of_vectors_are_recognised_by_their_content(place: Placement, tmp_
         "glove.bin": (codecs.BOM_UTF8 + b"sea 1 1 0 0\n", ""),
         "vectors.txt": (gzipped(b"1 4\nsea " + np.ones(4, "<f4").tobytes()), ""),
         "pickle": (pickle.dumps(OrderedDict(sea=np.ones(4))), ""),
-        "zeros.txt": (b"sea 0 0 0 0\nsky 1 1 1 1\n", "sea. Leave them out"),
+        "zeros.txt": (b"sea 0 0 0 0\nsky 1 1 1 1\n", "sea. None is left to ask for"),
         "fast.txt": (b"\xba\x16\x4f\x2f" + bytes(9), "a model of fastText"),
     }
     for name, (content, said) in odd.items():
