@@ -168,7 +168,7 @@ def send_when_two_are_under_way(number: signal.Signals, folder: Path) -> None:
 
 def test_a_signal_lets_every_process_save_and_the_same_command_continues(make_cache: Make, tmp_path: Path) -> None:
     cache, folder = make_cache(), tmp_path / "runs"
-    asked = arguments(cache, folder, epochs=200)
+    asked = arguments(cache, folder, epochs=80)
     for number in (signal.SIGINT, signal.SIGTERM):
         threading.Thread(target=send_when_two_are_under_way, args=(number, folder), daemon=True).start()
         stopped = CliRunner().invoke(main, [*asked, "--checkpoint-steps", "1"])
@@ -180,7 +180,7 @@ def test_a_signal_lets_every_process_save_and_the_same_command_continues(make_ca
     went_on = CliRunner().invoke(main, asked)
     assert went_on.exit_code == 0, went_on.output
     assert went_on.stderr.count("continuing after") == 2
-    one = sweep(options(cache, tmp_path / "one", epochs=200), seeds(3), as_it_is)
+    one = sweep(options(cache, tmp_path / "one", epochs=80), seeds(3), as_it_is)
     assert_same_weights(Swept(tuple(sorted(list_runs(folder), key=lambda run: run.seed)), ()), one)
 
 
