@@ -93,6 +93,7 @@ class Scores:
 
 
 def c3_streaming(size: Size, truth: Truth, scores: Scores, resamples: int = 0) -> float:
+    """Return the GZSL mAP by the first protocol, in percent, as c3 measures it from a stream of scores."""
     every = any(protocol.absent(truth) == -1 for protocol in size.protocols)
     deepest = max(k for protocol in size.protocols for k in protocol.ks)
     evidence = collect(truth, scores.blocks(), pools_of(size.protocols, truth), deepest, every)
@@ -103,10 +104,12 @@ def c3_streaming(size: Size, truth: Truth, scores: Scores, resamples: int = 0) -
 
 
 def c3_with_intervals(size: Size, truth: Truth, scores: Scores) -> float:
+    """Return the same, with the intervals of 1,000 resamples computed as well."""
     return c3_streaming(size, truth, scores, resamples=1000)
 
 
 def sklearn_loop(size: Size, truth: Truth, scores: Scores) -> float:
+    """Return the mean of average precision, in percent, class by class with scikit-learn."""
     from sklearn.metrics import average_precision_score
 
     values, labels = scores.dense(), truth.labels.dense(truth.classes, truth.absent)
@@ -133,6 +136,7 @@ def dense_cumsum(size: Size, truth: Truth, scores: Scores) -> float:
 
 
 def torchmetrics_macro(size: Size, truth: Truth, scores: Scores) -> float:
+    """Return the macro average precision of torchmetrics, in percent."""
     import torch
     from torchmetrics.functional.classification import multilabel_average_precision
 
@@ -166,6 +170,7 @@ def run_one(dataset: str, way: str, images: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure every way in processes of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=SIZES, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")

@@ -95,6 +95,7 @@ class Measured:
 
 
 def scores_like(labels: Tensor) -> Tensor:
+    """Return noise of the shape of labels, with a gradient."""
     return torch.randn(labels.shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
 
@@ -126,6 +127,7 @@ def measure(loss: str, draw: Draw, least: float, threads: int) -> Measured:
 
 
 def middle(rounds: list[Measured]) -> Measured:
+    """Return the median of each figure over rounds."""
     return Measured(*(median(getattr(one, field.name) for one in rounds) for field in fields(Measured)))
 
 
@@ -142,6 +144,7 @@ def table(found: dict[tuple[str, Draw], Measured]) -> Iterator[str]:
 
 
 def ratio(dense: float, ours: float) -> str:
+    """Write how many times the dense figure is ours; a dash where ours is 0."""
     return f"{dense / ours:,.1f}" if ours > 0 else "-"
 
 

@@ -72,6 +72,7 @@ def agreement(place: Opened, count: int) -> Agreement:
 
 
 def main() -> None:
+    """Compare shares with hiding a place for every run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--images", type=int, default=50)

@@ -62,6 +62,7 @@ class Data:
 
 
 def data_of(size: Size, seed: int) -> Data:
+    """Draw the arrays and labels of a few batches."""
     rng = np.random.default_rng(seed)
     arrays, labels = [], []
     for _ in range(BATCHES):

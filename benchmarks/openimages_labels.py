@@ -112,6 +112,7 @@ def _dask(path: Path, mids: list[str]) -> int:
 
 
 def main() -> None:
+    """Measure how the label files of Open Images are read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--share", type=float, default=1.0, help="share of the official size")

@@ -13,7 +13,7 @@ from ...extract.store.layout import GLOBAL_VECTOR
 from ..settings import Positive, Settings, Weight
 from .base import Inputs, Method, inner_products
 from .losses import mean_over, squared_errors
-from .objectives import KNOWN, POSITIVES
+from .objectives import CountsLabels
 from .picture_vector import pooled
 from .regions import as_maps
 from .word_forms import whitened, whitening
@@ -35,7 +35,7 @@ class C3PlusOptions(Settings):
     calibration: Positive = 0.3
 
 
-class C3Plus(Method[Tensor]):
+class C3Plus(CountsLabels, Method[Tensor]):
     """`c3-plus`: every class is scored by the trained classes near its word vector and by the theme of the image.
 
     x is the mean and the maximum of every channel, standardised, then of norm 1. z_k = W_k x fits the standardised
@@ -60,8 +60,6 @@ class C3Plus(Method[Tensor]):
     centre: Tensor
     whitening: Tensor
     trained: Tensor
-    positives: Tensor
-    known: Tensor
     mean: Tensor
     variance: Tensor
     theme_mean: Tensor
@@ -77,8 +75,7 @@ class C3Plus(Method[Tensor]):
         self.register_buffer("centre", torch.zeros(d_w))
         self.register_buffer("whitening", torch.eye(d_w))
         self.register_buffer("trained", torch.zeros(classes, d_w))  # u of the trained classes
-        self.register_buffer("positives", torch.full((classes,), POSITIVES))
-        self.register_buffer("known", torch.full((classes,), KNOWN))
+        self.start_counting(classes)
         self.register_buffer("mean", torch.zeros(classes))  # of z between images, like the variance
         self.register_buffer("variance", torch.ones(classes))
         self.register_buffer("theme_mean", torch.zeros(d_w))  # of f / |f|
@@ -157,10 +154,6 @@ class C3Plus(Method[Tensor]):
         """Return z itself."""
         return embedding
 
-    def frequency(self) -> Tensor:
-        """Return p (trained classes,): how often a known label was positive in training."""
-        return self.positives / self.known
-
     def compared(self, z: Tensor) -> Tensor:
         """Return z (batch, trained classes) with mean 0 and deviation 1 between images."""
         return (z - self.mean) / (self.variance.sqrt() + FLOOR)
@@ -174,14 +167,11 @@ class C3Plus(Method[Tensor]):
 
         In training, the counts of labels and the running statistics follow the batch.
         """
-        known = (labels != 0).to(scores.dtype)
-        positive = (labels > 0).to(scores.dtype)
         if self.training:
-            self.positives += positive.sum(dim=0)
-            self.known += known.sum(dim=0)
+            self.count_labels(labels)
             self.follow(scores.detach())
         errors = squared_errors(scores, labels, self.frequency())
-        return {"loss": mean_over(errors.sum(dim=1), known.any(dim=1))}
+        return {"loss": mean_over(errors.sum(dim=1), (labels != 0).any(dim=1))}
 
     @torch.no_grad()
     def follow(self, z: Tensor) -> None:

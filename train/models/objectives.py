@@ -24,7 +24,28 @@ PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
 POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch, so that a frequency is never 0
 
 
-class Objective(nn.Module):
+class CountsLabels(nn.Module):
+    """A module that counts, in buffers, how often a label of each trained class was known and how often positive."""
+
+    positives: Tensor
+    known: Tensor
+
+    def start_counting(self, classes: int) -> None:
+        """Register the counts (classes,), which begin at a rare label."""
+        self.register_buffer("positives", torch.full((classes,), POSITIVES))
+        self.register_buffer("known", torch.full((classes,), KNOWN))
+
+    def count_labels(self, labels: Tensor) -> None:
+        """Add the labels (batch, classes) int8 of a batch."""
+        self.positives += (labels > 0).sum(dim=0)
+        self.known += (labels != 0).sum(dim=0)
+
+    def frequency(self) -> Tensor:
+        """Return p (classes,): how often a known label was positive."""
+        return self.positives / self.known
+
+
+class Objective(CountsLabels):
     """The loss of a batch, a scalar, from scores (batch, classes) and labels (batch, classes) int8.
 
     The losses of `IMAGE_LOSSES` compare the classes of an image, and the mean runs over the images. `across` compares
@@ -36,9 +57,6 @@ class Objective(nn.Module):
     with a word vector has neither. That leaves the ranking of classes and images as it is.
     """
 
-    positives: Tensor
-    known: Tensor
-
     def __init__(self, name: str, classes: int) -> None:
         super().__init__()
         if name not in OBJECTIVES:
@@ -48,8 +66,7 @@ class Objective(nn.Module):
             start = PRIOR if name in LOGITS else 0.0
             self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(start))
         if name == SQUARES:
-            self.register_buffer("positives", torch.full((classes,), POSITIVES))
-            self.register_buffer("known", torch.full((classes,), KNOWN))
+            self.start_counting(classes)
 
     @property
     def asks_all(self) -> bool:
@@ -72,9 +89,8 @@ class Objective(nn.Module):
         if self.name != SQUARES:
             return IMAGE_LOSSES["ranknet" if self.name == BOTH else self.name](scores, labels)
         if self.training:
-            self.positives += (labels > 0).sum(dim=0)
-            self.known += (labels != 0).sum(dim=0)
-        errors = losses.squared_errors(scores, labels, self.positives / self.known)
+            self.count_labels(labels)
+        errors = losses.squared_errors(scores, labels, self.frequency())
         return errors.sum(dim=1) / (labels != 0).sum(dim=1).clamp(min=1)
 
     @staticmethod
