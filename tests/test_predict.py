@@ -1,78 +1,38 @@
-"""Tagging: the scores of the store, anybody's words, bad pictures, thresholds, overlays, and what is refused."""
+"""Tagging: the scores of the store, any words, bad pictures, overlays, the best of several runs, keywords in files."""
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import io
 import json
-import pickle
 import re
 import shutil
 import subprocess
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from c3 import Tagger
-from c3.cli import main
 from c3.common.errors import C3Error
-from c3.evaluate.run import evaluate
-from c3.evaluate.thresholds import SHRINK, best_threshold, thresholds_of
 from c3.extract.backbone.pictures.crop_policies import POLICIES
 from c3.extract.backbone.weights import load_backbone
-from c3.extract.catalog.catalog import Catalog
-from c3.extract.options import ExtractOptions
-from c3.extract.run import extract
 from c3.extract.store.cache import FeatureCache
-from c3.extract.store.tables import Classes
 from c3.predict.images import find_pictures
 from c3.predict.results import Label, Tagged, csv_lines, table
-from c3.predict.vocabulary import find_vocabulary
 from c3.train import registry
 from c3.train.models.fast0tag import Fast0Tag
-from c3.train.run import TrainOptions, train
-from c3.train.run_folder import best_run, open_run, read_classes, write_json
-from c3.train.scorer import restore
-from click.testing import CliRunner, Result
+from c3.train.run_folder import best_run, open_run, write_json
 from PIL import Image
-
-gzipped = partial(gzip.compress, mtime=0)  # the same bytes in every process: xdist compares the names of tests
-
-QUICK = {"epochs": 1, "batch_size": 4, "lr": 1e-3}
-SIZES = {"c3": {"groups": 2}, "fast0tag": {"hidden1": 16, "hidden2": 8}}
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A store of twelve drawn pictures, an evaluated run of each method, the pictures, and their catalog."""
-
-    store: Path
-    runs: dict[str, Path]
-    images: Path
-    catalog: Path
-    vectors: Path
+from tagging_place import SIZES, Placement, c3, make_placement, scores_of_store
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
-    root = tmp_path_factory.mktemp("tagging")
-    tiny = draw_table(root / "tiny", 12)
-    store = root / "f.zarr"
-    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, tiny / "catalog.yaml", device="cpu"))
-    runs = {}
-    for method, size in SIZES.items():
-        run = train(TrainOptions(store, method, root / "runs", QUICK | size, device="cpu"))
-        runs[method] = evaluate(run.path, device="cpu").path
-    return Placement(store, runs, tiny / "images", tiny / "catalog.yaml", tiny / "vectors.txt")
+    return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +45,10 @@ def run_copy(place: Placement, tmp_path: Path) -> Path:
     return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
 
 
-def c3(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def scores_of_store(place: Placement, method: str) -> np.ndarray:
-    """(test rows, classes) as c3 evaluate scores them."""
-    cache = FeatureCache.open(place.store)
-    scorer = restore(open_run(place.runs[method]), cache, torch.device("cpu"))
-    return scorer({name: cache.read("test", name, 0, cache.rows("test")) for name in scorer.arrays})
-
-
 @pytest.mark.parametrize("method", SIZES)
 def test_the_scores_of_the_stores_own_pictures_are_those_of_evaluation(place: Placement, method: str) -> None:
     cache = FeatureCache.open(place.store)
-    expected = scores_of_store(place, method)
+    expected = scores_of_store(place, method, "test")
     paths = [place.images / name for name in cache.image_ids("test").tolist()]
     found = Tagger.load(place.runs[method], device="cpu").tag(paths, top=len(cache.classes), batch_size=2)
     for row, tagged in enumerate(found):
@@ -250,80 +199,6 @@ def test_maps_are_those_asked_for_and_are_drawn(place: Placement, tmp_path: Path
     assert not (tmp_path / "n").exists()
 
 
-def slow_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    best = (-1.0, 0.0)
-    for threshold in sorted(set(scores.tolist()), reverse=True):
-        yes = [score >= threshold for score in scores.tolist()]
-        hits = sum(1 for said, true in zip(yes, positive.tolist(), strict=True) if said and true)
-        f1 = 2 * hits / (sum(yes) + int(positive.sum()))
-        if f1 > best[0]:
-            best = (f1, threshold)
-    return best[1], best[0]
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_a_threshold_is_the_best_of_all_of_them(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 6, 12) / 4 if seed % 2 else rng.normal(size=12)  # with and without ties
-    positive = rng.random(12) < 0.4
-    positive[seed % 12] = True
-    assert best_threshold(positive, scores) == pytest.approx(slow_threshold(positive, scores))
-
-
-def test_a_class_without_a_positive_has_no_threshold_of_its_own() -> None:
-    assert np.isnan(best_threshold(np.zeros(3, bool), np.arange(3.0))).all()
-
-
-def test_thresholds_are_chosen_on_val_for_seen_classes(place: Placement, tagger: Tagger) -> None:
-    cache = FeatureCache.open(place.store)
-    scorer = restore(open_run(place.runs["c3"]), cache, torch.device("cpu"))
-    scores = scorer({name: cache.read("val", name, 0, cache.rows("val")) for name in scorer.arrays})
-    labels = cache.labels("val").dense(len(cache.classes), cache.absent_label)
-    with (place.runs["c3"] / "thresholds.csv").open() as file:
-        lines = {line["class"]: line for line in csv.DictReader(file)}
-    seen = np.flatnonzero(cache.classes.seen).tolist()
-    positives = {c: int((labels[:, c] > 0).sum()) for c in seen}
-    best = {c: slow_threshold(labels[:, c] > 0, scores[:, c])[0] for c in seen}
-    median = np.median([best[c] for c in seen for _ in range(positives[c])])
-    expected = {}
-    for c in seen:  # few positives: nearer to the median
-        name, count = cache.classes.names[c], positives[c]
-        expected[name] = (count * best[c] + SHRINK * median) / (count + SHRINK)
-        assert lines[name]["source"] == "val"
-        assert float(lines[name]["threshold"]) == pytest.approx(expected[name])
-        predicted = scores[:, c] >= expected[name]
-        f1 = 2 * (predicted & (labels[:, c] > 0)).sum() / (predicted.sum() + count)
-        assert float(lines[name]["F1"]) == pytest.approx(f1, abs=1e-4)
-    assert lines["dark red"]["source"] == "median"  # though val has labels of it
-    assert float(lines["dark red"]["threshold"]) == pytest.approx(median)
-    assert thresholds_of(open_run(place.runs["c3"])).take(["a stranger's word"]) == pytest.approx(median)
-    everything = tagger.tag(place.images, top=3)
-    for tagged, whole in zip(tagger.tag(place.images, threshold="val"), everything, strict=True):
-        kept = {label.name for label in whole.labels if label.score >= expected.get(label.name, median)}
-        assert {label.name for label in tagged.labels} == kept
-        assert all(label.threshold == pytest.approx(expected.get(label.name, median)) for label in tagged.labels)
-
-
-def test_a_number_as_threshold_gives_all_that_reach_it(place: Placement, tagger: Tagger) -> None:
-    whole = tagger.tag(place.images, top=3)
-    middle = float(np.median([label.score for tagged in whole for label in tagged.labels]))
-    for tagged, before in zip(tagger.tag(place.images, threshold=middle), whole, strict=True):
-        assert [label.name for label in tagged.labels] == [
-            label.name for label in before.labels if label.score >= middle
-        ]
-    assert all(not tagged.labels and tagged.ok for tagged in tagger.tag(place.images, threshold=1e9))
-
-
-def test_thresholds_that_are_not_there_or_damaged_are_refused(place: Placement, run_copy: Path) -> None:
-    tagger = Tagger.load(run_copy, device="cpu")
-    (run_copy / "thresholds.csv").write_text("class,threshold\nred,x\n")
-    with pytest.raises(C3Error, match=r"damaged.*c3 evaluate --run"):
-        tagger.tag(place.images, threshold="val")
-    (run_copy / "thresholds.csv").unlink()
-    with pytest.raises(C3Error, match="chosen on the validation split by c3 evaluate"):
-        tagger.tag(place.images, threshold="val")
-
-
 def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
     place: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,162 +213,12 @@ def test_a_method_that_is_not_zero_shot_tags_with_its_own_classes(
         tagger.tag(place.images, vocabulary=["red"])
 
 
-def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Placement, tmp_path: Path) -> None:
-    words = tmp_path / "words.txt"
-    words.write_text("red\nxyzzy\ngreen\nred\nplugh\nredd\n")
-    command = ("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words, "--device", "cpu",
-               "--vectors", place.vectors)  # fmt: skip
-    refused = c3(*command)
-    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
-    assert "1 repeated: red; 3 without a vector" in refused.stderr
-    assert "xyzzy, plugh, redd (did you mean red?). Leave" in refused.stderr
-    kept = c3(*command, "--drop-unknown", "--csv")
-    assert kept.exit_code == 0, kept.output
-    assert {row["label"] for row in csv.DictReader(io.StringIO(kept.stdout))} == {"red", "green"}
-    assert "left out of the vocabulary, 3 without a vector" in kept.stderr
-
-
-def test_other_vectors_are_refused(place: Placement, tagger: Tagger, tmp_path: Path) -> None:
-    def file(name: str, *lines: str) -> Path:
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-        return tmp_path / name
-
-    picture = [place.images / "00.png"]
-    wide = file("wide.txt", "sea 1 2 3 4 5", "sky 1 2 3 4 6")
-    with pytest.raises(C3Error, match=r"trained on word vectors of 4 numbers, .*wide.txt has 5"):
-        tagger.tag(picture, vocabulary=["sea"], vectors=wide)
-    other = file("other.txt", "red 0 0 1 0", "blue 1 0 0 0", "dark 0 1 0 0", "sea 1 1 0 0")
-    with pytest.raises(C3Error, match="of 3 of its classes that the file names, 0 have the same vector"):
-        tagger.tag(picture, vocabulary=["sea"], vectors=other)
-    new = file("new.vec", "1 4", "sea 1 1 0 0")  # names no class: nothing to compare
-    assert tagger.tag(picture, vocabulary=["sea"], vectors=new)[0].labels[0].kind == "new"
-    odd: Any
-    for odd, said in (("absent.txt", "no such file, and no such name"), (np.eye(3), r"expected \(1, d_w\)"),
-                      (np.full((1, 4), np.nan), "finite"), (np.full((1, 4), 1e39), r"the row of 'sea' holds 1e\+39"),
-                      (np.full((1, 4), "1"), "the row of 'sea' is no list of numbers"),
-                      (np.zeros((1, 4)), "1 without a vector in the array of vectors: sea"),
-                      ({"sea": [1, 1, 0, 0]}, "expected a file, a name of the catalog, a tower or .* found dict"),
-                      (torch.ones(1, 4), "found Tensor")):  # fmt: skip
-        with pytest.raises(C3Error, match=said):
-            tagger.tag(picture, vocabulary=["sea"], vectors=odd)
-    named = Tagger.load(place.runs["c3"], catalog=place.catalog, device="cpu")
-    assert named.tag(picture, vocabulary=["green"], vectors="words")[0].labels[0].name == "green"
-    np.savez(tmp_path / "new.npz", name=np.array(["sea"]), vector=np.ones((1, 4), np.float32))
-    assert tagger.tag(picture, vocabulary=["sea"], vectors=tmp_path / "new.npz")[0].labels
-
-
-def test_files_of_vectors_are_recognised_by_their_content(place: Placement, tmp_path: Path) -> None:
-    """Catalog and --vectors take the same files; the suffix says nothing."""
-    words = tmp_path / "words.txt"
-    words.write_text("sea\n", encoding="utf-8")
-    odd = {
-        "glove.bin": (codecs.BOM_UTF8 + b"sea 1 1 0 0\n", ""),
-        "vectors.txt": (gzipped(b"1 4\nsea " + np.ones(4, "<f4").tobytes()), ""),
-        "pickle": (pickle.dumps(OrderedDict(sea=np.ones(4))), ""),
-        "zeros.txt": (b"sea 0 0 0 0\nsky 1 1 1 1\n", "sea. None is left to ask for"),
-        "fast.txt": (b"\xba\x16\x4f\x2f" + bytes(9), "a model of fastText"),
-    }
-    for name, (content, said) in odd.items():
-        (tmp_path / name).write_bytes(content)
-        done = c3("predict", place.images / "00.png", "--run", place.runs["c3"], "--vocabulary", words,
-                  "--device", "cpu", "--csv", "--vectors", tmp_path / name)  # fmt: skip
-        assert done.exit_code == (2 if said else 0), done.output
-        if said:
-            assert (done.stdout, done.stderr.count("\n")) == ("", 1) and said in done.stderr
-        else:
-            assert [row["label"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["sea"]
-
-
-def test_an_empty_vocabulary_is_refused() -> None:
-    classes = Classes(("a",), np.array([True]), np.ones((1, 2), np.float32))
-    for words, said in (([], "is empty"), (["b"], "1 without a vector in the run's own classes")):
-        with pytest.raises(C3Error, match=said):
-            find_vocabulary(words, None, classes, Catalog(), drop_unknown=True)
-
-
-def test_weights_of_another_hash_are_refused_with_both(place: Placement) -> None:
-    expected = open_run(place.runs["c3"]).record.features.weights_sha256
-    with pytest.raises(C3Error, match=f"expected sha256 {expected}, found (?!{expected})[0-9a-f]{{64}}"):
-        Tagger.load(place.runs["c3"], weights="random:1", device="cpu")
-
-
 def test_weights_that_a_trainer_wrapped_are_those_of_the_features(place: Placement, tmp_path: Path) -> None:
     state = load_backbone("squeezenet1_1", "random:0").body.state_dict()
     torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}},
                tmp_path / "w.pth.tar")  # fmt: skip
     tagger = Tagger.load(place.runs["c3"], weights=str(tmp_path / "w.pth.tar"), device="cpu")
     assert tagger.tag(place.images / "00.png")[0].ok
-
-
-def test_weights_that_are_not_here_say_how_to_name_them(place: Placement, run_copy: Path) -> None:
-    record = json.loads((run_copy / "run.json").read_text())
-    record["cache"]["weights_asked"] = "my-vgg"
-    write_json(run_copy / "run.json", record)
-    with pytest.raises(C3Error, match=r"squeezenet1_1 with weights 'my-vgg', .*--weights FILE"):
-        Tagger.load(run_copy, device="cpu")
-    assert Tagger.load(run_copy, weights="random:0", device="cpu").tag(place.images / "00.png")[0].ok
-
-
-def test_run_folders_that_are_not_whole_are_refused(place: Placement, run_copy: Path, tmp_path: Path) -> None:
-    def refused(said: str) -> None:
-        shown = c3("predict", place.images, "--run", run_copy, "--device", "cpu")
-        assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
-        assert said in shown.stderr
-
-    witness = tmp_path / "unpickled"
-
-    class Trap:
-        def __reduce__(self) -> tuple[object, ...]:
-            return Path.touch, (witness,)
-
-    weights = (run_copy / "weights.safetensors").read_bytes()
-    torch.save({"x": Trap()}, run_copy / "weights.safetensors")
-    refused("weights.safetensors is missing or damaged")
-    (run_copy / "weights.safetensors").write_bytes(weights)
-    classes = (run_copy / "classes.npz").read_bytes()
-    np.savez(run_copy / "classes.npz", name=np.array([Trap()]), seen=np.ones(1, bool), vector=np.ones((1, 4)))
-    refused("classes.npz is damaged")
-    assert not witness.exists()
-    whole = read_classes(open_run(place.runs["c3"]))
-    np.savez(run_copy / "classes.npz", name=np.array(whole.names), seen=whole.seen, vector=whole.vectors[:, :3])
-    refused("does not belong to run")
-    (run_copy / "classes.npz").write_bytes(classes[:50])
-    refused("classes.npz is damaged")
-    (run_copy / "classes.npz").unlink()
-    refused("classes.npz is missing")
-    record = json.loads((run_copy / "run.json").read_text())
-    write_json(run_copy / "run.json", record | {"status": "training"})
-    refused("is not finished")
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"top": 0}, "top: expected at least 1"),
-        ({"threshold": "high"}, "a number or val"),
-        ({"threshold": float("nan")}, "a number or val"),
-        ({"vectors": "x.txt"}, "without a vocabulary"),
-        ({"vocabulary": "red"}, "expected a list of words"),
-    ],
-)
-def test_questions_without_a_sense_are_refused(
-    place: Placement, tagger: Tagger, asked: dict[str, object], said: str
-) -> None:
-    with pytest.raises(C3Error, match=said):
-        tagger.tag(place.images, **asked)
-
-
-def test_the_command_refuses_in_one_line(place: Placement, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("# nothing\n")
-    for arguments, said in (
-        ((tmp_path, "--run", place.runs["c3"]), "no pictures at"),
-        ((place.images, "--run", tmp_path), "not a run folder"),
-        ((place.images, "--run", place.runs["c3"], "--threshold", "x"), "a number or val"),
-        ((place.images, "--run", place.runs["c3"], "--vocabulary", tmp_path / "empty.txt"), "vocabulary is empty"),
-    ):
-        shown = c3("predict", *arguments, "--device", "cpu")
-        assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
-        assert said in shown.stderr
 
 
 def test_names_of_any_bytes_can_be_printed() -> None:
