@@ -1,0 +1,99 @@
+"""docs/benchmarks.md says of every claim whether it is reached, and its charts show the numbers of its tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from c3.common.errors import C3Error
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+NAMES = ("claims", "reading", "training", "evaluation", "scale")
+TABLE = """## Claims
+
+| claim | measured | aim | | command |
+|---|---:|---|---|---|
+| [read / other](#reading) | 0.9 | at least 1.2 | **not reached** | `store.py` |
+| seconds | 1,200 s | at most 60 s | reached | the same |
+| nothing | | | not measured | |
+"""
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_every_claim_says_whether_it_is_reached() -> None:
+    from claims import Page
+
+    claims = Page.read().claims
+    assert len(claims) > 20
+    assert [(claim.what, claim.said) for claim in claims] == [(claim.what, claim.reached) for claim in claims]
+
+
+def test_a_claim_is_compared_with_its_aim() -> None:
+    from claims import Page
+
+    first, second = Page(TABLE).claims
+    assert (first.what, first.share, first.reached) == ("read / other", pytest.approx(0.75), "not reached")
+    assert (second.share, second.reached, second.said) == (pytest.approx(0.05), "not reached", "reached")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chart_shows_the_numbers_of_its_table(name: str) -> None:
+    """Else: python benchmarks/charts.py."""
+    from charts import CHARTS, DIGEST, IMAGES, digest
+    from claims import Page
+
+    path = IMAGES / f"benchmarks-{name}.png"
+    with Image.open(path) as chart:
+        chart.load()
+        assert chart.info[DIGEST] == digest(CHARTS[path.name](Page.read()))
+    assert path.stat().st_size < 100_000
+
+
+def test_a_chart_changes_with_a_number_of_its_table(tmp_path: Path) -> None:
+    from charts import DIGEST, claims, digest, save
+    from claims import Page
+
+    before, after = (claims(Page(text)) for text in (TABLE, TABLE.replace("0.9", "0.8")))
+    assert digest(before) != digest(after)
+    save(before, tmp_path / "chart.png")
+    with Image.open(tmp_path / "chart.png") as chart:
+        assert chart.info[DIGEST] == digest(before)
+
+
+def test_a_chart_without_its_table_names_it() -> None:
+    from charts import training
+    from claims import Page
+
+    with pytest.raises(C3Error, match="no table with the columns way, of bare under 'Training'"):
+        training(Page(TABLE))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub makes them."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    titles = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_hold(page: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    for target, _, anchor in links:
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_scripts_that_pages_name_are_there(page: Path) -> None:
+    for script in re.findall(r"\bbenchmarks/\w+\.py", page.read_text(encoding="utf-8")):
+        assert (ROOT / script).is_file(), script
