@@ -226,7 +226,7 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
 SWEEP_SECTIONS = {
     "What to train": ("cache", "methods", "runs"),
     "Settings to combine": ("groups", "lambda_reg", "lr", "epochs", "seed", "set", "listed"),
-    "Other unseen classes, and the choice of settings": ("hide_seed", "folds", "select", "select_only"),
+    "Other unseen classes, and the choice of settings": ("hide_seed", "folds", "held_images", "select", "select_only"),
     "How to compute": ("jobs", "device", "residency", "checkpoint_minutes", "checkpoint_steps"),
 }
 
@@ -260,7 +260,10 @@ SWEEP_SECTIONS = {
 @click.option("--folds", type=click.IntRange(min=2), metavar="N",
               help="Hold back each of this number of parts of the seen classes in turn. Default: none; with --select "
                    f"{SELECT_FOLDS}.")  # fmt: skip
-@click.option("--select", is_flag=True, help="Choose settings for each method by folds on val, then train them.")
+@click.option("--held-images", default=0.0, type=click.FloatRange(0, 1, max_open=True), metavar="X",
+              help="Every fold also holds back this share of the images of train, which is scored with val: "
+                   "--held-images 0.2. Default: 0, none.")  # fmt: skip
+@click.option("--select", is_flag=True, help="Choose settings for each method by folds, then train them.")
 @click.option("--select-only", is_flag=True, help="Choose settings and stop.")
 @named_values("grid", "--set", many=True, metavar="NAME=V1,V2",
               help="Values of any other setting of docs/training.md; may be repeated. "
@@ -290,6 +293,7 @@ def sweep(
     runs: Path,
     grid: dict[str, tuple[Any, ...]],
     folds: int | None,
+    held_images: float,
     select: bool,
     select_only: bool,
     listed: Path | None,
@@ -323,8 +327,8 @@ def sweep(
             raise C3Error(f"list {listed}: --select takes its seeds from --seeds; leave seed out of the entries")
         folds, seeds = folds or SELECT_FOLDS, grid.pop("seed", (0,))
         tried = for_methods(names, combinations(grid | {"seed": seeds[:1]}, entries))
-        chosen = choose(base, tried, folds, jobs)
-        written = write_selection(base, chosen, command_of(cache, names, grid, listed, folds))
+        chosen = choose(base, tried, folds, jobs, held_images)
+        written = write_selection(base, chosen, command_of(cache, names, grid, listed, folds, held_images))
         click.echo("\n\n".join(selection.table() for selection in chosen))
         click.echo(f"Chosen settings: {', '.join(map(str, written))}")
         if select_only:
@@ -333,6 +337,8 @@ def sweep(
     else:
         if folds:
             grid |= {"folds": (folds,), "fold": tuple(range(folds))}
+        if held_images:
+            grid |= {"held_images": (held_images,)}
         settings = for_methods(names, combinations(grid, entries))
     done = run(base, settings, evaluate_sweep, jobs)
     click.echo(sweep_summary(done.runs, varied(settings)))

@@ -19,7 +19,9 @@ from .evidence import Evidence, merge
 from .measure import harmonic
 
 OFFSETS = 61  # candidates: quantiles of the lead of an image's best seen class over its best unseen one
-VARIED = ("seed", "folds", "fold")  # the settings in which the folds of a run may differ from it
+VARIED = ("seed", "folds", "fold", "held_images")  # the settings in which the folds of a run may differ from it
+
+Division = tuple[int, float]  # number of folds, share of the images of train that each holds back
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,28 @@ class FoldOffset:
 def fold_offsets(run: Run, k: Mapping[str, int]) -> dict[str, FoldOffset]:
     """Return protocol -> offset, from the runs of folds beside a run with its method, store and other settings.
 
-    `k` is the first K by protocol. Where there are several numbers of folds, the largest counts; a protocol is absent
-    unless every fold was trained and measured on val under it.
+    `k` is the first K by protocol. Where there are several divisions, that into most folds counts, then the one that
+    holds back most images; a protocol is absent unless every fold was trained and measured on val under it.
     """
-    found: dict[int, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    found: dict[Division, dict[str, dict[int, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for fold in runs_of_folds(run):
         if metrics := read_metrics(fold.path, "val"):
-            folds, number = (int(fold.record.number(name)) for name in ("folds", "fold"))
             for name, offset in _offsets(metrics, k).items():
-                found[folds][name][number].append(offset)
+                found[division(fold)][name][int(fold.record.number("fold"))].append(offset)
     return {
         name: FoldOffset(mean(offset for offsets in by_fold.values() for offset in offsets), folds)
-        for folds in sorted(found)
-        for name, by_fold in found[folds].items()
+        for folds, held in sorted(found)
+        for name, by_fold in found[folds, held].items()
         if len(by_fold) == folds
     }
+
+
+def division(fold: Run) -> Division:
+    """Return the number of folds that the run of a fold belongs to, and the share of images that it holds back."""
+    held = fold.record.settings.get("held_images", 0)
+    return int(fold.record.number("folds")), float(held)
 
 
 def runs_of_folds(run: Run) -> Iterator[Run]:

@@ -22,7 +22,7 @@ from ..train.run_folder import (
     read_probabilities,
     write_probabilities,
 )
-from .calibrate import runs_of_folds
+from .calibrate import Division, division, runs_of_folds
 from .evidence import Evidence
 from .probabilities import Probabilities, log_odds
 from .reliability import binned
@@ -195,14 +195,17 @@ def _of_held_back(evidence: Evidence, shared: SharedMap, folds: int) -> OtherMap
 
 
 def _of_folds(run: Run) -> OtherMap:
-    """Return the mean of the lines of the folds of a run, those of the largest number of folds that is complete."""
-    found: dict[int, dict[int, list[OtherMap]]] = defaultdict(lambda: defaultdict(list))
+    """Return the mean of the lines of the folds of a run, those of the last division that is complete.
+
+    Most folds are last, then most held images.
+    """
+    found: dict[Division, dict[int, list[OtherMap]]] = defaultdict(lambda: defaultdict(list))
     for fold in runs_of_folds(run):
         if (maps := read_probabilities(fold.path)) and maps.other.folds:
-            found[maps.other.folds][int(fold.record.number("fold"))].append(maps.other)
-    for folds in sorted(found, reverse=True):
-        if len(found[folds]) == folds:
-            lines = [line for of_fold in found[folds].values() for line in of_fold]
+            found[division(fold)][int(fold.record.number("fold"))].append(maps.other)
+    for (folds, _), by_fold in sorted(found.items(), reverse=True):
+        if len(by_fold) == folds:
+            lines = [line for of_fold in by_fold.values() for line in of_fold]
             slope, intercept = (
                 float(np.mean(part)) for part in zip(*((x.slope, x.intercept) for x in lines), strict=True)
             )

@@ -80,10 +80,11 @@ def require_same_backbone(run: Run, store: FeatureCache) -> None:
 
 def as_trained(run: Run, store: FeatureCache) -> FeatureCache:
     """Return the store of a run with the class split that the run was trained with; another store as it is."""
-    if not class_split_of(run).drawn or store.digest != run.record.features.digest:
+    split = class_split_of(run)
+    if not split.drawn or store.digest != run.record.features.digest:
         return store
     own = read_classes(run)
-    return ClassView(store, np.isin(store.classes.names, own.names), own.seen)
+    return split.hold_back(ClassView(store, np.isin(store.classes.names, own.names), own.seen))
 
 
 def class_split_of(run: Run) -> ClassSplit:

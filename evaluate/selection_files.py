@@ -19,18 +19,25 @@ from ..common.files import write_text
 from ..extract.store.cache import FeatureCache
 from ..train.run import TrainOptions, planned
 from ..train.sweep import in_words, request_of
-from .select import Selection
+from .select import Selection, scored_on
 
 CSV, CATALOG = "selection.csv", "selected.yaml"
 COLUMNS = ("store", "dataset", "hide_seed", "method", "settings", "folds", "ZSL", "GZSL", "sum", "chosen")
-OF_RUNS = ("seed", "hide_seed", "folds", "fold")  # settings that no recipe has
+HELD = "held_images"  # the last column; files of an older c3, which held back no images, lack it
+OF_RUNS = ("seed", "hide_seed", "folds", "fold", HELD)  # settings that no recipe has
 
 
 def command_of(
-    cache: str, methods: Sequence[str], grid: Mapping[str, Sequence[Any]], listed: Path | None, folds: int
+    cache: str,
+    methods: Sequence[str],
+    grid: Mapping[str, Sequence[Any]],
+    listed: Path | None,
+    folds: int,
+    held_images: float = 0.0,
 ) -> str:
     """Return the command that makes the same choice, in the general spelling of settings."""
     parts = ["c3", "sweep", "--select-only", "--cache", cache, "--method", *methods, "--folds", str(folds)]
+    parts += ["--held-images", str(held_images)] if held_images else []
     for name, values in grid.items():
         parts += ["--set", f"{name}={','.join(map(str, values))}"]
     return shlex.join([*parts, *(["--list", str(listed)] if listed else [])])
@@ -63,12 +70,14 @@ def _table(path: Path, cache: FeatureCache, selections: Sequence[Selection]) -> 
         for found in selection.candidates:
             numbers = [f"{value:.4f}" for value in (found.zsl, found.gzsl, found.proxy)]
             chosen = str(int(found is selection.chosen))
-            lines.append([*key, in_words(found.settings), str(selection.folds), *numbers, chosen])
+            held = f"{selection.held_images:g}"
+            lines.append([*key, in_words(found.settings), str(selection.folds), *numbers, chosen, held])
     keys = [line[:4] for line in lines]
-    earlier = [row.fields for row in CsvFile(path, COLUMNS)] if path.exists() else []
+    found_before = [row.fields for row in CsvFile(path, COLUMNS)] if path.exists() else []
+    earlier = [fields if len(fields) > len(COLUMNS) else [*fields, "0"] for fields in found_before]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, HELD])
     writer.writerows([*(line for line in earlier if line[:4] not in keys), *lines])
     return text.getvalue()
 
@@ -86,7 +95,7 @@ def _catalog(path: Path, base: TrainOptions, cache: FeatureCache, selections: Se
         count = len(selection.candidates)
         source = (
             f"{command}; best of {count} combination{'s' * (count > 1)} on {selection.folds} folds of store "
-            f"{cache.digest}, {today}"
+            f"{cache.digest}, scored on {scored_on(selection.held_images)}, {today}"
         )
         settings = {name: value for name, value in recipe.as_dict().items() if name not in OF_RUNS}
         of_dataset[selection.method] = {**settings, "source": source}

@@ -1,4 +1,4 @@
-"""Which classes of a store a run trains on and which it holds back: drawn splits and class-wise cross-validation.
+"""Which classes and images of a store a run trains on and which it holds back: drawn splits and cross-validation.
 
 Images of classes that are held back stay among the training images, without these labels, as in a store's own split.
 No torch.
@@ -14,10 +14,11 @@ import numpy as np
 from ..common.errors import C3Error
 from ..extract.store.cache import FeatureCache, Status
 from ..extract.store.class_view import ClassView
+from ..extract.store.held_view import HeldView
 from .settings import Natural, Settings, Takes
 
 OFF = -1  # of hide_seed
-FOLD_SEED = 0  # of the division into folds, which is the same for every run on a split
+FOLD_SEED = 0  # of the divisions into folds, which are the same for every run on a split
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,30 @@ class ClassSplit(Settings):
 
     `hide_seed` draws as many unseen classes as the store has, from all classes with a positive in train; the others
     with one are seen, and those without leave the picture. `folds` divides the seen classes (after `hide_seed`) into
-    that many parts: the classes of part `fold` are pretend-unseen, and the real unseen ones leave the picture. -1 turns
-    `hide_seed` off, 0 `folds`. Raises C3Error for a fold that is not one of the folds.
+    that many parts: the classes of part `fold` are pretend-unseen, and the real unseen ones leave the picture. A fold
+    also holds back `held_images`, a share of the images of train, which are scored with those of val. -1 turns
+    `hide_seed` off, 0 `folds` and `held_images`. Raises C3Error for a fold that is not one of the folds, and for held
+    images without folds.
     """
 
     hide_seed: Annotated[int, Takes("-1 (off) or a seed from 0 to 2^63 - 1", lambda value: -1 <= value < 2**63)] = OFF
     folds: Annotated[int, Takes("0 (off) or at least 2", lambda value: value == 0 or value >= 2)] = 0
     fold: Natural = 0
+    held_images: Annotated[float, Takes("0 (off) to below 1", lambda value: 0 <= value < 1)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.fold >= max(self.folds, 1):
             expected = f"0 to {self.folds - 1}, one of {self.folds} folds" if self.folds else "no fold without folds"
             raise C3Error(f"setting fold: expected {expected}, found {self.fold}")
+        if self.held_images and not self.folds:
+            raise C3Error(f"setting held_images: expected 0 (off) without folds, found {self.held_images}")
 
     @property
     def off_names(self) -> tuple[str, ...]:
         """Return the names of the settings that are off: a run is named and recorded without them."""
         hidden = () if self.hide_seed > OFF else ("hide_seed",)
-        return (*hidden, *(() if self.folds else ("folds", "fold")))
+        return (*hidden, *(() if self.folds else ("folds", "fold")), *(() if self.held_images else ("held_images",)))
 
     @property
     def drawn(self) -> bool:
@@ -85,7 +91,29 @@ class ClassSplit(Settings):
         if not self.drawn:
             return store
         kept, seen = self.masks(store.classes.seen, with_positive(store, "train"))
-        return ClassView(store, kept, seen[kept])
+        return self.hold_back(ClassView(store, kept, seen[kept]))
+
+    def held_rows(self, image_ids: np.ndarray) -> np.ndarray:
+        """Return the row numbers (n,) int64 of train, ascending, that the fold holds back: all crops of some images.
+
+        image_ids (rows,) text, crops of one image beside each other. Folds hold back different images as long as there
+        are enough. No label is read. Raises C3Error where the share is less than one image.
+        """
+        image = np.cumsum(np.append(True, image_ids[1:] != image_ids[:-1])[: len(image_ids)]) - 1
+        images = int(image[-1]) + 1 if len(image) else 0
+        count = round(self.held_images * images)
+        if not 0 < count < images:
+            raise C3Error(
+                f"setting held_images: {self.held_images} of the {images} images of train are {count}; at least one is "
+                "held back and one is trained on"
+            )
+        order = np.random.default_rng(FOLD_SEED).permutation(images)
+        held = order.take(np.arange(self.fold * count, (self.fold + 1) * count), mode="wrap")
+        return np.flatnonzero(np.isin(image, held))
+
+    def hold_back(self, store: FeatureCache) -> FeatureCache:
+        """Return the store with the held images of this fold in val instead of train; without any, the store itself."""
+        return HeldView(store, self.held_rows(store.image_ids("train"))) if self.held_images else store
 
 
 def with_positive(store: FeatureCache, split: str) -> np.ndarray:

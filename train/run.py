@@ -151,6 +151,9 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     if left_out := {reason: count for reason, count in stream.left_out.items() if count}:
         told = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         LOG.info("%s trains on %s rows; left out: %s", path.name, f"{len(stream.rows):,}", told)
+    if share := recipe.loop.held_images:
+        LOG.info("%s holds back %g of the images of train, which lose their labels and are scored with val", path.name,
+                 share)  # fmt: skip
     timings = Timings(**fit(job))
     scored = seen_score(cache, model, vectors.to(world.device), world)
     finished = replace(record, timings=timings, seen=scored, status="finished")

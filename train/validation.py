@@ -45,7 +45,7 @@ class Validation:
         world: World = World(),
     ) -> None:
         self._at_a_time = at_a_time
-        self._maps = {name: source.maps(split, name) for name in arrays}
+        self._source, self._split, self._arrays = source, split, tuple(arrays)
         rows, self._labels = _labelled_rows(source, split)
         self._world, self._rows = world, np.array_split(rows, world.size)[world.rank]
         self._absent, self._classes = source.absent_label, int(source.classes.seen.sum())
@@ -78,7 +78,8 @@ class Validation:
         for start in range(0, len(self._rows), self._at_a_time):
             rows = self._rows[start : start + self._at_a_time]
             arrays = {
-                name: torch.from_numpy(maps[rows]).to(vectors.device).float() for name, maps in self._maps.items()
+                name: torch.from_numpy(self._source.take(self._split, name, rows)).to(vectors.device).float()
+                for name in self._arrays
             }
             scores = model.scores(model(arrays), vectors).float().cpu().numpy()
             labels = self._labels.take(rows).dense(self._classes, self._absent)

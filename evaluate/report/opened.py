@@ -37,7 +37,7 @@ class Opened:
         size = self.store.layout.chunk_rows
         for chunk in np.unique(rows // size):
             inside = rows[rows // size == chunk]
-            yield {name: self.store.maps(self.split, name)[inside] for name in names or self.scorer.arrays}
+            yield {name: self.store.take(self.split, name, inside) for name in names or self.scorer.arrays}
 
 
 def opened(run: Run, device: str, split: str) -> Opened:

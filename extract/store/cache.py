@@ -263,6 +263,10 @@ class FeatureCache:
             self._maps[split, name] = open_array(self.storage, self._arrays, self.shape, split, name)
         return self._maps[split, name]
 
+    def take(self, split: str, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return rows (n,) of one array by number, in any order, (n, *cell) float16 (float32 where values need it)."""
+        return self.maps(split, name)[rows]
+
     def read(self, split: str, name: str, start: int, stop: int) -> np.ndarray:
         """Return rows start..stop of one array, (stop - start, *cell) float16 (float32 where values need it).
 

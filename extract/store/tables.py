@@ -73,6 +73,15 @@ class SparseLabels:
             kept[self.indptr].astype(np.int64), number[self.indices[entry]].astype(np.int32), self.value[entry]
         )
 
+    def without(self, rows: np.ndarray) -> SparseLabels:
+        """Return the labels with as many rows, of which the given ones list nothing."""
+        lengths = np.diff(self.indptr)
+        kept = np.ones(len(self), bool)
+        kept[rows] = False
+        entry = np.repeat(kept, lengths)
+        indptr = np.concatenate([[0], np.cumsum(lengths * kept)]).astype(np.int64)
+        return SparseLabels(indptr, self.indices[entry], self.value[entry])
+
     def take(self, rows: np.ndarray) -> SparseLabels:
         """Return the labels of the given rows (any order, repeats allowed)."""
         lengths = (self.indptr[1:] - self.indptr[:-1])[rows]

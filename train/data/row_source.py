@@ -10,13 +10,6 @@ from ...extract.store.layout import Layout
 from ...extract.store.tables import Classes, SparseLabels
 
 
-class RowArray(Protocol):
-    """An array whose first axis is the rows of a split."""
-
-    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        """Return the rows (n, ...) with these numbers (n,)."""
-
-
 class RowSource(Protocol):
     """Rows, labels and classes of the splits of a data set."""
 
@@ -42,5 +35,5 @@ class RowSource(Protocol):
     def status(self, split: str) -> np.ndarray:
         """Return (rows,) uint8, values of `Status`."""
 
-    def maps(self, split: str, name: str) -> RowArray:
-        """Return the array of that name."""
+    def take(self, split: str, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return the rows (n, ...) with these numbers (n,) of the array of that name."""

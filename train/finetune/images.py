@@ -97,6 +97,10 @@ class ImageTable:
         """Return the pixels of a split, the only array of an image table."""
         return Pixels(self._manifest, split, self._loader)
 
+    def take(self, split: str, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return the pixels of rows by number."""
+        return self.maps(split, name)[rows]
+
     def status(self, split: str) -> np.ndarray:
         """Return the status (rows,) uint8 of every image of a split, as in a store."""
         if split not in self._status:

@@ -160,7 +160,8 @@ class RunRecord:
     @property
     def class_split(self) -> Mapping[str, Setting]:
         """Return the settings of a class split that is not the store's own; empty where it is the store's."""
-        return {name: self.settings[name] for name in ("hide_seed", "folds", "fold") if name in self.settings}
+        names = ("hide_seed", "folds", "fold", "held_images")
+        return {name: self.settings[name] for name in names if name in self.settings}
 
     def number(self, name: str) -> float:
         """Return a numeric setting. Raises C3Error where the run has no such setting."""
