@@ -16,6 +16,7 @@ from c3.extract.store.layout import Layout
 from c3.train.class_split import ClassSplit, with_positive
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import Run, list_runs, read_classes, read_per_class
+from c3.train.settings import options_from
 from c3.train.sweep import sweep
 from safetensors.torch import load_file
 
@@ -67,15 +68,18 @@ def test_folds_divide_the_seen_classes_and_forget_the_others(hide_seed: int) -> 
         ({"folds": 1}, SEEN, r"setting folds: expected 0 \(off\) or at least 2, found 1"),
         ({"folds": 3, "fold": 3}, SEEN, "setting fold: expected 0 to 2, one of 3 folds, found 3"),
         ({"fold": 1}, SEEN, "setting fold: expected no fold without folds, found 1"),
+        ({"held_images": 0.2}, SEEN, r"setting held_images: expected 0 \(off\) without folds, found 0.2"),
+        ({"folds": 2, "held_images": 1.0}, SEEN, r"setting held_images: expected 0 \(off\) to below 1, found 1.0"),
         ({"hide_seed": 1}, SEEN | True, "the store hides no class"),
         ({"hide_seed": 1}, SEEN & (np.arange(26) < 1), "expected at least 27 classes .*, found 25"),
         ({"folds": 11}, SEEN, "11 folds need at least 22 seen classes, two each, found 20; use fewer folds"),
     ],
-    ids=["seed", "one-fold", "fold-too-high", "fold-alone", "nothing-hidden", "too-few-classes", "too-many-folds"],
+    ids=["seed", "one-fold", "fold-too-high", "fold-alone", "held-alone", "all-held", "nothing-hidden",
+         "too-few-classes", "too-many-folds"],
 )  # fmt: skip
-def test_impossible_splits_are_refused_in_one_line(split: dict[str, int], seen: np.ndarray, said: str) -> None:
+def test_impossible_splits_are_refused_in_one_line(split: dict[str, float], seen: np.ndarray, said: str) -> None:
     with pytest.raises(C3Error, match=said):
-        ClassSplit(**split).masks(seen, LEARNABLE)
+        options_from(ClassSplit, split).masks(seen, LEARNABLE)
 
 
 def test_a_run_is_measured_with_the_split_it_was_trained_with(make_cache: Make, tmp_path: Path) -> None:
