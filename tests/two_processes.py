@@ -39,8 +39,12 @@ FORKS.set_forkserver_preload(["c3.train.run", "torch._dynamo"])
 SMALL = {"groups": 2, "hidden1": 16, "hidden2": 8, "hidden": 8, "width": 16, "heads": 2, "clusters": 2, "d": 8,
          "label_width": 8, "top": 3}  # fmt: skip
 TRAINED = ("c3", "c3-plus", "lesa")
-# of the training that is interrupted; two processes do not draw the dropout of one
-LOOPS = {"fast0tag": {"patience": 2, "ema": 0.9, "clip": 1.0}, "c3": {"channel_dropout": 0}}
+# fast0tag is the training that is interrupted; two processes do not draw the dropout of one; squares counts labels
+LOOPS = {
+    "fast0tag": {"patience": 2, "ema": 0.9, "clip": 1.0, "objective": "squares"},
+    "c3": {"channel_dropout": 0},
+    "lesa": {"objective": "squares"},
+}
 
 
 def small(method: str) -> dict[str, int]:
