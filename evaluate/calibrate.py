@@ -70,8 +70,9 @@ def fold_command(run: Run) -> str:
     """Return the command that trains and measures the runs of folds of a run, with its store, method and settings."""
     changed = sorted(overridden(run.record.recipe) - {"seed"})
     said = "".join(f" --set {name}={run.record.settings[name]}" for name in changed)
+    catalog = f"--catalog {quote(run.record.catalog)} " if run.record.catalog else ""
     return (
-        f"c3 sweep --select-only --cache {quote(run.record.features.path)} --method {run.method} --runs "
+        f"c3 {catalog}sweep --select-only --cache {quote(run.record.features.path)} --method {run.method} --runs "
         f"{quote(str(run.path.parent))}{said}"
     )
 

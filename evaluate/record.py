@@ -140,8 +140,8 @@ def summary(run: Run, metrics: Metrics) -> str:
     has_offset = any(results.calibrated for results in metrics.protocols.values())
     if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
         lines.append(
-            "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them with "
-            f"(and --catalog, if the run had one): {fold_command(run)}"
+            "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them: "
+            f"{fold_command(run)}"
         )
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -19,7 +20,7 @@ from c3.extract.store.cache import FeatureCache
 from c3.extract.store.tables import Classes
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.recipes import resolve_recipe
-from c3.train.run import TrainOptions
+from c3.train.run import TrainOptions, train
 from c3.train.run_folder import list_runs, read_metrics
 from c3.train.sweep import for_methods
 from click.testing import CliRunner, Result
@@ -73,6 +74,19 @@ def test_the_best_settings_of_the_folds_are_trained_on_the_real_split(make_cache
     assert "GZSL calibrated by 2 folds (seen scores less " in shown
     (runs / "folds").rename(tmp_path / "away")
     assert "c3 sweep --select-only --cache" in c3("evaluate", "--run", finals[0].path, "--resamples", 0).stdout
+
+
+def test_the_command_for_folds_of_a_run_trains_folds_of_that_run(make_cache: Make, tmp_path: Path) -> None:
+    cache, own = make_cache(rows=24, seen="abcd"), tmp_path / "a catalog.yaml"
+    own.write_text("version: 1\nrecipes: {tiny: {conse: {epochs: 1, top: 2, source: mine}}}\n")
+    run = train(TrainOptions(cache.path, "conse", tmp_path / "runs", {"lr": 1e-2}, own, device="cpu"))
+    shown = c3("evaluate", "--run", run.path, "--resamples", 0, "--device", "cpu").stdout
+    command = shlex.split(shown[shown.index("c3 --catalog") :].splitlines()[0])
+    assert command[:3] == ["c3", "--catalog", str(own)]
+    made = c3(*command[1:], "--folds", 2, "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    shown = c3("evaluate", "--run", run.path, "--resamples", 0, "--device", "cpu").stdout
+    assert "GZSL calibrated by 2 folds" in shown
 
 
 def test_no_label_of_test_or_of_an_unseen_class_is_read_by_a_choice(

@@ -21,6 +21,7 @@ import torch
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, unknown_name
 from ..common.signals import terminated_like_interrupted
+from ..common.unicode_forms import path_text
 from ..extract.store.cache import FeatureCache, Status
 from .checkpoint import write_weights
 from .data.batches import BatchStream, has_positive
@@ -140,7 +141,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
     board = options.tensorboard
     job = Job(model, stream, vectors, recipe.loop, world.device, path, checkpointer, validation, board, world=world)
-    record = _record(path, options.method, recipe, cache, job)
+    record = _record(path, options, recipe, cache, job)
     if found:
         record = replace(record, created=found.record.created)
     with world.together():
@@ -236,11 +237,11 @@ def open_folder(path: Path, unfinished: Run | None) -> None:
         raise C3Error(f"cannot create the run folder {path}: {error.strerror}") from error
 
 
-def _record(path: Path, method: str, recipe: Recipe[Settings], cache: FeatureCache, job: Job) -> RunRecord:
+def _record(path: Path, options: TrainOptions, recipe: Recipe[Settings], cache: FeatureCache, job: Job) -> RunRecord:
     model = job.model
     return RunRecord(
         id=path.name,
-        method=method,
+        method=options.method,
         status="training",
         created=now(),
         settings=recipe.as_dict(),
@@ -256,6 +257,7 @@ def _record(path: Path, method: str, recipe: Recipe[Settings], cache: FeatureCac
         versions={"python": platform.python_version()}
         | {name: version(name) for name in ("c3-mlzsl", "torch", "zarr", "numpy")},
         ranks=job.world.size,
+        catalog=path_text(options.catalog.resolve()) if options.catalog else None,
     )
 
 

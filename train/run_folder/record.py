@@ -105,11 +105,12 @@ class SeenScore:
 class RunRecord:
     """The content of run.json.
 
-    `settings` has every setting of the loop and of the method, and `recipe` says where they came from. `features` are
-    those of the training, `inputs` the arrays on offer and `reads` the names of those that the method reads. `rows` is
-    the number of training rows, `parameters` and `gflops` (10^9 operations an image) are those of the head. `ranks`
-    processes shared the training. `seen` is absent where the store has no labelled split `val`. `tuned_from` and
-    `validation` belong to runs whose backbone was tuned with the head.
+    `settings` has every setting of the loop and of the method, and `recipe` says where they came from; `catalog` is the
+    absolute path of the user's own catalog that the request named. `features` are those of the training, `inputs` the
+    arrays on offer and `reads` the names of those that the method reads. `rows` is the number of training rows,
+    `parameters` and `gflops` (10^9 operations an image) are those of the head. `ranks` processes shared the training.
+    `seen` is absent where the store has no labelled split `val`. `tuned_from` and `validation` belong to runs whose
+    backbone was tuned with the head.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -134,6 +135,7 @@ class RunRecord:
     seen: SeenScore | None = None
     tuned_from: Annotated[TunedFrom | None, Field(alias="end_to_end")] = None
     validation: ChosenEpoch | None = None
+    catalog: str | None = None
 
     @property
     def val_score(self) -> float | None:
