@@ -70,13 +70,18 @@ def load_source(folder: Path, rows: int | None) -> Source:
     return Source(np.memmap(folder / "maps.bin", np.float16, "r", shape=shape)[:rows], np.array(labels[:rows]), levels)
 
 
-def drop_page_cache(folder: Path) -> str:
-    """Drop the files of a folder from the page cache; return how."""
+def forget_pages(folder: Path) -> None:
+    """Drop the files of a folder from the page cache, as far as they are written and not mapped."""
     os.sync()
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def drop_page_cache(folder: Path) -> str:
+    """Drop the files of a folder from the page cache; return how."""
+    forget_pages(folder)
     try:
         DROP.write_text("3")
     except OSError:

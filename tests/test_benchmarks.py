@@ -33,6 +33,14 @@ def test_codecs(make_cache: Callable[..., FeatureCache]) -> None:
     assert "| int8 | auto | 16 |" in table
 
 
+def test_reading(make_cache: Callable[..., FeatureCache]) -> None:
+    table = run("reading.py", str(make_cache(40).path))
+    assert table.startswith("40 rows of train, codec auto")
+    steps = {line.split(" |")[0]: line for line in table.splitlines()}
+    for step in ("fetch", "crc32c", "decompress", "gather"):
+        assert all(float(cell) > 0 for cell in steps[f"| {step}"].split("|")[2:5])
+
+
 def test_losses() -> None:
     """The dense form gives the value of `hinge`, or the run fails; it is not measured where it does not fit."""
     table = run("losses.py", "--quick")

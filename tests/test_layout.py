@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import zarr
 from c3.common.errors import C3Error
 from c3.extract.store import quantise
+from c3.extract.store.arrays import read_chunks
 from c3.extract.store.cache import FeatureCache
 from c3.extract.store.layout import CODECS, FeatureArray, Layout
 from c3.extract.store.names import CODEC_NAMES
@@ -52,7 +54,8 @@ def test_rows_come_in_any_order_and_by_any_index(make_cache: Make) -> None:
     with pytest.raises(IndexError):
         maps[37]
     into = np.empty((5 + 8, 4, 7, 7), np.float16)
-    maps.read_stored([4, 1], into)
+    with ThreadPoolExecutor(2) as pool:
+        read_chunks([(maps, into)], [4, 1], pool)
     np.testing.assert_array_equal(into, np.concatenate([whole[32:37], whole[8:16]]))
 
 

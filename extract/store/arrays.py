@@ -1,14 +1,17 @@
 """The features of one array: chunks are read straight from their shards and decoded when the array is indexed.
 
 Zarr's own reader takes several times as long as decoding does (docs/benchmarks.md). This one reads the index of a shard
-once, fetches a chunk in one piece, checks its crc32c and decompresses it into the caller's array. The format is the
-sharding codec of Zarr v3: chunks, then (offset, bytes) of each as uint64, then the crc32c of that index.
+once, announces the chunks that it will read, fetches each in one piece, checks its crc32c and decompresses it into the
+caller's array. The format is the sharding codec of Zarr v3: chunks, then (offset, bytes) of each as uint64, then the
+crc32c of that index. No file stays open: a store that is made again under the same path is never read through an old
+one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -59,6 +62,7 @@ class ChunkReader:
     def __init__(self, files: ArrayFiles) -> None:
         self.files = files
         self._decompress = CODECS[files.codec].decompress
+        self._chunks_per_shard = files.layout.shard_rows // files.layout.chunk_rows
         self._indexes: dict[int, np.ndarray] = {}
         self._scratch = threading.local()
 
@@ -67,18 +71,29 @@ class ChunkReader:
         size = self.files.layout.chunk_rows
         return range(chunk * size, min((chunk + 1) * size, self.files.rows))
 
+    def announce(self, chunk: int) -> None:
+        """Let the disk fetch a chunk while others are decoded. A fault is left to `read`, which names it."""
+        with contextlib.suppress(OSError, ValueError):
+            self.files.storage.announce(*self._place(chunk))
+
+    def _place(self, chunk: int) -> tuple[str, int, int]:
+        """Return the file of a chunk, and where in it the chunk starts and ends, in bytes."""
+        shard, place = divmod(chunk, self._chunks_per_shard)
+        offset, length = (int(value) for value in self._index(shard)[place])
+        return self.files.key(shard), offset, offset + length
+
     def read(self, chunk: int, out: np.ndarray) -> None:
         """Decode a chunk into `out`, C-contiguous (rows of the chunk, *cell) of the stored dtype.
 
         Raises StoreDamaged, naming the shard, when it is lost or damaged.
         """
         layout = self.files.layout
-        shard, place = divmod(chunk, layout.shard_rows // layout.chunk_rows)
+        shard, place = divmod(chunk, self._chunks_per_shard)
         whole = out if len(out) == layout.chunk_rows else self._whole_chunk()  # short chunks are stored padded
         try:
-            offset, length = (int(value) for value in self._index(shard)[place])
-            data = np.frombuffer(self.files.storage.read(self.files.key(shard), offset, offset + length), np.uint8)
-            if len(data) != length:
+            key, start, stop = self._place(chunk)
+            data = np.frombuffer(self.files.storage.read(key, start, stop), np.uint8)
+            if len(data) != stop - start:
                 raise ValueError(f"the file ends inside chunk {place}")
             _check(data, f"chunk {place}")
             self._decompress(data[:-CRC], whole)
@@ -92,7 +107,7 @@ class ChunkReader:
     def _index(self, shard: int) -> np.ndarray:
         if shard not in self._indexes:
             layout = self.files.layout
-            size = 16 * (layout.shard_rows // layout.chunk_rows) + CRC
+            size = 16 * self._chunks_per_shard + CRC
             data = np.frombuffer(self.files.storage.read(self.files.key(shard), -size), np.uint8)
             if len(data) != size:
                 raise ValueError("the file is shorter than its index")
@@ -188,19 +203,18 @@ class StoredArray:
         """Return (rows, n, 2) float32 step and offset of row numbers; n is 1, or the channels of int8 (quantise.py)."""
         return np.stack([self.scales[shard] for shard in (rows // (self._size * self._chunks_per_shard)).tolist()])
 
-    def read_stored(self, chunks: Sequence[int], out: np.ndarray, pool: Executor | None = None) -> None:
-        """Read chunks into `out`, (sum of their rows, *cell) of `stored_dtype`: values as the store holds them.
+    def announce(self, chunk: int) -> None:
+        """Let the disk fetch a chunk that will be read soon."""
+        self._reader.announce(chunk)
 
-        The threads of `pool` decode at the same time. A short chunk (the last of a split) is followed directly by the
-        next one.
-        """
-        ends = np.cumsum([len(self._reader.rows_of(chunk)) for chunk in chunks])
-        places = [out[end - len(self._reader.rows_of(chunk)) : end] for chunk, end in zip(chunks, ends, strict=True)]
-        list((pool.map if pool else map)(self._read_stored, chunks, places))
-
-    def _read_stored(self, chunk: int, out: np.ndarray) -> None:
+    def read_stored(self, chunk: int, out: np.ndarray) -> None:
+        """Decode one chunk into `out`, (rows of the chunk, *cell) of `stored_dtype`: values as the store holds them."""
         self.scales[chunk // self._chunks_per_shard]  # finds a lost one before its values are used
         self._reader.read(chunk, out)
+
+    def rows_of(self, chunk: int) -> range:
+        """Return the row numbers of a chunk; the last chunk of a split may be short."""
+        return self._reader.rows_of(chunk)
 
     def __getitem__(self, index: Index | tuple[Index, ...]) -> np.ndarray:
         first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
@@ -213,7 +227,10 @@ class StoredArray:
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         """Return the values of row numbers in any order; every chunk is decoded once."""
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for chunk in np.unique(rows // self._size).tolist():
+        chunks = np.unique(rows // self._size).tolist()
+        for chunk in chunks[1:]:
+            self.announce(chunk)
+        for chunk in chunks:
             inside = self._reader.rows_of(chunk)
             wanted = np.flatnonzero((rows >= inside.start) & (rows < inside.stop))
             run = slice(wanted[0], wanted[0] + len(inside))
@@ -229,3 +246,21 @@ class StoredArray:
         if copy is False:
             raise ValueError("the maps are on disk: an array of them is always a copy")
         return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def read_chunks(into: Sequence[tuple[StoredArray, np.ndarray]], chunks: Sequence[int], pool: Executor) -> None:
+    """Read chunks of several arrays of one split, each into (sum of the rows, *cell) of its `stored_dtype`.
+
+    A short chunk (the last of a split) is followed directly by the next one. The threads of `pool` decode while this
+    one announces what they will need, so that they wait for the disk only at the start.
+    """
+
+    def announced() -> Iterator[tuple[StoredArray, int, np.ndarray]]:
+        for array, out in into:
+            end = 0
+            for chunk in chunks:
+                array.announce(chunk)
+                start, end = end, end + len(array.rows_of(chunk))
+                yield array, chunk, out[start:end]
+
+    list(pool.map(lambda read: read[0].read_stored(*read[1:]), announced()))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...common.lookahead import look_ahead
 from ...common.progress import progress
+from ...extract.store.arrays import read_chunks
 from ...extract.store.cache import FeatureCache
 from .shared_arrays import Content, SharedArrays
 
@@ -74,8 +75,8 @@ class ChunkedArrays:
 
     def read(self, chunks: np.ndarray, memory: dict[str, np.ndarray]) -> None:
         """Read chunks one after the other into the front of `memory`, which `room` made."""
-        for name, values in memory.items():
-            self.maps[name].read_stored(chunks.tolist(), values, self._decoders)
+        into = [(self.maps[name], values) for name, values in memory.items()]
+        read_chunks(into, chunks.tolist(), self._decoders)
 
     def scales(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Return name -> (rows, channels, 2) float32 step and offset, for the arrays that are not `plain`."""
