@@ -15,8 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from c3.extract.backbone.pictures.crops import load_crop
-from c3.extract.backbone.specs import INPUT_SIZE
+from c3.extract.backbone.pictures.crop_loader import CropLoader, CropSource
 from c3.extract.options import ExtractOptions
 from c3.extract.request import Request, open_or_create, prepare
 from c3.extract.run import tasks_of
@@ -48,10 +47,9 @@ def compare(asked: ExtractOptions, rounds: int) -> tuple[float, float]:
     """Return the images a second of the backbone alone and of the whole extraction, medians of the rounds."""
     request = prepare(asked)
     split = request.manifest.splits["train"]
-    crops = [load_crop(request.manifest.root / str(split.path[r]), split.crop[r], INPUT_SIZE).pixels
-             for r in range(len(split))]  # fmt: skip
-    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-    batches = list(pixels.split(asked.batch_size))
+    sources = [CropSource(request.manifest.root / str(split.path[row]), split.crop[row]) for row in range(len(split))]
+    ((_, crops),) = CropLoader(resize=request.backbone.resize).load([(None, sources)])  # of the network's own size
+    batches = list(torch.from_numpy(crops.pixels()).split(asked.batch_size))
     bare(request, batches[:1])
     rates = []
     for number in range(rounds):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ...common.errors import C3Error
+from ...common.memory import keep_freed_memory
 from .kind import Kind
 from .names import IMPORTED, PREFIXES
 from .network import Backbone
@@ -56,8 +57,11 @@ def load_backbone(
     A file is of torch.save or safetensors, and its tensors may lie below keys and behind prefixes; reading it runs no
     code. `extras` are the names of the optional arrays, `input_size` the edge of the pictures in pixels (None: that of
     the network). Raises C3Error for an unknown name, an array that the network does not have, a file that does not fit,
-    or weights that are neither on this machine nor can be fetched.
+    or weights that are neither on this machine nor can be fetched. On a CPU, the process keeps the memory of the maps
+    from batch to batch (common/memory.py).
     """
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     kind = kind_of(name)
     spec = kind.spec(name, input_size)
     spec.extras(extras)  # refused before any weights are read
