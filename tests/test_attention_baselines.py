@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from c3.train.models.lesa import SharedAttention, attended
+from c3.train.models.lesa import SharedAttention
 from c3.train.models.losses import hinge
 from c3.train.registry import METHODS
 from reference_methods import EVERYTHING, LEVELS, SEEN, build, cells, dot, picture, softmax, standardised
@@ -170,5 +170,7 @@ def test_biam_averages_the_best_regions(inputs: object) -> None:
 
 
 def test_the_mean_of_the_positions_by_one_flat_map_is_their_mean() -> None:
-    projected = torch.randn(2, 49, 6)
-    torch.testing.assert_close(attended(projected, torch.zeros(2, 49, 1))[:, 0], projected.mean(dim=1))
+    shared = SharedAttention(LEVELS, width=4, heads=1, bias=False)
+    cells = torch.randn(2, 49, 4)
+    found = shared.attended(cells, torch.zeros(2, 49, 1))[:, 0]
+    torch.testing.assert_close(found, shared.project(cells).mean(dim=1))

@@ -27,10 +27,10 @@ class LesaOptions(MethodOptions):
 
 
 class SharedAttention(nn.Module):
-    """Compute f W (batch, positions, d_w) and attention logits (batch, positions, heads).
+    """Compute f (batch, positions, width) and attention logits (batch, positions, heads).
 
     f = ReLU(BN(conv 2x2(F))); logits = W_2 tanh(W_1 f + b_1) (+ b_2). A class is scored by the sum over the positions
-    of softmax(logits) f W v_c; W is linear, so it can stand before the sum.
+    of softmax(logits) f W v_c; W is linear, so it stands after the sum, where there are fewer rows.
     """
 
     def __init__(self, inputs: Inputs, width: int, heads: int, bias: bool) -> None:
@@ -48,15 +48,15 @@ class SharedAttention(nn.Module):
 
     def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         cells = as_cells(self.local(self.regions(arrays)))
-        return self.project(cells), self.attention(cells)
+        return cells, self.attention(cells)
+
+    def attended(self, cells: Tensor, logits: Tensor) -> Tensor:
+        """Return z_t W (batch, heads, d_w): the mean of the positions under each attention map."""
+        found: Tensor = self.project(logits.softmax(dim=1).transpose(1, 2) @ cells)
+        return found
 
 
-def attended(projected: Tensor, logits: Tensor) -> Tensor:
-    """Return z_t W (batch, heads, d_w): the mean of the positions under each attention map."""
-    return logits.softmax(dim=1).transpose(1, 2) @ projected
-
-
-class Lesa(Method[tuple[Tensor, Tensor]]):
+class Lesa(Method[tuple[Tensor, Tensor, Tensor]]):
     """`lesa`: s_c = max over t of z_t W v_c, loss L_rank + 0.1 L_dist + 0.001 L_global + 0.01 L_span."""
 
     Options = LesaOptions
@@ -67,30 +67,30 @@ class Lesa(Method[tuple[Tensor, Tensor]]):
         super().__init__(inputs, options)
         self.shared = SharedAttention(inputs, options.width, options.heads, bias=True)  # L_span sees b_2
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return f W (batch, positions, d_w) and the attention logits (batch, positions, T)."""
-        embedding: tuple[Tensor, Tensor] = self.shared(arrays)
-        return embedding
+    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z_t W (batch, T, d_w), the mean of f W (batch, d_w) and the attention logits (batch, positions, T)."""
+        cells, logits = self.shared(arrays)
+        return self.shared.attended(cells, logits), self.shared.project(cells.mean(dim=1)), logits
 
-    def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
+    def scores(self, embedding: tuple[Tensor, Tensor, Tensor], vectors: Tensor) -> Tensor:
         return self.compare(self.condense(embedding), vectors)
 
-    def condense(self, embedding: tuple[Tensor, Tensor]) -> Tensor:
+    def condense(self, embedding: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Return z_t W (batch, T, d_w)."""
-        return attended(*embedding)
+        return embedding[0]
 
     def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
         return inner_products(condensed, vectors).amax(dim=1)
 
     def loss(
-        self, embedding: tuple[Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
+        self, embedding: tuple[Tensor, Tensor, Tensor], scores: Tensor, labels: Tensor, vectors: Tensor
     ) -> dict[str, Tensor]:
         """Return `rank`, `dist`, `global` and `span`, each without its weight, and their weighted sum as `loss`."""
-        projected, logits = embedding
+        heads, mean, logits = embedding
         parts = {
             "rank": self.objective(scores, labels),
-            "dist": distribution_loss(attended(projected, logits), labels, vectors),
-            "global": global_loss(scores, inner_products(projected.mean(dim=1), vectors), labels),
+            "dist": distribution_loss(heads, labels, vectors),
+            "global": global_loss(scores, inner_products(mean, vectors), labels),
             "span": span_loss(logits),
         }
         weights = (1.0, self.options.lambda_dist, self.options.lambda_global, self.options.lambda_span)
@@ -100,10 +100,10 @@ class Lesa(Method[tuple[Tensor, Tensor]]):
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
         """Return the share of every position in the attention map that wins a class."""
-        projected, logits = self(arrays)
-        winner = inner_products(attended(projected, logits), vectors).argmax(dim=1)  # (batch, classes)
+        cells, logits = self.shared(arrays)
+        winner = inner_products(self.shared.attended(cells, logits), vectors).argmax(dim=1)  # (batch, classes)
         attention = logits.softmax(dim=1).gather(2, winner[:, None].expand(-1, logits.shape[1], -1))
-        return as_maps(attention * inner_products(projected, vectors), self.shared.side)
+        return as_maps(attention * inner_products(self.shared.project(cells), vectors), self.shared.side)
 
 
 def distribution_loss(heads: Tensor, labels: Tensor, vectors: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..settings import Count
 from .base import Inputs, Method, MethodOptions, ObjectiveName, inner_products
-from .lesa import SharedAttention, attended
+from .lesa import SharedAttention
 from .regions import Regions, as_maps
 
 SEED = 0  # of k-means: the clusters are the same for every seed of the training
@@ -26,7 +26,7 @@ class ApcOptions(MethodOptions):
     width: Count = 512
 
 
-class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
+class AttentionPerCluster(Method[Tensor]):
     """`lesa-apc`: s_c = z_m W v_c, m the cluster whose centroid is nearest to v_c, seen or unseen."""
 
     Options = ApcOptions
@@ -51,17 +51,12 @@ class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
         """Return the cluster of every class, (classes,)."""
         return torch.cdist(vectors, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
 
-    def forward(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return f W (batch, positions, d_w) and the attention logits (batch, positions, M)."""
-        embedding: tuple[Tensor, Tensor] = self.shared(arrays)
-        return embedding
-
-    def scores(self, embedding: tuple[Tensor, Tensor], vectors: Tensor) -> Tensor:
-        return self.compare(self.condense(embedding), vectors)
-
-    def condense(self, embedding: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return what every attention map sees (batch, M, d_w)."""
-        return attended(*embedding)
+        return self.shared.attended(*self.shared(arrays))
+
+    def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
+        return self.compare(embedding, vectors)
 
     def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
         every = inner_products(condensed, vectors)  # (batch, M, classes)
@@ -69,6 +64,6 @@ class AttentionPerCluster(Method[tuple[Tensor, Tensor]]):
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
         """Return the share of every position in the attention map of a class."""
-        projected, logits = self(arrays)
+        cells, logits = self.shared(arrays)
         attention = logits.softmax(dim=1)[:, :, self.clusters_of(vectors)]
-        return as_maps(attention * inner_products(projected, vectors), self.shared.side)
+        return as_maps(attention * inner_products(self.shared.project(cells), vectors), self.shared.side)

@@ -31,7 +31,8 @@ class Regions(nn.Module):
         return (REGIONS,) if inputs.regions else (inputs.deepest,)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
-        standardised: Tensor = self.standardise(arrays[self.name])
+        maps = arrays[self.name].contiguous(memory_format=torch.channels_last)  # so that cells are a view
+        standardised: Tensor = self.standardise(maps)
         return standardised
 
 
