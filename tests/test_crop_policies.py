@@ -132,6 +132,21 @@ def test_any_texts_give_the_digest_of_older_stores(names: list[str]) -> None:
     assert found.digest() == reference_digest(expected)
 
 
+def test_coded_texts_are_hashed_as_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, order = many(40), np.arange(40)[::-1]
+    ids = Texts(((np.array([b"%016x" % row for row in range(40)]), None),))
+    paths = ids.affixed(["a/", "long/", ""], np.arange(40) % 3, ".jpg").take(order)
+    coded = replace(rows, splits={"train": replace(rows.splits["train"], image_id=ids.take(order), path=paths)})
+    plain = replace(rows, splits={"train": replace(rows.splits["train"], image_id=ids[order], path=paths[:])})
+    assert paths[38] == "long/0000000000000001.jpg"
+    expected = reference_digest(plain)
+    for step in (7, 1 << 16):
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest_module, "DIGEST_STEP", step)
+            patch.setattr(manifest_module, "nfc", None)  # texts are not taken one by one
+            assert coded.digest() == plain.digest() == expected
+
+
 def test_classes_are_left_out_with_their_labels() -> None:
     kept = many(6).keep_classes(np.array([True, False, True]))
     assert kept.classes.names == ("a", "c")
