@@ -7,9 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from c3.extract.store.cache import FeatureCache
@@ -104,54 +102,6 @@ def test_gpu_check_says_what_is_wrong_in_one_line(
         gpu_check.main()
     assert end.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.fixture
-def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
-    import guard
-
-    return guard
-
-
-@pytest.mark.parametrize(("share", "code"), [(1.0, 0), (0.9, 0), (0.5, 1)], ids=["as before", "tolerated", "worse"])
-def test_the_guard_fails_where_a_ratio_is_below_its_bound(
-    guard: ModuleType, make_cache: Callable[..., FeatureCache], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], share: float, code: int,
-) -> None:  # fmt: skip
-    kept = {name: guard.Bound(bound.ratio, 0.2) for name, bound in guard.stored().items()}
-    monkeypatch.setattr(guard, "stored", lambda: kept)
-    found = {name: bound.ratio for name, bound in kept.items()}
-    found["extract / forward"] *= share
-    monkeypatch.setattr(guard, "PARTS", (lambda store: found,))
-    monkeypatch.setattr(sys, "argv", ["guard.py", str(make_cache().path)])
-    with pytest.raises(SystemExit) as end:
-        guard.main()
-    assert end.value.code == code
-    assert capsys.readouterr().out.count("| worse |") == code
-
-
-def test_the_guard_refuses_a_store_that_is_none(
-    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["guard.py", "none.zarr"])
-    with pytest.raises(SystemExit) as end:
-        guard.main()
-    assert end.value.code == 2
-    assert "no feature store at none.zarr" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.parametrize("script", ["guard", "store"])
-def test_a_busy_machine_is_refused(
-    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
-) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (1.6, 1.0, 1.0))
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", "features.zarr"])
-    with pytest.raises(SystemExit) as end:
-        import_module(script).main()
-    assert end.value.code == 2
-    assert "the load of this machine is 1.6, expected at most 0.3" in capsys.readouterr().err
 
 
 def test_scale() -> None:
