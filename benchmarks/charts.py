@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib
 from c3.common.files import writing
@@ -136,14 +137,20 @@ def figure_of(panels: Sequence[Panel]) -> Figure:
 
 
 def save(panels: Sequence[Panel], path: Path) -> None:
-    """Write a chart as png of few colours, which is small, with the digest of its numbers."""
-    drawn = io.BytesIO()
+    """Write a chart as png, with the digest of its numbers."""
     with matplotlib.rc_context(STYLE):
-        figure_of(panels).savefig(drawn, format="png", facecolor="white")
-    said = PngInfo()
-    said.add_text(DIGEST, digest(panels))
+        save_small(figure_of(panels), path, {DIGEST: digest(panels)})
+
+
+def save_small(figure: Figure, path: Path, said: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write a figure as png of few colours, which is small, with texts by name."""
+    drawn, texts = io.BytesIO(), PngInfo()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(drawn, format="png", facecolor="white")
+    for name, text in said.items():
+        texts.add_text(name, text)
     with Image.open(drawn) as image, writing(path) as scratch:
-        image.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(scratch, "PNG", optimize=True, pnginfo=said)
+        image.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(scratch, "PNG", optimize=True, pnginfo=texts)
 
 
 def main() -> None:
