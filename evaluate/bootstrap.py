@@ -14,11 +14,10 @@ from ..common.lookahead import look_ahead
 from .evidence import Evidence
 from .measure import harmonic, mean_over_classes, top_k_found, weighted_mean
 from .protocol import Protocol, Task, tasks_of
-from .rankings import Rankings, rankings
+from .rankings import EXACT, Rankings, rankings
 
 BLOCK_CELLS = 1 << 24  # weights held at once: images x resamples of a block, 64 MB
 HELD_LABELS = 1 << 24  # known labels up to which sorted rankings are kept for the next block: 16 bytes a label
-EXACT = 1 << 24  # whole numbers up to which float32 counts exactly
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 GROUP = 1 << 10  # thresholds of a group: small enough that what is computed of it stays in the cache of a core
+EXACT = 1 << 24  # whole numbers up to which float32 counts exactly
+STEP = 32  # rows that are summed by one product; the thresholds of a group are filled up to a multiple
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Rankings:
 
     classes (n,) int are their numbers; the thresholds of ranking i are edges[i]..edges[i + 1]. every and hits
     (thresholds, images) float32 sparse say which images, and which positive ones, reach a threshold but not the one
-    before it.
+    before it; empty rows follow the last.
     """
 
     classes: np.ndarray
@@ -32,11 +34,11 @@ class Rankings:
         weights (images, resamples) are counts, whose sums are exact in their dtype. Both results are (n, resamples)
         float64; precision is NaN where the positives weigh nothing. With all weights 1 it is `average_precision`.
         """
-        own, every = np.asarray(self.hits @ weights), np.asarray(self.every @ weights)
-        hits = np.empty_like(own)
-        for start, stop in pairwise(self.edges):
-            np.cumsum(own[start:stop], axis=0, out=hits[start:stop])
-            np.cumsum(every[start:stop], axis=0, out=every[start:stop])
+        own = np.asarray(self.hits @ weights)
+        hits, every = _running_sums(own), _running_sums(np.asarray(self.every @ weights))
+        for start, stop in reversed(list(pairwise(self.edges[1:].tolist()))):
+            hits[start:stop] -= hits[start - 1]
+            every[start:stop] -= every[start - 1]
         precision = np.divide(hits, np.maximum(every, 1, out=every), dtype=np.float64)
         precision *= own
         positives = hits[self.edges[1:] - 1].astype(np.float64)
@@ -60,11 +62,21 @@ def rankings(each: Iterable[tuple[int, np.ndarray, np.ndarray, np.ndarray]], ima
         reached = place < len(found)
         parts.append((number, len(found), place[reached], image[reached], positive[reached]))
         size += len(found)
-        if size >= GROUP:
+        if size >= GROUP or (len(parts) + 1) * images > EXACT:  # sums over a group stay exact
             yield _group(parts, images)
             parts, size = [], 0
     if parts:
         yield _group(parts, images)
+
+
+def _running_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sum of values (n, columns) up to each row, n a multiple of STEP.
+
+    numpy's cumsum waits for every addition before the next one; a product with a triangle of ones does not.
+    """
+    sums = np.tri(STEP, dtype=values.dtype) @ values.reshape(-1, STEP, values.shape[1])
+    sums[1:] += np.cumsum(sums[:-1, -1], axis=0)[:, None]
+    return sums.reshape(values.shape)
 
 
 def _group(parts: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]], images: int) -> Rankings:
@@ -72,7 +84,7 @@ def _group(parts: list[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]], ima
     edges = np.concatenate([[0], np.cumsum(sizes)])
     threshold = np.concatenate([place + edge for place, edge in zip(places, edges[:-1], strict=True)])
     image, positive = np.concatenate(numbers), np.concatenate(positives)
-    shape = int(edges[-1]), images
+    shape = -(-int(edges[-1]) // STEP) * STEP, images
 
     def matrix(chosen: np.ndarray | slice) -> csr_array:
         cells = threshold[chosen], image[chosen]
