@@ -131,7 +131,8 @@ def draw(root: Node, title: str) -> Figure:
         box = axis.add_patch(Rectangle((left, depth), width, 1, facecolor=colour, edgecolor="white", linewidth=0.8))
         if width > LABELLED:
             said = f"{width:.0%} {node.name.rpartition('.<locals>.')[2]}"
-            axis.text(left + 0.003, depth + 0.5, said, va="center", fontsize=7).set_clip_path(box)
+            text = axis.text(left + 0.003, depth + 0.5, said, va="center", fontsize=7, clip_on=True, in_layout=False)
+            text.set_clip_path(box)
     return figure
 
 

@@ -44,6 +44,42 @@ def test_a_claim_is_compared_with_its_aim() -> None:
     assert (second.share, second.reached, second.said) == (pytest.approx(0.05), "not reached", "reached")
 
 
+# claim -> the heading of its table (and which one, from 0), the column, our row and the other one
+CELLS: dict[str, tuple[str, int, str, str, str | None]] = {
+    "read cold / memmap": ("Reading", 0, "cold", "c3", "numpy memmap"),
+    "read warm / memmap": ("Reading", 0, "warm", "c3", "numpy memmap"),
+    "read cold / BiAM's layout": ("Reading", 0, "cold", "c3", "BiAM layout (2,048 rows)"),
+    "read warm / BiAM's layout": ("Reading", 0, "warm", "c3", "BiAM layout (2,048 rows)"),
+    "read cold / tensorstore on the same store": ("Reading", 0, "cold", "c3", "tensorstore on c3"),
+    "read warm / tensorstore on the same store": ("Reading", 0, "warm", "c3", "tensorstore on c3"),
+    "bytes of a store / float16": ("Reading and writing", 0, "bytes / raw", "c3", None),
+    "bytes of an int8 store / float16": ("Reading and writing", 0, "bytes / raw", "c3 int8", None),
+    "train c3 from memory / bare step": ("Training", 0, "c3", "ram", "bare"),
+    "train c3 streaming / bare step": ("Training", 0, "c3", "stream", "bare"),
+    "train fast0tag from memory / bare step": ("Training", 0, "fast0tag", "ram", "bare"),
+    "train fast0tag streaming / bare step": ("Training", 0, "fast0tag", "stream", "bare"),
+    "train c3-plus from memory / bare step": ("Training", 0, "c3-plus", "ram", "bare"),
+    "train c3-plus streaming / bare step": ("Training", 0, "c3-plus", "stream", "bare"),
+    "train c3 streaming / DataLoader over h5": ("Training", 0, "c3", "stream", "DataLoader, h5"),
+    "train c3 streaming / images and VGG19 in every epoch": ("Training", 0, "c3", "stream", "end to end"),
+    "evaluate at Open Images size / scikit-learn": ("Evaluation", 0, "rows/s", "c3", "sklearn loop"),
+    "evaluate at NUS-WIDE size / scikit-learn": ("Evaluation", 1, "rows/s", "c3", "sklearn loop"),
+}
+
+
+@pytest.mark.parametrize("what", CELLS)
+def test_a_claim_is_what_its_table_says(what: str) -> None:
+    from claims import CLAIMS, Page, number
+
+    page = Page.read()
+    (rows,) = page.under(CLAIMS, "claim", "measured")
+    said = number(dict(zip(rows.texts("claim"), rows.texts("measured"), strict=True))[what])
+    heading, which, column, ours, other = CELLS[what]
+    table = page.under(heading, column)[which]
+    found = dict(zip((row[0] for row in table.rows), table.numbers(column), strict=True))
+    assert said == pytest.approx(found[ours] / (found[other] if other else 1), rel=0.015, abs=0.006)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chart_shows_the_numbers_of_its_table(name: str) -> None:
     """Else: python benchmarks/charts.py."""
