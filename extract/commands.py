@@ -10,7 +10,7 @@ import click
 from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, DatasetName, Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
-from .backbone.names import BACKBONES, PRECISIONS, PREFIXES
+from .backbone.names import AUTO, BACKBONES, PRECISIONS, PREFIXES
 from .backbone.pictures.crop_policies import NAMES as CROP_POLICIES
 from .datasets.label_sources import HUMAN, LABEL_SOURCES
 from .store.names import CODEC_NAMES, DTYPES, MAX_MEGAPIXELS, STATUS, TRUNCATED
@@ -79,8 +79,9 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The number of crops in one forward pass.")  # fmt: skip
 @device_option
-@click.option("--precision", default="fp32", show_default=True, type=click.Choice(PRECISIONS),
-              help="The arithmetic of the backbone. The store records it.")  # fmt: skip
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice([AUTO, *PRECISIONS]),
+              help="The arithmetic of the backbone. auto: that of the store at --out, else bf16 where the device has "
+                   "units for it, else fp32. The store records what ran.")  # fmt: skip
 @click.option("--regions", is_flag=True,
               help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4; ResNet: "
                    "layer3).")  # fmt: skip

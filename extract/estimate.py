@@ -59,7 +59,8 @@ def plan(options: ExtractOptions, rows: int | None = None) -> str:
         f"shards    {shards:,} of {layout.shard_rows} rows, chunks of {layout.chunk_rows}; "
         f"about {shards * (len(request.backbone.arrays) + 3):,} files",
         f"measured  {measured.images} images: forward {measured.forward:.1f} images/s on "
-        f"{request.backbone.device} ({options.backbone}, batches of {options.batch_size}), "
+        f"{request.backbone.device} ({options.backbone} in {request.backbone.precision}, batches of "
+        f"{options.batch_size}), "
         f"decoding {measured.decode:.0f} images/s",
         f"time      {_hours(count / measured.rate)} at {measured.rate:.1f} images/s on one such machine; "
         f"{_hours(count / measured.rate / 8)} on eight",

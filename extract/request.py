@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from ..common.devices import resolve_device
 from ..common.errors import C3Error, SettingError
 from ..common.unicode_forms import path_text
-from .backbone.names import PACKAGES
+from .backbone.names import AUTO, PACKAGES
 from .backbone.network import Backbone
 from .backbone.pictures.decode_options import DecodeOptions
+from .backbone.precision import fastest_precision
 from .backbone.weights import backbone_spec, load_backbone
 from .catalog.catalog import Catalog, weights_of
 from .datasets.manifest import Manifest
@@ -101,8 +104,9 @@ def prepare(options: ExtractOptions) -> Request:
     device = resolve_device(options.device)
     storage = open_storage(options.out)
     fresh = options.overwrite or options.append or not storage.exists()  # what was read is told once
-    if storage.exists() and not options.overwrite:
-        FeatureCache.open(options.out)  # refuse a path that holds something else before any work
+    store = None if options.overwrite or not storage.exists() else FeatureCache.open(options.out)  # refuses other files
+    if options.precision == AUTO:
+        options = replace(options, precision=_precision(store, device))
     manifest = read_manifest(spec, options.reading, report=fresh).select(options.splits, options.limit)
     if fresh and (counts := manifest.untrainable()):
         told = ", ".join(f"{count:,} of {len(manifest.splits[name]):,} in {name}" for name, count in counts.items())
@@ -114,6 +118,15 @@ def prepare(options: ExtractOptions) -> Request:
     request = Request(options, manifest, backbone)
     request.layout()  # refuses rows of chunks and shards that do not fit
     return request
+
+
+def _precision(store: FeatureCache | None, device: torch.device) -> str:
+    """Return the precision for `auto`: what a store began with goes on, on a machine of any kind."""
+    if store:
+        return store.origin.precision
+    precision, reason = fastest_precision(device)
+    LOG.info("precision %s: %s", precision, reason)
+    return precision
 
 
 def open_or_create(request: Request) -> FeatureCache:

@@ -10,3 +10,4 @@ PACKAGES = {
     "open_clip:": ("open_clip_torch",),
 }  # that decide the values beside those of c3, by prefix
 PRECISIONS = ("fp32", "bf16", "fp16")  # number types of the arithmetic
+AUTO = "auto"  # the precision that the store has, else the fastest one of the device (precision.py)
