@@ -41,9 +41,11 @@ format: $(VENV)/ready
 hooks: $(VENV)/ready
 	$(BIN)/pre-commit install
 
-# the pictures in docs/img, from the demo in DEMO, and from runs on real photographs in REAL where it is given
+# the pictures in docs/img: charts from the tables of docs/benchmarks.md, the others from the demo in DEMO, and from runs
+# on real photographs in REAL where it is given
 DEMO ?= c3-demo
 pictures: $(VENV)/ready
+	$(BIN)/python benchmarks/charts.py
 	$(BIN)/python docs/pictures.py --demo $(DEMO) $(if $(REAL),--real $(REAL))
 
 # what has to run on a GPU: figures and failures in gpu-check/, a few minutes
