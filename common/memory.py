@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 NEVER = -1
+MOST_MAPS, LARGE = 65536, 32 << 20  # glibc's own, after it has freed a large block
 
 
 def keep_freed_memory() -> bool:
@@ -21,3 +24,18 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(M_MMAP_MAX, 0) and library.mallopt(M_TRIM_THRESHOLD, NEVER))
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory inside the block, and give it back at its end: what comes next may ask how much is free."""
+    kept = keep_freed_memory()
+    try:
+        yield
+    finally:
+        if kept:
+            library = ctypes.CDLL(None)
+            settings = {M_MMAP_MAX: MOST_MAPS, M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: 2 * LARGE}
+            for name, value in settings.items():
+                library.mallopt(name, value)
+            library.malloc_trim(ctypes.c_size_t(0))

@@ -11,7 +11,8 @@ from c3.common.memory import keep_freed_memory
 
 LARGE = """
 import ctypes, resource, sys
-from c3.common.memory import keep_freed_memory
+from contextlib import nullcontext
+from c3.common.memory import freed_memory_kept, keep_freed_memory
 
 def faults_of_a_large_block():
     library = ctypes.CDLL(None)
@@ -25,13 +26,25 @@ def faults_of_a_large_block():
 SIZE = 64 << 20
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
-faults_of_a_large_block()
-print(faults_of_a_large_block())
+with freed_memory_kept() if sys.argv[1] in ("in the block", "after it") else nullcontext():
+    faults_of_a_large_block()
+    if sys.argv[1] != "after it":
+        print(faults_of_a_large_block())
+if sys.argv[1] == "after it":
+    print(faults_of_a_large_block() and faults_of_a_large_block())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-@pytest.mark.parametrize(("mode", "pages"), [("default", range(1000, 20_000)), ("kept", range(100))])
+@pytest.mark.parametrize(
+    ("mode", "pages"),
+    [
+        ("default", range(1000, 20_000)),
+        ("kept", range(100)),
+        ("in the block", range(100)),
+        ("after it", range(1000, 20_000)),
+    ],
+)
 def test_a_second_large_block_needs_new_pages_unless_memory_is_kept(mode: str, pages: range) -> None:
     found = subprocess.run([sys.executable, "-c", LARGE, mode], capture_output=True, text=True, check=True)
     assert int(found.stdout) in pages

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..common.errors import C3Error
+from ..common.memory import freed_memory_kept
 from ..common.progress import progress
 from ..common.signals import stop_requests
 from .averaging import copied
@@ -89,6 +90,7 @@ class Job:
     world: World = World()
 
 
+@freed_memory_kept()  # or every batch is copied into new pages, which takes as long as copying it
 def fit(job: Job) -> dict[str, float]:
     """Train the model of a job in place on the seen classes, from its checkpoint if there is one; return timings.
 
