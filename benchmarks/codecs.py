@@ -5,6 +5,10 @@
 The codecs of c3, and Blosc with its own block size, compress chunks of 16, 64 and 256 rows. Each chunk is encoded and
 decoded by one thread. Times are processor time per row, the median over the chunks, summed over the levels. Sizes are
 relative to float16.
+
+A second table has the order-0 entropy of the int8 values: what an ideal coder that knows how often each value comes, in
+each channel of each shard, would need. The last column lets it also know how many of the cells to the left and above
+are above the lowest value of the shard.
 """
 
 from __future__ import annotations
@@ -108,6 +112,38 @@ def main() -> None:
                 encode, decode = (1e6 * sum(values[level][place] for level in levels) for place in (1, 2))
                 cells = " | ".join(f"{ratio:.3f}" for ratio in [*ratios, together])
                 print(f"| {dtype} | {name} | {rows} | {cells} | {encode:.0f} | {decode:.0f} |", flush=True)
+    print("\n| int8, entropy | of the level | of channels | of channels, by neighbours |\n|---|---:|---:|---:|")
+    needed = {name: entropies(values, cache.layout.shard_rows) / count for name, values in maps.items()}
+    for name, values in needed.items():
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in values / raw[name])} |")
+    together = sum(needed.values()) / sum(raw.values())
+    print(f"| together | {' | '.join(f'{value:.3f}' for value in together)} |")
+
+
+def entropy(values: np.ndarray, groups: np.ndarray) -> float:
+    """Return the bytes that an ideal coder needs for (n,) uint8 values, given the number of each one's group, (n,)."""
+    counts = np.bincount(groups * 256 + values, minlength=256 * (groups.max() + 1)).reshape(-1, 256)
+    totals = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
+    used = counts > 0
+    return float(-(counts[used] * np.log2(counts[used] / totals[used])).sum() / 8)
+
+
+def entropies(maps: np.ndarray, shard_rows: int) -> np.ndarray:
+    """Return the bytes of int8 maps by the entropy of a level, of its channels, and of these beside their neighbours.
+
+    maps (rows, channels, 7, 7) float16; steps are those of shards of `shard_rows` rows.
+    """
+    found = np.zeros(3)
+    for start in range(0, len(maps), shard_rows):
+        stored = quantise.encode(maps[start : start + shard_rows], "int8")[0]
+        values = (stored.astype(np.int64) + 128).reshape(stored.shape)
+        channels = np.broadcast_to(np.arange(values.shape[1])[:, None, None], values.shape)
+        above = np.zeros_like(values)
+        above[..., 1:] += values[..., :-1] > 0
+        above[..., 1:, :] += values[..., :-1, :] > 0
+        groups = (np.zeros_like(values), channels, channels * 3 + above)
+        found += [entropy(values.reshape(-1), group.reshape(-1)) for group in groups]
+    return found
 
 
 def _chunks(maps: np.ndarray, rows: int) -> list[np.ndarray]:

@@ -24,6 +24,7 @@ from c3.train.data.batches import BUFFER_ROWS, BatchStream, epoch_buffers
 BATCH = 48
 BLOCK = 64  # rows of a chunk
 WORKERS = 2
+EPOCHS = 3  # as many as store.py measures
 
 Batches = Iterator[tuple[list[torch.Tensor], torch.Tensor]]  # the maps as one tensor or one per level, and the labels
 
@@ -84,7 +85,7 @@ def ours(**layout: str) -> System:
     def epochs(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
         cache = FeatureCache.open(folder / "features.zarr")
         stream = BatchStream(cache, "train", [level.name for level in cache.levels], BATCH, seed)
-        for epoch in range(2):
+        for epoch in range(EPOCHS):
             # a head cannot use int8, so that the int8 line includes the decoding
             yield (
                 ([*(batch.features() if batch.scales else batch.arrays).values()], batch.labels)
@@ -104,11 +105,11 @@ def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
     """Read blocks in random order, shuffle inside each, and copy once from the page cache: the upper limit."""
     import mmap
 
-    maps = np.memmap(folder / "maps.bin", np.float16, "r", shape=source.maps.shape)
     labels = np.load(folder / "labels.npy")
-    block_bytes = BLOCK * maps[0].nbytes
+    block_bytes = BLOCK * source.maps[0].nbytes
 
     def epoch(number: int) -> Batches:
+        maps = np.memmap(folder / "maps.bin", np.float16, "r", shape=source.maps.shape)  # a mapped page stays cached
         order = np.concatenate(epoch_buffers(np.arange(len(maps)), BLOCK, BLOCK, seed, number))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
@@ -120,7 +121,7 @@ def read_memmap(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
             np.take(maps, rows, axis=0, out=batch.numpy(), mode="clip")
             yield [batch], torch.from_numpy(labels[rows])
 
-    for number in range(2):
+    for number in range(EPOCHS):
         yield epoch(number)
 
 
@@ -132,7 +133,7 @@ def in_pools(
     The next buffer is read ahead, into arrays that are used again.
     """
     buffer_rows = min(BUFFER_ROWS, -(-len(source) // BLOCK) * BLOCK)
-    memory = [[np.empty((buffer_rows, *shape), np.float16) for shape in shapes] for _ in range(2)]
+    memory = [[torch.empty((buffer_rows, *shape), dtype=torch.float16).numpy() for shape in shapes] for _ in range(2)]
 
     def fill(pool: np.ndarray, into: list[np.ndarray]) -> None:
         chunks = np.unique(pool // BLOCK) * BLOCK
@@ -147,12 +148,12 @@ def in_pools(
                 coming = ahead.submit(fill, pools[place + 1], memory[(place + 1) % 2])
             where = np.searchsorted(np.unique(rows // BLOCK), rows // BLOCK) * BLOCK + rows % BLOCK
             for start in range(0, len(rows), BATCH):
-                index = torch.from_numpy(where[start : start + BATCH])
-                batch = [torch.from_numpy(level).index_select(0, index) for level in memory[place % 2]]
+                index = where[start : start + BATCH]
+                batch = [torch.from_numpy(level.take(index, axis=0)) for level in memory[place % 2]]  # as c3 does
                 yield batch, torch.from_numpy(source.labels[rows[start : start + BATCH]])
 
     with ThreadPoolExecutor(1) as ahead:
-        for number in range(2):
+        for number in range(EPOCHS):
             yield epoch(number, ahead)
 
 
@@ -222,7 +223,7 @@ def read_hdf5_images(source: Source, folder: Path, seed: int) -> Iterator[Batche
                 labels = np.stack([file[f"{row}-labels"][()] for row in rows])
                 yield [torch.from_numpy(maps).half()], torch.from_numpy(labels)
 
-    for number in range(2):
+    for number in range(EPOCHS):
         yield epoch(number)
 
 
@@ -267,7 +268,7 @@ def read_webdataset(source: Source, folder: Path, seed: int) -> Iterator[Batches
     data = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=seed, empty_check=False)
     data = data.shuffle(1000).decode().to_tuple("maps.npy", "labels.npy").batched(BATCH)
     loader = webdataset.WebLoader(data, batch_size=None, num_workers=WORKERS, persistent_workers=True)
-    for _ in range(2):
+    for _ in range(EPOCHS):
         yield (([torch.as_tensor(maps)], torch.as_tensor(labels)) for maps, labels in loader)
 
 
@@ -289,7 +290,7 @@ def read_mds(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
 
     data = StreamingDataset(local=str(folder / "mds"), shuffle=True, shuffle_seed=seed, batch_size=BATCH)
     loader = StreamingDataLoader(data, batch_size=BATCH, num_workers=WORKERS, persistent_workers=True)
-    for _ in range(2):
+    for _ in range(EPOCHS):
         yield (([batch["maps"]], batch["labels"]) for batch in loader)
 
 
@@ -311,7 +312,7 @@ def read_litdata(source: Source, folder: Path, seed: int) -> Iterator[Batches]:
 
     data = StreamingDataset(str(folder / "lit"), shuffle=True, seed=seed)
     loader = StreamingDataLoader(data, batch_size=BATCH, num_workers=WORKERS, persistent_workers=True)
-    for _ in range(2):
+    for _ in range(EPOCHS):
         yield (([batch["maps"]], batch["labels"]) for batch in loader)
 
 

@@ -53,7 +53,7 @@ class ChunkedArrays:
     def room(self, chunks: int, without: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Return name -> (chunks * chunk_rows, *shape): memory for a number of chunks of every array but some."""
         return {
-            name: np.empty((chunks * self.chunk_rows, *array.shape[1:]), array.stored_dtype)
+            name: _small_pages((chunks * self.chunk_rows, *array.shape[1:]), array.stored_dtype)
             for name, array in self.maps.items()
             if name not in without
         }
@@ -86,6 +86,12 @@ class ChunkedArrays:
         """Return (n,) int64 places of the rows in memory that holds these sorted chunks."""
         inside = np.searchsorted(chunks, rows // self.chunk_rows) * self.chunk_rows + rows % self.chunk_rows
         return torch.from_numpy(inside)
+
+
+def _small_pages(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return memory from torch: numpy asks for huge pages, which virtual machines often hand out far more slowly."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    return torch.empty(size, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
 
 
 class StreamedBuffers:
