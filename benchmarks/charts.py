@@ -49,17 +49,30 @@ class Panel:
     bars: Series | None = None
     lines: Mapping[str, Sequence[tuple[float, float]]] | None = None
     around: float | None = None
+    ours: bool = False  # all bars have the colour of c3
     kept: bool = False  # the order of the bars, rather than by size
 
 
 def claims(page: Page) -> list[Panel]:
-    """How far every claim is from its aim."""
+    """Return how far every claim is from its aim."""
     shares = {claim.what: round(claim.share, 3) for claim in page.claims}
     return [Panel("how many times the aim is reached", bars=shares, around=1.0)]
 
 
+def extraction(page: Page) -> list[Panel]:
+    """Return extraction beside the bare backbone, and what keeping freed memory is worth."""
+    beside = page.under("Writing beside the backbone", "backbone", "ratio")[0]
+    memory = page.under("Memory between batches", "backbone", "faster")[0]
+    return [
+        Panel("extract: images/s / backbone alone", bars=_series(beside.texts("backbone"), beside.numbers("ratio")),
+              ours=True),
+        Panel("freed memory kept: speed / before", bars=_series(memory.texts("backbone"), memory.numbers("faster")),
+              ours=True),
+    ]  # fmt: skip
+
+
 def reading(page: Page) -> list[Panel]:
-    """Size and shuffled epochs of every store, beside the memmap."""
+    """Return size and shuffled epochs of every store, beside the memmap."""
     sizes = page.under("Reading and writing", "store", "bytes / raw")[0]
     read = page.under("Reading", "store", "cold", "warm", "/ memmap")[0]
     return [
@@ -72,7 +85,7 @@ def reading(page: Page) -> list[Panel]:
 
 
 def training(page: Page) -> list[Panel]:
-    """Rows per second of every way, beside the bare step."""
+    """Return rows per second of every way, beside the bare step."""
     table = page.under("Training", "way", "of bare")[0]
     methods = [name for name in table.header if name not in ("way", "of bare", "waiting")]
     return [
@@ -84,7 +97,7 @@ def training(page: Page) -> list[Panel]:
 
 
 def evaluation(page: Page) -> list[Panel]:
-    """Rows per second of evaluation, beside the usual ways."""
+    """Return rows per second of evaluation, beside the usual ways."""
     return [
         Panel(f"{table.before.partition(',')[0]}: rows/s",
               bars=_series(table.texts("way"), table.numbers("rows/s")), kept=True)
@@ -93,7 +106,7 @@ def evaluation(page: Page) -> list[Panel]:
 
 
 def scale(page: Page) -> list[Panel]:
-    """Time and memory of the steps of an extraction that grow with the rows."""
+    """Return time and memory of the steps of an extraction that grow with the rows."""
     table = page.under("Millions of rows", "rows", "step", "MiB at most")[0]
     seconds = next(name for name in table.header if name.startswith("seconds"))
     shown = ("create", "c3 inspect", "manifest digest", "read statuses")
@@ -108,7 +121,7 @@ def scale(page: Page) -> list[Panel]:
 
 
 CHARTS: Mapping[str, Callable[[Page], list[Panel]]] = {
-    f"benchmarks-{draw.__name__}.png": draw for draw in (claims, reading, training, evaluation, scale)
+    f"benchmarks-{draw.__name__}.png": draw for draw in (claims, extraction, reading, training, evaluation, scale)
 }
 
 
@@ -172,7 +185,7 @@ def _series(names: Sequence[str], values: Sequence[float | None]) -> Series:
 def _bars(axis: Axes, values: Series, panel: Panel) -> None:
     """Draw bars with their names on the left and their numbers at their ends."""
     names = list(values)[::-1] if panel.kept else sorted(values, key=lambda name: values[name])
-    colours = [OURS if name.startswith("c3") else PEER for name in names]
+    colours = [OURS if panel.ours or name.startswith("c3") else PEER for name in names]
     drawn = axis.barh(names, [values[name] for name in names], color=colours, height=0.7)
     axis.bar_label(drawn, [f"{values[name]:,g}" for name in names], padding=3, fontsize=8)
     axis.margins(x=0.18, y=0.02)

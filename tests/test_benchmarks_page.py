@@ -12,7 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-NAMES = ("claims", "reading", "training", "evaluation", "scale")
+NAMES = ("claims", "extraction", "reading", "training", "evaluation", "scale")
 TABLE = """## Claims
 
 | claim | measured | aim | | command |
@@ -46,6 +46,9 @@ def test_a_claim_is_compared_with_its_aim() -> None:
 
 # claim -> the heading of its table (and which one, from 0), the column, our row and the other one
 CELLS: dict[str, tuple[str, int, str, str, str | None]] = {
+    "extraction with VGG19 / backbone alone": ("Writing beside the backbone", 0, "ratio", "vgg19", None),
+    "extraction with SqueezeNet / backbone alone": ("Writing beside the backbone", 0, "ratio", "squeezenet1_1", None),
+    "VGG19, freed memory kept / before": ("Memory between batches", 0, "faster", "vgg19", None),
     "read cold / memmap": ("Reading", 0, "cold", "c3", "numpy memmap"),
     "read warm / memmap": ("Reading", 0, "warm", "c3", "numpy memmap"),
     "read cold / BiAM's layout": ("Reading", 0, "cold", "c3", "BiAM layout (2,048 rows)"),
