@@ -74,7 +74,7 @@ def _running_sums(values: np.ndarray) -> np.ndarray:
 
     numpy's cumsum waits for every addition before the next one; a product with a triangle of ones does not.
     """
-    sums = np.tri(STEP, dtype=values.dtype) @ values.reshape(-1, STEP, values.shape[1])
+    sums: np.ndarray = np.tri(STEP, dtype=values.dtype) @ values.reshape(-1, STEP, values.shape[1])
     sums[1:] += np.cumsum(sums[:-1, -1], axis=0)[:, None]
     return sums.reshape(values.shape)
 
