@@ -51,6 +51,9 @@ CELLS: dict[str, tuple[str, int, str, str, str | None]] = {
     "VGG19, freed memory kept / before": ("Memory between batches", 0, "faster", "vgg19", None),
     "read cold / memmap": ("Reading", 0, "cold", "c3", "numpy memmap"),
     "read warm / memmap": ("Reading", 0, "warm", "c3", "numpy memmap"),
+    "read cold again / memmap": ("Reading", 0, "cold again", "c3", "numpy memmap"),
+    "read cold again / tensorstore on the same store": ("Reading", 0, "cold again", "c3", "tensorstore on c3"),
+    "read cold, lz4 / tensorstore on the same store": ("Reading", 0, "cold", "c3 lz4", "tensorstore on c3 lz4"),
     "read cold / BiAM's layout": ("Reading", 0, "cold", "c3", "BiAM layout (2,048 rows)"),
     "read warm / BiAM's layout": ("Reading", 0, "warm", "c3", "BiAM layout (2,048 rows)"),
     "read cold / tensorstore on the same store": ("Reading", 0, "cold", "c3", "tensorstore on c3"),
@@ -66,7 +69,7 @@ CELLS: dict[str, tuple[str, int, str, str, str | None]] = {
     "train c3 streaming / DataLoader over h5": ("Training", 0, "c3", "stream", "DataLoader, h5"),
     "train c3 streaming / images and VGG19 in every epoch": ("Training", 0, "c3", "stream", "end to end"),
     "evaluate at Open Images size / scikit-learn": ("Evaluation", 0, "rows/s", "c3", "sklearn loop"),
-    "1,000 resamples at Open Images size": ("Evaluation", 0, "seconds", "c3, 1,000 resamples", None),
+    "1,000 resamples at Open Images size": ("Evaluation", 2, "seconds", "c3, 1,000 resamples", None),
     "evaluate at NUS-WIDE size / scikit-learn": ("Evaluation", 1, "rows/s", "c3", "sklearn loop"),
 }
 
