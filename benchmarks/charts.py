@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -86,14 +87,15 @@ def reading(page: Page) -> list[Panel]:
 
 def training(page: Page) -> list[Panel]:
     """Return rows per second of every way, beside the bare step."""
-    table = page.under("Training", "way", "of bare")[0]
-    methods = [name for name in table.header if name not in ("way", "of bare", "waiting")]
-    return [
-        Panel(f"train {method}: rows/s / bare step",
-              bars=_series([f"c3 {way}" if way.startswith(("ram", "stream")) else way for way in table.texts("way")],
-                           table.numbers("of bare", nth)), kept=True)
-        for nth, method in enumerate(methods)
-    ]  # fmt: skip
+    panels = []
+    for table in page.under("Training", "way", "of bare"):
+        ways = [f"c3 {way}" if way.startswith(("ram", "stream")) else way for way in table.texts("way")]
+        methods = [before for before, name in pairwise(table.header) if name == "of bare"]
+        panels += [
+            Panel(f"train {method}: rows/s / bare step", bars=_series(ways, table.numbers("of bare", nth)), kept=True)
+            for nth, method in enumerate(methods)
+        ]
+    return panels
 
 
 def evaluation(page: Page) -> list[Panel]:
