@@ -184,7 +184,7 @@ class RunRecord:
             del content["end_to_end"], content["validation"]
         else:
             content["end_to_end"] = {key: value for key, value in content["end_to_end"].items() if value is not None}
-        for name in ("timings", "seen"):
+        for name in ("timings", "seen", "catalog"):
             if content[name] is None:
                 del content[name]
         return {"schema": SCHEMA, **content}
