@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,10 @@ from c3.extract.store.tables import Classes, Rows, SparseLabels
 from origins import PROVENANCE, origin_of
 from PIL import Image
 from small_disk import SmallDisk
+
+if TYPE_CHECKING:
+    from c3 import Tagger
+    from tagging_place import Placement
 
 WORDS = {"red": (1, 0, 0, 0), "blue": (0, 1, 0, 0), "dark": (0, 0, 1, 0), "green": (0, 0, 0, 1)}
 PAINTS = {"red": (200, 30, 30), "blue": (30, 30, 200), "dark red": (90, 10, 10)}
@@ -58,6 +62,28 @@ def finished(
     options = small_extraction(tmp_path_factory.mktemp("finished"), 48)
     extract(options)
     return options
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
+    """A small extracted data set with an evaluated run of two methods, for tagging."""
+    from tagging_place import make_placement
+
+    return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
+
+
+@pytest.fixture(scope="module")
+def tagger(place: Placement) -> Tagger:
+    """The tagger of its run of c3."""
+    from c3 import Tagger
+
+    return Tagger.load(place.runs["c3"], device="cpu")
+
+
+@pytest.fixture
+def run_copy(place: Placement, tmp_path: Path) -> Path:
+    """A copy of that run, to damage."""
+    return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,22 +26,7 @@ from c3.train import registry
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run_folder import best_run, open_run, write_json
 from PIL import Image
-from tagging_place import SIZES, Placement, c3, make_placement, scores_of_store
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
-    return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
-
-
-@pytest.fixture(scope="module")
-def tagger(place: Placement) -> Tagger:
-    return Tagger.load(place.runs["c3"], device="cpu")
-
-
-@pytest.fixture
-def run_copy(place: Placement, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
+from tagging_place import SIZES, Placement, c3, scores_of_store
 
 
 @pytest.mark.parametrize("method", SIZES)

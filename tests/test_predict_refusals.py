@@ -8,9 +8,7 @@ import gzip
 import io
 import json
 import pickle
-import shutil
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,24 +22,9 @@ from c3.extract.catalog.catalog import Catalog
 from c3.extract.store.tables import Classes
 from c3.predict.vocabulary import find_vocabulary
 from c3.train.run_folder import open_run, read_classes, write_json
-from tagging_place import Placement, c3, make_placement
+from tagging_place import Placement, c3
 
 gzipped = partial(gzip.compress, mtime=0)  # the same bytes in every process: xdist compares the names of tests
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
-    return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
-
-
-@pytest.fixture(scope="module")
-def tagger(place: Placement) -> Tagger:
-    return Tagger.load(place.runs["c3"], device="cpu")
-
-
-@pytest.fixture
-def run_copy(place: Placement, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
 
 
 def test_words_that_cannot_be_asked_for_are_named_in_one_line(place: Placement, tmp_path: Path) -> None:

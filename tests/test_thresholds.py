@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +12,7 @@ from c3.common.errors import C3Error
 from c3.evaluate.thresholds import SHRINK, best_threshold, thresholds_of
 from c3.extract.store.cache import FeatureCache
 from c3.train.run_folder import open_run
-from tagging_place import Placement, make_placement, scores_of_store
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
-    return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
-
-
-@pytest.fixture(scope="module")
-def tagger(place: Placement) -> Tagger:
-    return Tagger.load(place.runs["c3"], device="cpu")
-
-
-@pytest.fixture
-def run_copy(place: Placement, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(place.runs["c3"], tmp_path / "run"))
+from tagging_place import Placement, scores_of_store
 
 
 def slow_threshold(positive: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
