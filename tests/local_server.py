@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         elif wanted and kind == "half":
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(body):
-                self._send(416)
+                self._send(416, **{"Content-Range": f"bytes */{len(body)}"})
             else:
                 self._send(206, body[start:], **{"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
         else:

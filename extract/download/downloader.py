@@ -132,6 +132,8 @@ class Downloader:
             if response.status_code in GONE:
                 return Outcome(target, "gone", detail=f"HTTP {response.status_code}")
             if response.status_code == 416:
+                if response.headers.get("Content-Range") == f"bytes */{have}":  # killed before it was verified
+                    return _verified(target, part)
                 part.unlink(missing_ok=True)
                 return "HTTP 416: the part was longer than the file"
             if response.status_code in RETRIED:
@@ -146,9 +148,9 @@ class Downloader:
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("ab" if start else "wb") as file:
                 for chunk in response.iter_raw():  # unbuffered, so that a dropped connection loses nothing
-                    file.write(chunk)
-                    if self._stopped.is_set():
+                    if self._stopped.is_set():  # asked before the chunk: after the last one the file is whole
                         return "stopped"
+                    file.write(chunk)
         return _verified(target, part)
 
 
