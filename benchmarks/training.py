@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from c3.common.devices import resolve_device
+from c3.common.memory import freed_memory_kept
 from c3.extract.options import ExtractOptions
 from c3.extract.request import Request, prepare
 from c3.extract.store.cache import FeatureCache
@@ -135,8 +136,9 @@ def copy_of(cache: FeatureCache, folder: Path, rows: int, dtype: str) -> Feature
     return copy
 
 
+@freed_memory_kept()
 def bare(setup: Setup, batches: list[Batch], epochs: int) -> dict[str, float]:
-    """Time the step of the loop alone."""
+    """Time the step of the loop alone, with memory kept as the loop keeps it."""
     job = setup.job(None)
     model = job.model.to(setup.device).train()
     optimiser, vectors = TrainingState(model, setup.options, setup.device).optimiser, job.vectors.to(setup.device)
