@@ -108,6 +108,19 @@ def test_nothing_is_learnt_from_labels_of_held_rows(
     assert not same(before, train(options(cache, tmp_path / "c", method, **HELD)))  # the test can fail
 
 
+def test_held_rows_are_not_counted_as_left_out(
+    make_cache: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = make_cache(rows=32, seen="abcd")
+    caplog.set_level("INFO")
+    run = train(options(cache, tmp_path, **HELD))
+    held = ClassSplit(**HELD).held_rows(cache.image_ids("train"))
+    lost = 32 - len(held) - run.record.rows
+    assert len(held) == 8 and lost > 0
+    assert f"trains on {run.record.rows} rows; left out: {lost} without a positive label" in caplog.text
+    assert "holds back 8 rows of train (0.25 of its images), which lose their labels" in caplog.text
+
+
 def test_a_fold_is_named_recorded_and_scored_with_its_held_images(make_cache: Make, tmp_path: Path) -> None:
     cache = make_cache(rows=24, seen="abcd")
     plain = HELD | {"held_images": 0}

@@ -24,6 +24,7 @@ from ..common.signals import terminated_like_interrupted
 from ..common.unicode_forms import path_text
 from ..extract.store.cache import FeatureCache, Status
 from .checkpoint import write_weights
+from .class_split import ClassSplit
 from .data.batches import BatchStream, has_positive
 from .data.placement import Placement
 from .data.shared_arrays import SharedArrays
@@ -149,12 +150,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
             open_folder(path, found)
             write_record(path, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
-    if left_out := {reason: count for reason, count in stream.left_out.items() if count}:
-        told = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        LOG.info("%s trains on %s rows; left out: %s", path.name, f"{len(stream.rows):,}", told)
-    if share := recipe.loop.held_images:
-        LOG.info("%s holds back %g of the images of train, which lose their labels and are scored with val", path.name,
-                 share)  # fmt: skip
+    _tell_rows(path.name, cache, recipe.loop, len(stream.rows))
     timings = Timings(**fit(job))
     scored = seen_score(cache, model, vectors.to(world.device), world)
     finished = replace(record, timings=timings, seen=scored, status="finished")
@@ -208,6 +204,26 @@ def _rows_to_train(cache: FeatureCache) -> int:
         return 0
     labelled = has_positive(cache.labels("train"), cache.classes.seen)
     return int(np.count_nonzero(labelled & (cache.status("train") == Status.OK)))
+
+
+def _tell_rows(run: str, cache: FeatureCache, split: ClassSplit, trained: int) -> None:
+    """Say how many rows of train are not trained on, and why; those that the fold holds back have a line of their own.
+
+    `cache` is the store as `split` shows it.
+    """
+    held = np.zeros(cache.rows("train"), bool)
+    if split.held_images:
+        held[split.held_rows(cache.image_ids("train"))] = True
+    readable, positive = cache.status("train") == Status.OK, has_positive(cache.labels("train"), cache.classes.seen)
+    lacking = {
+        "without features": np.count_nonzero(~held & ~readable),
+        "without a positive label of a seen class": np.count_nonzero(~held & readable & ~positive),
+    }
+    if told := ", ".join(f"{count:,} {reason}" for reason, count in lacking.items() if count):
+        LOG.info("%s trains on %s rows; left out: %s", run, f"{trained:,}", told)
+    if held.any():
+        LOG.info("%s holds back %s rows of train (%g of its images), which lose their labels and are scored with val",
+                 run, f"{held.sum():,}", split.held_images)  # fmt: skip
 
 
 def begun(path: Path, world: World = World()) -> Run | None:
