@@ -12,9 +12,10 @@ from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name
 from ..extract.catalog.catalog import Catalog
 from ..extract.store.tables import Classes
+from ..train.models.word_forms import WordForm
 from ..train.registry import method_class
 from ..train.run_folder import Run
-from ..train.scorer import require_width, word_form
+from ..train.scorer import require_width
 from .vocabulary import VectorSource, find_vocabulary
 
 
@@ -38,12 +39,13 @@ def kinds_of(names: Sequence[str], classes: Classes) -> tuple[str, ...]:
 def ask(
     run: Run,
     classes: Classes,
+    form: WordForm,
     catalog: Catalog,
     words: Sequence[str],
     vectors: VectorSource | None = None,
     drop_unknown: bool = False,
 ) -> Question:
-    """Look up the vectors of words for a run with these classes; see `find_vocabulary`.
+    """Look up the vectors of words for a run with these classes, and give them its `form`; see `find_vocabulary`.
 
     Without `vectors`, words that are no classes are looked up in the vectors of the run's data set, where the catalog
     still names their file. Raises C3Error for a method that is not zero-shot, for words without a vector, and for
@@ -57,8 +59,7 @@ def ask(
     source = _vectors_of(run, classes, catalog, words) if vectors is None else vectors
     found = find_vocabulary(words, source, classes, catalog, drop_unknown, run.record.features.vectors)
     require_width(run, found.vectors.shape[1], found.source)
-    used = word_form(classes, run.record.vectors)(torch.from_numpy(found.vectors))
-    return Question(found.words, kinds_of(found.words, classes), used)
+    return Question(found.words, kinds_of(found.words, classes), form(torch.from_numpy(found.vectors)))
 
 
 def _vectors_of(run: Run, classes: Classes, catalog: Catalog, words: Sequence[str]) -> str | None:

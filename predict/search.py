@@ -20,7 +20,7 @@ from ..extract.store.cache import FeatureCache
 from ..extract.store.tables import image_files
 from ..train.registry import require_one_space
 from ..train.run_folder import Run, open_run, read_classes
-from ..train.scorer import Scorer, rebuild, require_arrays
+from ..train.scorer import Scorer, rebuild, require_arrays, word_form
 from .found import Hit, Ranking
 from .projections import Projections, SplitImages, folder_beside
 from .question import Question, ask
@@ -51,6 +51,7 @@ class Searcher:
                 f"run {run.id} standardises the scores of an image over the words that are asked for, so that images "
                 f"cannot be compared under one word; train one that does not: {run.train_again} --set standardise=none"
             )
+        self._form = word_form(self.classes, run.record.vectors)  # once: `whitened` takes 0.15 s at d_w 768
         nothing = torch.zeros((0, self._model.inputs.d_w))
         self._projections = Projections(run, store, Scorer(self._model, nothing, device), projections)
         self._probabilities, self._told = probabilities_of(run), ""
@@ -104,7 +105,7 @@ class Searcher:
         splits = self.store.splits if split is None else (split,)
         for name in splits:
             self.store.rows(name)  # refuses an unknown split
-        question = ask(self.run, self.classes, self._catalog, words, vectors, drop_unknown)
+        question = ask(self.run, self.classes, self._form, self._catalog, words, vectors, drop_unknown)
         probabilities = None if raw else self._probabilities
         lack = "" if raw else lack_of(self.run, probabilities, question.kinds)
         if lack and lack != self._told:

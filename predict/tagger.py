@@ -155,8 +155,8 @@ class Tagger:
         self.run, self.classes, self.backbone, self._catalog = parts.run, parts.classes, parts.backbone, parts.catalog
         self._probabilities, self._told = probabilities_of(self.run), ""
         own = self.classes.vectors if parts.model.zero_shot else self.classes.vectors[self.classes.seen]
-        used = word_form(self.classes, self.run.record.vectors)(torch.from_numpy(own))
-        self._own = Scorer(parts.model, used, self.backbone.device)
+        self._form = word_form(self.classes, self.run.record.vectors)  # once: `whitened` takes 0.15 s at d_w 768
+        self._own = Scorer(parts.model, self._form(torch.from_numpy(own)), self.backbone.device)
         self._decoding = DecodeOptions.recorded(self.run.record.features.request)
         self._boxes = POLICIES.get(self.run.record.features.crops, POLICIES["whole"])
 
@@ -209,7 +209,7 @@ class Tagger:
             names = tuple(n for n, seen in zip(classes.names, classes.seen, strict=True) if scorer.zero_shot or seen)
             kinds = kinds_of(names, classes)
         else:
-            asked = ask(self.run, self.classes, self._catalog, list(options.vocabulary), options.vectors,
+            asked = ask(self.run, self.classes, self._form, self._catalog, list(options.vocabulary), options.vectors,
                         options.drop_unknown)  # fmt: skip
             names, kinds, scorer = asked.names, asked.kinds, Scorer(self._own.model, asked.vectors, self._own.device)
         probabilities = None if options.raw else self._probabilities

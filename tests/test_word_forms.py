@@ -10,7 +10,8 @@ import torch
 from c3.common.errors import C3Error
 from c3.evaluate.score import open_store
 from c3.extract.options import ExtractOptions
-from c3.predict.tagger import Tagger
+from c3.predict.search import Searcher
+from c3.predict.tagger import Tagger, TagOptions
 from c3.train import names, recipes
 from c3.train.models.word_forms import NEARNESS, SHRINKAGE, WordForm, whitening
 from c3.train.run import TrainOptions, train
@@ -69,7 +70,7 @@ def test_recipes_take_every_form_and_no_other() -> None:
 
 @pytest.mark.parametrize("form", names.WORD_FORMS)
 def test_scores_of_a_store_and_of_pictures_use_the_vectors_of_the_training(
-    finished: ExtractOptions, tmp_path: Path, form: str
+    finished: ExtractOptions, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"epochs": 1, "batch_size": 8, "vectors": form}
     run = train(TrainOptions(finished.out, "labelem", tmp_path, settings=settings))
@@ -77,7 +78,12 @@ def test_scores_of_a_store_and_of_pictures_use_the_vectors_of_the_training(
     given = torch.from_numpy(classes.vectors)
     expected = WordForm(form, given[torch.from_numpy(classes.seen)])(given)
     torch.testing.assert_close(restore(run, open_store(run), torch.device("cpu")).vectors, expected)
-    torch.testing.assert_close(Tagger.load(run.path, device="cpu")._own.vectors, expected)
+    tagger, searcher = Tagger.load(run.path, device="cpu"), Searcher.load(finished.out, run.path, device="cpu")
+    torch.testing.assert_close(tagger._own.vectors, expected)
+    monkeypatch.setattr("c3.train.models.word_forms.whitening", lambda *_: pytest.fail("whitened for a question"))
+    words = list(classes.names)
+    torch.testing.assert_close(tagger._question(TagOptions(vocabulary=words)).scorer.vectors, expected)
+    assert [found.word for found in searcher.search(words)] == words
 
 
 @pytest.mark.parametrize(("form", "needs"), [("l2", False), ("interpolated", True)])
