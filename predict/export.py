@@ -124,18 +124,7 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
     parts = load_parts(run_path, weights, catalog, torch.device("cpu"), precision="fp32")
     run, model = parts.run, parts.model.eval()
     module = Exported(parts.backbone, model, word_form(parts.classes, run.record.vectors)).eval()
-    inputs = _example(module, batch=2, classes=3)
-    dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
-    try:
-        program = torch.onnx.export(
-            module, tuple(inputs.values()), dynamo=True, input_names=list(inputs), output_names=["scores"],
-            dynamic_shapes={name: dynamic[name] for name in inputs}, verbose=False,
-        )  # fmt: skip
-    except Exception as error:  # torch.export, its decompositions and onnxscript each raise their own kinds
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise C3Error(f"method {run.method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
-    if program is None:  # only the old exporter, without dynamo, returns none
-        raise C3Error(f"method {run.method} cannot be exported to ONNX: torch gave no program")
+    program = traced(module, run.method)
     resize = parts.backbone.resize
     described = describe(run, model)
     described["features"]["transform"] = parts.backbone.transform
@@ -146,11 +135,31 @@ def export_onnx(run_path: str | Path, out: Path, weights: str | None = None, cat
         _give_default(program.model, "vectors", own)
     with writing(out) as scratch:
         program.save(scratch, external_data=False)
-        _require_equal(scratch, module, own)
-    asked = "pixels and vectors" if "vectors" in inputs else "pixels"
+        require_equal(scratch, module, own)
+    asked = "pixels and vectors" if model.zero_shot else "pixels"
     return (
         f"{out}: {parts.backbone.spec.name} and {run.method} from {asked} to scores, {_megabytes(out)}{_licence(run)}"
     )
+
+
+def traced(module: Exported, method: str) -> Any:
+    """Return the program that `torch.onnx` makes of a module, for any batch and any number of classes.
+
+    Raises C3Error for a `method` that it cannot translate.
+    """
+    inputs = _example(module, batch=2, classes=3)
+    dynamic = {"pixels": {0: torch.export.Dim("batch")}, "vectors": {0: torch.export.Dim("classes")}}
+    try:
+        program = torch.onnx.export(
+            module, tuple(inputs.values()), dynamo=True, input_names=list(inputs), output_names=["scores"],
+            dynamic_shapes={name: dynamic[name] for name in inputs}, verbose=False,
+        )  # fmt: skip
+    except Exception as error:  # torch.export, its decompositions and onnxscript each raise their own kinds
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise C3Error(f"method {method} cannot be exported to ONNX: {type(error).__name__}: {cause}") from error
+    if program is None:  # only the old exporter, without dynamo, returns none
+        raise C3Error(f"method {method} cannot be exported to ONNX: torch gave no program")
+    return program
 
 
 def _licence(run: Run) -> str:
@@ -184,10 +193,10 @@ def _give_default(model: Any, name: str, values: np.ndarray) -> None:
     model.graph.register_initializer(value)
 
 
-def _require_equal(path: Path, module: Exported, own: np.ndarray | None) -> None:
+def require_equal(path: Path, module: Exported, own: np.ndarray | None) -> None:
     """Compare the graph with torch on other numbers of pictures and classes than it was traced with.
 
-    Without vectors it must give the scores of the run's `own` ones.
+    Without vectors it must give the scores of the run's `own` ones. Raises C3Error where it differs or does not run.
     """
     if find_spec("onnxruntime") is None:
         LOG.warning("the graph is not compared with torch: the package onnxruntime is not installed")
@@ -203,7 +212,14 @@ def _require_equal(path: Path, module: Exported, own: np.ndarray | None) -> None
     for inputs in cases:
         with torch.inference_mode():
             expected = module(**({} if own is None else {"vectors": torch.from_numpy(own)}) | inputs).numpy()
-        (found,) = session.run(None, {name: values.numpy() for name, values in inputs.items()})
+        try:
+            (found,) = session.run(None, {name: values.numpy() for name, values in inputs.items()})
+        except Exception as error:  # onnxruntime has a kind of its own for every status
+            shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in inputs.items())
+            raise C3Error(
+                f"the exported graph of {type(module.head).__name__} does not run on {shapes}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
         if found.shape != expected.shape or not np.allclose(found, expected, TOLERANCE, TOLERANCE):
             raise C3Error(
                 f"the exported graph of {type(module.head).__name__} differs from torch: {found.shape} and "

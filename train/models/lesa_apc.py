@@ -49,7 +49,8 @@ class AttentionPerCluster(Method[Tensor]):
 
     def clusters_of(self, vectors: Tensor) -> Tensor:
         """Return the cluster of every class, (classes,)."""
-        return torch.cdist(vectors, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(dim=1)
+        wide, centroids = vectors.double(), self.centroids.double()  # ONNX has no exact cdist; this loses no digits
+        return (centroids.square().sum(dim=1) - 2 * wide @ centroids.T).argmin(dim=1)  # |v - m|^2 - |v|^2
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return what every attention map sees (batch, M, d_w)."""
@@ -60,7 +61,7 @@ class AttentionPerCluster(Method[Tensor]):
 
     def compare(self, condensed: Tensor, vectors: Tensor) -> Tensor:
         every = inner_products(condensed, vectors)  # (batch, M, classes)
-        return every[:, self.clusters_of(vectors), torch.arange(len(vectors), device=vectors.device)]
+        return every[:, self.clusters_of(vectors), torch.arange(vectors.shape[0], device=vectors.device)]
 
     def responses(self, arrays: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
         """Return the share of every position in the attention map of a class."""
