@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import c3
 import matplotlib
 from c3.common.errors import C3Error
 from c3.common.files import require_file
@@ -41,6 +42,7 @@ PASSING = (
     "torch/fx/graph_module.py",
     "torch/nn/modules/module.py", "torch/optim/optimizer.py", "torch/utils/_contextlib.py",
 )  # fmt: skip
+PACKAGE = Path(c3.__file__).parent
 FRAME = re.compile(r"(?P<name>.+) \((?P<file>.+):\d+\)$")
 LEAST, LABELLED = 0.01, 0.025  # share of a box that is drawn, and of one that has a name
 HEIGHT = 0.2  # inches of a box
@@ -80,7 +82,14 @@ def stacks(text: str) -> Iterator[tuple[str, list[tuple[str, str]], int]]:
         path, _, samples = line.rpartition(" ")
         thread, *frames = path.split(";")
         found = [FRAME.match(frame) for frame in frames]
-        yield thread.rpartition(": ")[2], [(frame["name"], frame["file"]) for frame in found if frame], int(samples)
+        named = [(frame["name"], from_package(frame["file"])) for frame in found if frame]
+        yield thread.rpartition(": ")[2], named, int(samples)
+
+
+def from_package(file: str) -> str:
+    """Return the path of a file from its package on: a checkout of c3 may lie in a folder of any name."""
+    rest = file.partition("/")[2]
+    return f"c3/{rest}" if rest and (PACKAGE / rest).exists() else file
 
 
 def passes_on(name: str, file: str) -> bool:

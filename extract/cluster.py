@@ -106,7 +106,7 @@ def _backbone(setup: WorkerSetup, number: int) -> Backbone:
         options.backbone, options.weights, device, options.precision, options.extras, options.input_size
     )
     if options.compiled:
-        backbone.body.compile()
+        backbone.compile_for(options.batch_size)
     return backbone
 
 

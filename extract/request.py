@@ -114,7 +114,7 @@ def prepare(options: ExtractOptions) -> Request:
     weights = weights_of(options.backbone, options.weights, catalog)
     backbone = load_backbone(options.backbone, weights, device, options.precision, options.extras, options.input_size)
     if options.compiled:
-        backbone.body.compile()
+        backbone.compile_for(options.batch_size)
     request = Request(options, manifest, backbone)
     request.layout()  # refuses rows of chunks and shards that do not fit
     return request

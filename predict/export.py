@@ -51,7 +51,8 @@ class Exported(nn.Module):
         embedding = self.head(self.backbone.features(pixels, lambda taps: [pooled(tap) for tap in taps]))
         if vectors is None:
             vectors = pixels.new_zeros((0, self.head.inputs.d_w), dtype=torch.float32)  # trained classes need none
-        return self.head.scores(embedding, self.form(vectors))
+        used = self.form(vectors)
+        return self.head.comparable(self.head.scores(embedding, used), used)
 
 
 def pooled(tap: Tensor) -> Tensor:

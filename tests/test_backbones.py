@@ -172,6 +172,20 @@ def test_pooling_takes_the_maximum_of_each_window() -> None:
         torch.testing.assert_close(level[:, :, row, column], window.amax(dim=(2, 3)))
 
 
+def test_a_compiled_network_sees_batches_of_one_size_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (5, 3, 224, 224), dtype=torch.uint8)
+    backbone = load_backbone("squeezenet1_1", "random:0")
+    whole, asked, seen = backbone(pixels), [], []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append(options))
+    backbone.compile_for(4)
+    backbone.body.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    first, rest = backbone(pixels[:4]), backbone(pixels[4:])
+    assert asked == [{"dynamic": False, "options": {"freezing": True}}]
+    assert seen == [4, 4]
+    for name, values in whole.items():
+        torch.testing.assert_close(torch.cat([first[name], rest[name]]), values)
+
+
 def test_preprocessing_comes_from_the_weights() -> None:
     backbone = load_backbone("vgg19", "random:0")
     preset = models.VGG19_Weights.IMAGENET1K_V1.transforms()

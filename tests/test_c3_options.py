@@ -131,7 +131,8 @@ def test_omega_within_weighs_the_loss_of_equation_12(arrays: dict[str, Tensor], 
     labels = torch.full((4, 7), -1, dtype=torch.int8)
     labels[torch.arange(4), torch.arange(4)] = labels[0, 5] = 1
     s = model(arrays)
-    rank = Objective(objective, labels.shape[1])(model.scores(s, vectors), labels, inner_weight(labels, vectors))
+    fits = Objective(objective, *vectors.shape)
+    rank = fits(model.scores(s, vectors), labels, inner_weight(labels, vectors))
     expected = 0.75 * rank + 0.25 * mean_over(group_spread(s), has_pair(labels))
     torch.testing.assert_close(batch_loss(model, arrays, labels, vectors)["loss"], expected)
 

@@ -32,6 +32,11 @@ def flame(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("flame")
 
 
+def test_a_checkout_of_any_name_is_c3(flame: ModuleType) -> None:
+    assert flame.from_package("checkout/train/loop.py") == "c3/train/loop.py"
+    assert flame.from_package("torch/nn/functional.py") == "torch/nn/functional.py"
+
+
 def test_boxes_are_shares_below_the_function(flame: ModuleType) -> None:
     root = flame.below(STACKS, "fit")
     boxes = [(node.name, left, width, depth) for node, left, width, depth in root.boxes()]

@@ -35,6 +35,7 @@ LABELS = torch.tensor(
     dtype=torch.int8,
 )
 CLASSES = LABELS.shape[1]
+WIDTH = 3  # of word vectors
 RANKINGS = [name for name in IMAGE_LOSSES if name not in LOGITS]
 
 
@@ -160,7 +161,8 @@ def test_across_weighs_every_pair_by_its_image_with_the_class(scores: Tensor) ->
                          ids=["plain", "weighted"])  # fmt: skip
 def test_both_is_the_mean_of_ranknet_over_images_and_over_classes(scores: Tensor, weight: Tensor | None) -> None:
     scores = scores.detach()
-    images, classes, both = (Objective(name, CLASSES)(scores, LABELS, weight) for name in ("ranknet", "across", "both"))
+    names = ("ranknet", "across", "both")
+    images, classes, both = (Objective(name, CLASSES, WIDTH)(scores, LABELS, weight) for name in names)
     assert both.item() == pytest.approx((images + classes).item() / 2, rel=1e-12)
     expected = [ranknet_by_hand(scores[:, c], LABELS[:, c]) for c in range(5)]
     if weight is None:
@@ -197,7 +199,7 @@ def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, 
     s = torch.randn(5, 4, 3, dtype=torch.float64)
     scores = scores.detach()
     omega = image_weight(LABELS, vectors)
-    parts = c3_loss(s, Objective(name, CLASSES)(scores, LABELS, omega), 0.4, has_pair(LABELS))
+    parts = c3_loss(s, Objective(name, CLASSES, WIDTH)(scores, LABELS, omega), 0.4, has_pair(LABELS))
     usable = (0, 1)
     rank = sum(weight_by_hand(LABELS[i], vectors) * BY_HAND[name](scores[i], LABELS[i]) for i in usable) / 2
     reg = sum(spread_by_hand(s[i]) for i in usable) / 2
@@ -208,7 +210,7 @@ def test_c3_loss_equals_equation_12_over_the_images_with_a_pair(scores: Tensor, 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_unknown_labels_have_no_influence(scores: Tensor, name: str) -> None:
-    objective = Objective(name, CLASSES).double().eval()  # in training, squares counts labels
+    objective = Objective(name, CLASSES, WIDTH).double().eval()  # in training, squares counts labels
     loss = objective(scores, LABELS)
     loss.backward()
     assert torch.equal(scores.grad[LABELS == 0], torch.zeros((LABELS == 0).sum(), dtype=torch.float64))
@@ -220,7 +222,7 @@ def test_unknown_labels_have_no_influence(scores: Tensor, name: str) -> None:
 @pytest.mark.parametrize("name", RANKINGS)
 def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
     scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    objective = Objective(name, CLASSES)
+    objective = Objective(name, CLASSES, WIDTH)
     loss = objective(scores, LABELS[2:])
     loss.backward()
     assert loss.item() == 0
@@ -229,13 +231,13 @@ def test_a_batch_without_a_pair_gives_zero_and_no_nan(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOGITS)
 def test_log_odds_learn_from_images_with_one_sign_and_skip_those_without_labels(name: str) -> None:
-    assert Objective(name, CLASSES).usable(LABELS).tolist() == [True, True, True, True, False]
+    assert Objective(name, CLASSES, WIDTH).usable(LABELS).tolist() == [True, True, True, True, False]
     for ranking in ("ranknet", "both"):
-        assert Objective(ranking, CLASSES).usable(LABELS).tolist() == [True, True, False, False, False]
+        assert Objective(ranking, CLASSES, WIDTH).usable(LABELS).tolist() == [True, True, False, False, False]
 
 
 def test_squares_fit_labels_standardised_by_how_often_they_were_positive(scores: Tensor) -> None:
-    objective = Objective("squares", CLASSES).double()
+    objective = Objective("squares", CLASSES, WIDTH).double()
     assert objective.asks_all
     for seen in (1, 2):
         loss = objective(scores, LABELS).item()
@@ -251,6 +253,27 @@ def test_squares_fit_labels_standardised_by_how_often_they_were_positive(scores:
         assert loss == pytest.approx(sum(expected) / len(expected), rel=1e-9)
     objective.eval()
     assert objective(scores, LABELS).item() == pytest.approx(loss, rel=1e-9)
+
+
+def test_scores_of_squares_compare_within_an_image_when_the_standardisation_is_undone() -> None:
+    vectors = torch.eye(CLASSES, dtype=torch.float64)
+    objective = Objective("squares", CLASSES, CLASSES).double()
+    objective.prepare(vectors)
+    for _ in range(200):
+        objective.count_labels(LABELS)
+    p = objective.eval().frequency()
+    scores = torch.rand(3, CLASSES, dtype=torch.float64)
+    undone = p + (p * (1 - p)).sqrt() * scores
+    torch.testing.assert_close(objective.comparable(scores, None), undone)
+    torch.testing.assert_close(objective.comparable(scores, vectors), undone, rtol=0.05, atol=0.0)  # nearly p of each
+    between = (vectors[:1] + vectors[1:2]) / 2
+    mean = (p[0] * p[1]).sqrt()
+    expected = mean + (mean * (1 - mean)).sqrt() * scores[:, :1]
+    torch.testing.assert_close(objective.comparable(scores[:, :1], between), expected, rtol=0.05, atol=0.0)
+    far = objective.comparable(torch.zeros(1, 2, dtype=torch.float64), 1e3 * torch.stack([vectors[0], -vectors[0]]))
+    assert p.min() <= far.min() and far.max() <= p.max()
+    other = Objective("ranknet", CLASSES, CLASSES)
+    assert other.comparable(scores, vectors) is scores
 
 
 @pytest.mark.parametrize("loss", [*IMAGE_LOSSES.values(), across])
@@ -291,4 +314,4 @@ def test_an_unknown_objective_lists_the_known_ones() -> None:
     with pytest.raises(
         C3Error, match="expected one of ranknet, sdl, hinge, warp, bce, asl, across, both, squares, found 'mse'"
     ):
-        Objective("mse", CLASSES)
+        Objective("mse", CLASSES, WIDTH)

@@ -65,7 +65,7 @@ class Scorer:
 
         The classes are those of the vectors, or those that the method was trained on where it is not zero-shot.
         """
-        return self.model.scores(self.model(self._placed(arrays)), self.vectors).cpu().numpy()
+        return self._scores(self._placed(arrays)).cpu().numpy()
 
     @torch.inference_mode()
     def condense(self, arrays: Mapping[str, np.ndarray | Tensor]) -> Embedding:
@@ -75,7 +75,8 @@ class Scorer:
     @torch.inference_mode()
     def compare(self, condensed: Embedding) -> np.ndarray:
         """Return (rows, classes) float32 scores of what `condense` returned."""
-        return self.model.compare(condensed, self.vectors).cpu().numpy()
+        scores = self.model.compare(condensed, self.vectors)
+        return self.model.comparable(scores, self.vectors).cpu().numpy()
 
     @torch.inference_mode()
     def stages(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
@@ -85,8 +86,13 @@ class Scorer:
     @torch.inference_mode()
     def responses(self, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]) -> np.ndarray | None:
         """Return (rows, len(classes), 7, 7) float32 shares of the positions in the scores; None where unknown."""
-        found = self.model.responses(self._placed(arrays), self.vectors[list(classes)])
-        return None if found is None else found.cpu().numpy()
+        vectors = self.vectors[list(classes)]
+        found = self.model.responses(self._placed(arrays), vectors)
+        if found is None:
+            return None
+        ends = self.model.comparable(torch.tensor([[0.0], [1.0]], device=self.device).expand(2, len(vectors)), vectors)
+        offset, scale = (values[:, None, None] for values in (ends[0], ends[1] - ends[0]))
+        return (scale * found + offset / found[0, 0].numel()).cpu().numpy()
 
     @torch.inference_mode()
     def occlusion(self, arrays: Mapping[str, np.ndarray | Tensor], classes: Sequence[int]) -> np.ndarray | None:
@@ -106,7 +112,7 @@ class Scorer:
             for name, hidden in hiding.items():
                 mean = placed[name][row].mean(dim=(1, 2), keepdim=True)
                 picture[name] = torch.where(hidden, mean, picture[name])
-            scores = self.model.scores(self.model(picture), self.vectors)[:, list(classes)]
+            scores = self._scores(picture)[:, list(classes)]
             falls.append((scores[0] - scores[1:]).T.unflatten(1, (GRID, GRID)))
         return torch.stack(falls).cpu().numpy()
 
@@ -119,6 +125,9 @@ class Scorer:
     def gflops(self) -> float:
         """Count 10^9 floating-point operations of the head and all class scores on one picture."""
         return gflops(self.model, self.vectors)
+
+    def _scores(self, placed: Mapping[str, Tensor]) -> Tensor:
+        return self.model.comparable(self.model.scores(self.model(placed), self.vectors), self.vectors)
 
     def _placed(self, arrays: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
         return {name: torch.as_tensor(values).to(self.device).float() for name, values in arrays.items()}

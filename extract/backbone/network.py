@@ -42,6 +42,7 @@ class Backbone(nn.Module):
         self.precision = precision
         self.body = loaded.body.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.weights_sha256 = state_hash(self.weights())
+        self.compiled_rows: int | None = None
         self.transform = spec.transform.record()
         for name in ("mean", "std"):
             values = torch.tensor(self.transform[name]).view(1, 3, 1, 1)
@@ -67,6 +68,15 @@ class Backbone(nn.Module):
         levels = (FeatureArray(tap.level, tap.channels) for tap in self.spec.taps)
         return (*levels, *(tap.array(name) for name, tap in self.extras.items()))
 
+    def compile_for(self, rows: int) -> None:
+        """Compile the network, at the first batch, for batches of `rows` pictures; smaller ones are filled up.
+
+        So it is compiled once, and the features of a picture do not depend on which batches came before. On a CPU the
+        weights are constants of the program: batch norms vanish into the convolutions before them.
+        """
+        self.compiled_rows = rows
+        self.body.compile(dynamic=False, options={"freezing": True} if self.device.type == "cpu" else None)
+
     def taps(self, pixels: Tensor) -> list[Tensor]:
         """Return the unpooled taps of (batch, 3, H, W) uint8, each (batch, channels, H / stride, W / stride)."""
         nodes = self._nodes(pixels)
@@ -74,10 +84,12 @@ class Backbone(nn.Module):
 
     def _nodes(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return what leaves the network at each graph node, by the name of the node."""
-        inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        inputs = (pixels.float() / 255 - self.mean) / self.std
+        if self.compiled_rows:
+            inputs = torch.cat([inputs, inputs.new_zeros(self.compiled_rows - len(pixels), *inputs.shape[1:])])
         with self._arithmetic(inputs.device.type):
-            nodes: dict[str, Tensor] = self.body(inputs)
-        return nodes
+            nodes: dict[str, Tensor] = self.body(inputs.contiguous(memory_format=torch.channels_last))
+        return {name: values[: len(pixels)] for name, values in nodes.items()} if self.compiled_rows else nodes
 
     def _arithmetic(self, device: str) -> AbstractContextManager[Any]:
         """Return the autocast of the precision; with fp32, an autocast of the caller stays in force."""

@@ -64,7 +64,7 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
         super().__init__()
         self.inputs, self.options = inputs, options
         if isinstance(options, MethodOptions):
-            self.objective = Objective(options.objective, inputs.classes)
+            self.objective = Objective(options.objective, inputs.classes, inputs.d_w)
             self.asks_all = self.asks_all or self.objective.asks_all
 
     @classmethod
@@ -74,6 +74,8 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
 
     def prepare(self, vectors: Tensor) -> None:
         """Set up from the word vectors (classes, d_w) of the trained classes, before the first step."""
+        if isinstance(self.options, MethodOptions):
+            self.objective.prepare(vectors)
 
     @abstractmethod
     def forward(self, arrays: Mapping[str, Tensor]) -> EmbeddingT:
@@ -96,6 +98,16 @@ class Method(nn.Module, ABC, Generic[EmbeddingT]):
     def compare(self, condensed: Any, vectors: Tensor) -> Tensor:
         """Return the scores (batch, classes) of what `condense` returned."""
         return self.scores(condensed, vectors)
+
+    def comparable(self, scores: Tensor, vectors: Tensor) -> Tensor:
+        """Return scores (batch, classes) of `scores` or `compare` as everything outside of training takes them.
+
+        They compare within an image, which those that a loss fits need not (`Objective.comparable`). A new score is an
+        increasing and affine function of the old one.
+        """
+        if not isinstance(self.options, MethodOptions):
+            return scores
+        return self.objective.comparable(scores, vectors if self.zero_shot else None)
 
     @property
     def scores_alone(self) -> bool:

@@ -55,6 +55,7 @@ class Conse(PictureMethod):
 
     def prepare(self, vectors: Tensor) -> None:
         """Keep the vectors of the trained classes, of which f is the mean."""
+        super().prepare(vectors)
         self.combination.trained.copy_(vectors)
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
@@ -65,6 +66,10 @@ class Conse(PictureMethod):
     def training_scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         """Return the logits themselves."""
         return embedding
+
+    def comparable(self, scores: Tensor, vectors: Tensor) -> Tensor:
+        """Return the cosines: no loss fits them."""
+        return scores
 
     def scores(self, embedding: Tensor, vectors: Tensor) -> Tensor:
         return self.compare(self.condense(embedding), vectors)

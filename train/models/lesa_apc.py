@@ -42,6 +42,7 @@ class AttentionPerCluster(Method[Tensor]):
 
     def prepare(self, vectors: Tensor) -> None:
         """Cluster the trained classes by k-means."""
+        super().prepare(vectors)
         found = KMeans(len(self.centroids), n_init=10, random_state=SEED).fit_predict(vectors.double().numpy())
         # the last bits of the means that k-means returns depend on its threads
         for number, centroid in enumerate(self.centroids):

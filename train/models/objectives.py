@@ -22,6 +22,7 @@ LOGITS = ("bce", "asl")  # these read scores as log-odds
 SCALED = (*LOGITS, SQUARES)
 PRIOR = -4.0  # log-odds of a label at the start: about one in fifty
 POSITIVES, KNOWN = 1.0, 50.0  # labels counted before the first batch, so that a frequency is never 0
+RIDGE = 0.01  # what a squared slope costs beside squared errors, in the regression of frequencies on word vectors
 
 
 class CountsLabels(nn.Module):
@@ -55,9 +56,19 @@ class Objective(CountsLabels):
 
     `squares` and losses of log-odds learn a scale and an offset, the same for all classes, because an inner product
     with a word vector has neither. That leaves the ranking of classes and images as it is.
+
+    `squares` weighs rare and frequent classes alike, so that its scores do not compare within an image. `comparable`
+    undoes the standardisation outside of training: p_c + sqrt(p_c (1 - p_c)) s_c estimates the label itself. It is
+    increasing in s_c, so that AP stays. log p_c is linear in the word vector of a class (ridge regression over the
+    trained classes) and kept within their range. Of an interpolated vector it is the mean over the trained classes with
+    the same weights.
     """
 
-    def __init__(self, name: str, classes: int) -> None:
+    trained: Tensor
+    slope: Tensor
+    typical: Tensor
+
+    def __init__(self, name: str, classes: int, d_w: int) -> None:
         super().__init__()
         if name not in OBJECTIVES:
             raise C3Error(f"objective: expected one of {', '.join(OBJECTIVES)}, found {name!r}")
@@ -67,6 +78,42 @@ class Objective(CountsLabels):
             self.scale, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(start))
         if name == SQUARES:
             self.start_counting(classes)
+            self.register_buffer("trained", torch.zeros(classes, d_w))  # word vectors
+            self.register_buffer("slope", torch.zeros(d_w), persistent=False)
+            self.register_buffer("typical", torch.zeros(()), persistent=False)  # log p of a vector of zeros
+
+    def prepare(self, vectors: Tensor) -> None:
+        """Keep the word vectors (classes, d_w) of the trained classes, where frequencies are asked of them."""
+        if self.name == SQUARES:
+            self.trained.copy_(vectors)
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch the mode; what scores outside of training follows the labels counted until then."""
+        if self.name == SQUARES and not mode:
+            self._fit_frequencies()
+        return super().train(mode)
+
+    @torch.no_grad()
+    def _fit_frequencies(self) -> None:
+        known, vectors = self.frequency().double().log(), self.trained.double()
+        centre, mean = vectors.mean(dim=0), known.mean()
+        centred = vectors - centre
+        gram = centred.T @ centred + RIDGE * torch.eye(len(centre)).to(centred)
+        slope = torch.linalg.solve(gram, centred.T @ (known - mean))
+        self.slope.copy_(slope)
+        self.typical.copy_(mean - centre @ slope)
+
+    def comparable(self, scores: Tensor, vectors: Tensor | None) -> Tensor:
+        """Return scores (batch, classes) of `vectors` (classes, d_w) that compare within an image, in eval mode.
+
+        Without vectors the classes are the trained ones. Scores of other losses are returned as they are.
+        """
+        if self.name != SQUARES:
+            return scores
+        p = self.frequency()
+        if vectors is not None:
+            p = (self.typical + vectors.to(self.slope) @ self.slope).exp().clamp(p.min(), p.max())
+        return p + (p * (1 - p)).sqrt() * self.as_read(scores)
 
     @property
     def asks_all(self) -> bool:
