@@ -82,6 +82,7 @@ def compare(asked: ExtractOptions, rounds: int) -> tuple[float, float]:
 @click.option("--device", default="auto")
 @click.option("--dtype", default="float16")
 @click.option("--precision", default="fp32", type=click.Choice(PRECISIONS))
+@click.option("--compile", "compiled", is_flag=True)
 @click.option("--rounds", default=3)
 @click.option("--quick", is_flag=True, help="One round on 16 pictures, to check that everything runs.")
 def main(images: int, rounds: int, quick: bool, **options: object) -> None:
@@ -91,7 +92,8 @@ def main(images: int, rounds: int, quick: bool, **options: object) -> None:
         asked = ExtractOptions(**options, splits=("train",), limit=images, out=Path(folder, "f.zarr"), overwrite=True)
         alone, together = compare(asked, rounds)
     click.echo(
-        f"{asked.backbone}, {images} images, batches of {asked.batch_size}, {asked.precision}, {asked.dtype}, "
+        f"{asked.backbone}{' compiled' * asked.compiled}, {images} images, batches of {asked.batch_size}, "
+        f"{asked.precision}, {asked.dtype}, "
         f"{asked.device}, {torch.get_num_threads()} threads: extraction is {together / alone:.3f} of the "
         f"backbone alone (medians of {rounds})"
     )

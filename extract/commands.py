@@ -88,7 +88,9 @@ class PartType(click.ParamType[tuple[int, int]]):
 @click.option("--global", "global_vector", is_flag=True,
               help="Also store one vector of the whole picture (VGG: fc7, which needs weights with the classifier; "
                    "other networks: the mean of the last map).")  # fmt: skip
-@click.option("--compile", "compiled", is_flag=True, help="Compile the backbone with torch.compile.")
+@click.option("--compile", "compiled", is_flag=True,
+              help="Compile the backbone with torch.compile: up to 1.6 times as fast on a CPU where it has batch "
+                   "norms, after 10 to 20 seconds; on a CPU torch needs a C++ compiler.")  # fmt: skip
 @click.option("--dtype", default="float16", show_default=True, type=click.Choice(DTYPES),
               help="The number type of the store. int8 halves its size, with one step of rounding for each channel and "
                    "shard.")  # fmt: skip

@@ -16,6 +16,7 @@ from c3.extract.backbone.specs import SPECS, BackboneSpec
 from c3.extract.backbone.torchvision_networks import cut
 from c3.extract.backbone.weights import load_backbone
 from torch import Tensor, nn
+from torch._inductor.exc import InductorError
 from torchvision import models
 
 PIXELS = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -184,6 +185,13 @@ def test_a_compiled_network_sees_batches_of_one_size_only(monkeypatch: pytest.Mo
     assert seen == [4, 4]
     for name, values in whole.items():
         torch.testing.assert_close(torch.cat([first[name], rest[name]]), values)
+
+    def fail(module: nn.Module, inputs: object) -> None:
+        raise InductorError(RuntimeError("no working compiler"), None)
+
+    backbone.body.register_forward_pre_hook(fail)
+    with pytest.raises(C3Error, match=r"cannot compile squeezenet1_1 here .*no working compiler.*without --compile"):
+        backbone(pixels[:2])
 
 
 def test_preprocessing_comes_from_the_weights() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,11 @@ def test_reading(make_cache: Callable[..., FeatureCache]) -> None:
     steps = {line.split(" |")[0]: line for line in table.splitlines()}
     for step in ("fetch", "crc32c", "decompress", "gather"):
         assert all(float(cell) > 0 for cell in steps[f"| {step}"].split("|")[2:5])
+
+
+def test_cpu_settings() -> None:
+    table = run("cpu_settings.py", "--quick", "--ways", "a process per thread")
+    assert re.search(r"\| a process per thread \| [\d.]+ \| 1.00 \| \d+ \| p4 0.0e\+00, p8 0.0e\+00", table), table
 
 
 def test_losses() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...common.errors import C3Error
 from ..store.layout import FeatureArray
 from .kind import WRAPPED, Loaded
 from .pooling import pool_levels, pool_vector
@@ -72,7 +73,8 @@ class Backbone(nn.Module):
         """Compile the network, at the first batch, for batches of `rows` pictures; smaller ones are filled up.
 
         So it is compiled once, and the features of a picture do not depend on which batches came before. On a CPU the
-        weights are constants of the program: batch norms vanish into the convolutions before them.
+        weights are constants of the program: batch norms vanish into the convolutions before them. The first batch
+        raises C3Error where the network cannot be compiled.
         """
         self.compiled_rows = rows
         self.body.compile(dynamic=False, options={"freezing": True} if self.device.type == "cpu" else None)
@@ -84,12 +86,27 @@ class Backbone(nn.Module):
 
     def _nodes(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return what leaves the network at each graph node, by the name of the node."""
-        inputs = (pixels.float() / 255 - self.mean) / self.std
-        if self.compiled_rows:
-            inputs = torch.cat([inputs, inputs.new_zeros(self.compiled_rows - len(pixels), *inputs.shape[1:])])
+        inputs = ((pixels.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        rows = self.compiled_rows
         with self._arithmetic(inputs.device.type):
-            nodes: dict[str, Tensor] = self.body(inputs.contiguous(memory_format=torch.channels_last))
-        return {name: values[: len(pixels)] for name, values in nodes.items()} if self.compiled_rows else nodes
+            nodes: dict[str, Tensor] = self._compiled(inputs, rows) if rows else self.body(inputs)
+        return nodes
+
+    def _compiled(self, inputs: Tensor, rows: int) -> dict[str, Tensor]:
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
+        filled = inputs.new_zeros(rows, *inputs.shape[1:])
+        filled = filled.contiguous(memory_format=torch.channels_last)
+        filled[: len(inputs)] = inputs
+        try:
+            nodes = self.body(filled)
+        except (TorchDynamoException, InductorError) as error:
+            raise C3Error(
+                f"--compile: torch cannot compile {self.spec.name} here ({str(error).splitlines()[0]}); the same "
+                "command without --compile goes on. On a CPU torch needs a C++ compiler"
+            ) from error
+        return {name: values[: len(inputs)] for name, values in nodes.items()}
 
     def _arithmetic(self, device: str) -> AbstractContextManager[Any]:
         """Return the autocast of the precision; with fp32, an autocast of the caller stays in force."""
