@@ -1,4 +1,4 @@
-"""What several tests need: small pictures in a table data set, and a store filled with known maps."""
+"""What several tests need: small pictures in a table data set, stores filled with known maps, runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from c3.extract.options import ExtractOptions
 from c3.extract.store.cache import FeatureCache
-from c3.extract.store.layout import FeatureArray, Layout
-from c3.extract.store.tables import Classes, Rows, SparseLabels
-from origins import PROVENANCE, origin_of
 from PIL import Image
 from small_disk import SmallDisk
+from small_stores import make_store
 
 if TYPE_CHECKING:
     from c3 import Tagger
@@ -52,7 +50,7 @@ def small_extraction(draw_table: Callable[[Path, int], Path]) -> Callable[..., E
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..., ExtractOptions]
 ) -> ExtractOptions:
@@ -64,7 +62,7 @@ def finished(
     return options
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, int], Path]) -> Placement:
     """A small extracted data set with an evaluated run of two methods, for tagging."""
     from tagging_place import make_placement
@@ -72,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, draw_table: Callable[[Path, 
     return make_placement(tmp_path_factory.mktemp("tagging"), draw_table)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tagger(place: Placement) -> Tagger:
     """The tagger of its run of c3."""
     from c3 import Tagger
@@ -125,66 +123,33 @@ def _draw_table(root: Path, count: int) -> Path:
 
 
 @pytest.fixture
-def make_cache(tmp_path: Path) -> Callable[..., FeatureCache]:
-    """make_cache(rows, ...) -> a complete store whose maps are seeded noise, scaled like real VGG19 maps."""
-    return _caches_in(tmp_path)
+def make_cache(tmp_path: Path, caches_in: Callable[[Path], Callable[..., FeatureCache]]) -> Callable[..., FeatureCache]:
+    """make_cache(rows, ..., name="store.zarr") -> a store of `make_store`, for this test alone."""
+    return caches_in(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def caches_in() -> Callable[[Path], Callable[..., FeatureCache]]:
-    """caches_in(folder) -> make_cache for that folder, for what is made once for several tests."""
-    return _caches_in
+def caches_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Callable[..., FeatureCache]]:
+    """caches_in(folder) -> make_cache for that folder, for what is made once for several tests.
+
+    A store is made once and copied, which takes a twentieth of the time.
+    """
+    templates, made = tmp_path_factory.mktemp("stores"), {}
+
+    def copies_in(folder: Path) -> Callable[..., FeatureCache]:
+        def make(rows: int = 40, name: str = "store.zarr", **settings: Any) -> FeatureCache:
+            asked = repr((rows, sorted(settings.items())))
+            if asked not in made:
+                made[asked] = make_store(templates / f"{len(made)}.zarr", rows, **settings).path
+            shutil.copytree(made[asked], folder / name)
+            return FeatureCache.open(folder / name, mode="r+")
+
+        return make
+
+    return copies_in
 
 
-def _caches_in(folder: Path) -> Callable[..., FeatureCache]:
-    def make(
-        rows: int = 40,
-        labelling: str = "complete",
-        d_w: int = 6,
-        levels: dict[str, int] | None = None,
-        name: str = "store.zarr",
-        layout: Layout = Layout(chunk_rows=8, shard_rows=16),
-        prefix: str = "",
-        seen: str = "cde",
-        extras: tuple[FeatureArray, ...] = (),
-        factor: float = 1.0,
-    ) -> FeatureCache:
-        rng = np.random.default_rng(1)
-        channels = levels or {"p8": 5, "p16": 4, "p32": 3}
-        scales = dict(zip(channels, (1500.0, 180.0, 1.4), strict=True))
-        known = np.array([name in seen for name in "abcde"])
-        classes = Classes(tuple("abcde"), known, rng.normal(size=(5, d_w)).astype(np.float32))
-        splits = {}
-        for split, count in (("train", rows), ("val", 6), ("test", 10)):
-            labels = SparseLabels.from_lists(([row % 5, (row + 1) % 5], [(row + 2) % 5]) for row in range(count))
-            ids = np.array([f"{prefix}{split}{row}" for row in range(count)])
-            splits[split] = Rows(ids, np.tile(np.float32([0, 0, 1, 1]), (count, 1)), labels, np.char.add(ids, ".png"))
-        cache = FeatureCache.create(
-            folder / name,
-            origin=origin_of(labelling=labelling, manifest_sha256=f"{prefix}{rows}"),
-            provenance=PROVENANCE,
-            levels=(*(FeatureArray(level, count) for level, count in channels.items()), *extras),
-            classes=classes,
-            splits=splits,
-            layout=layout,
-        )
-        for split in cache.splits:
-            for shard in range(cache.shards(split)):
-                count = len(cache.shard_rows(split, shard))
-                maps = {
-                    level: (factor * scales[level] * rng.random((count, width, 7, 7))).astype(
-                        np.float16 if factor == 1 else np.float32  # float16 ends at 65,504
-                    )
-                    for level, width in channels.items()
-                }
-                maps |= {extra.name: rng.random((count, *extra.cell)).astype(np.float16) for extra in extras}
-                cache.write_shard(split, shard, maps, np.ones(count, np.uint8))
-        return cache
-
-    return make
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     """Headless Chromium, driven by playwright; the test is skipped where either is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import random
@@ -20,13 +19,11 @@ from c3.extract.store.cache import FeatureCache
 from c3.train.run import TrainOptions, train
 from c3.train.run_folder import Run, list_runs
 from click.testing import CliRunner
+from forks import FORKS
 from mid_training import after
 from safetensors.torch import load_file
 from small_disk import SmallDisk
 
-# children are forked from a server that has imported everything once; an optimiser would import torch._dynamo
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["c3.train.run", "torch._dynamo"])
 KILLS = 20
 Make = Callable[..., FeatureCache]
 SETTINGS = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "hidden1": 16, "hidden2": 8}  # with dropout: random numbers count

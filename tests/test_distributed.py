@@ -27,6 +27,7 @@ from c3.train.run_folder import Run, list_runs
 from safetensors.torch import load_file
 from two_processes import (
     RANKS,
+    SECONDS,
     TRAINED,
     asked,
     compare_methods,
@@ -184,6 +185,21 @@ def test_two_processes_train_what_one_does_with_the_same_batches(
         assert not replaced
 
 
+def torchrun(command: list[object]) -> tuple[str, str]:
+    """What a command and the processes that it starts print; they have as long as those of `launch`."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            said, complaints = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun ends its processes then, after 30 s by force
+            pytest.fail(f"torchrun did not end within {SECONDS} s; it said: {process.communicate()[1]}")
+    assert process.returncode == 0, complaints
+    return said, complaints
+
+
 def test_whatever_ends_one_process_ends_both_and_the_same_command_continues(make_cache: Make, tmp_path: Path) -> None:
     cache, folder = make_cache(rows=50, layout=Layout(chunk_rows=4, shard_rows=4)), tmp_path / "work"
     assert launch(ends, folder, cache.path) == [0] * RANKS
@@ -195,12 +211,9 @@ def test_whatever_ends_one_process_ends_both_and_the_same_command_continues(make
                "--device", "cpu"]  # fmt: skip
     for name, value in options.settings.items():
         command += ["--set", f"{name}={value}"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("is trained: ") == 1
-    assert done.stderr.count("continuing after 3 batches of epoch 2") == 1  # the first rank alone speaks
+    said, complaints = torchrun(command)
+    assert said.count("is trained: ") == 1
+    assert complaints.count("continuing after 3 batches of epoch 2") == 1  # the first rank alone speaks
     (run,) = list_runs(folder / "stopped")
     whole = next(run for run in list_runs(folder / "runs") if run.finished)
     assert run.id == whole.id

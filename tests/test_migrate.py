@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -33,12 +32,11 @@ from c3.extract.store.migrate import MARKER, migrate_store
 from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.extract.verify import verify
 from click.testing import CliRunner
+from forks import FORKS
 from origins import PROVENANCE, origin_of
 from small_disk import SmallDisk
+from small_stores import make_store
 
-Make = Callable[..., FeatureCache]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["c3.extract.migrate", "c3.extract.cluster"])
 RANDOM_KILLS = 12
 
 
@@ -225,8 +223,8 @@ def test_without_its_data_set_the_paths_stay_unknown(options: ExtractOptions, ma
     assert "made again" in verify(options.out, repair=True)  # from the data set that the store names, which is whole
 
 
-def test_a_store_without_a_request_migrates_without_paths(version_2: None, make_cache: Make) -> None:
-    cache = make_cache(rows=20)
+def test_a_store_without_a_request_migrates_without_paths(version_2: None, tmp_path: Path) -> None:
+    cache = make_store(tmp_path / "s.zarr", rows=20)
     assert cache.schema == 2
     said = migrate(cache.path)
     assert "does not say how it was made" in said
@@ -273,7 +271,7 @@ def test_a_run_is_valid_before_and_after(options: ExtractOptions, tmp_path: Path
         return done.stdout
 
     c3("train", "--cache", options.out, "--method", "fast0tag", "--runs", tmp_path / "runs", "--epochs", 1,
-       "--batch-size", 2)  # fmt: skip
+       "--batch-size", 2, "--set", "hidden1=8", "--set", "hidden2=8")  # fmt: skip
     (run,) = (tmp_path / "runs").iterdir()
     c3("evaluate", "--run", run)
     before = json.loads((run / "metrics.json").read_text())["protocols"]
@@ -392,9 +390,9 @@ def test_damage_is_never_sealed(options: ExtractOptions) -> None:
     assert "is sound" in verify(options.out)
 
 
-def test_no_space_and_no_permission_are_one_line(version_2: None, make_cache: Make, small_disk: SmallDisk) -> None:
+def test_no_space_and_no_permission_are_one_line(version_2: None, tmp_path: Path, small_disk: SmallDisk) -> None:
     path = small_disk.path / "s.zarr"
-    shutil.copytree(make_cache(rows=20).path, path)
+    shutil.copytree(make_store(tmp_path / "s.zarr", rows=20).path, path)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     small_disk.grow(1)
     with pytest.raises(C3Error, match=r"cannot be migrated: 0\.\d MB are needed for a moment, 0\.\d MB are free"):

@@ -28,10 +28,17 @@ from c3.train.run import TrainOptions
 from c3.train.run_folder import Run, list_runs
 from c3.train.sweep import Swept, combinations, sweep
 from click.testing import CliRunner
+from forks import start_server
 from safetensors.torch import load_file
 
 Make = Callable[..., FeatureCache]
 SETTINGS = {"epochs": 2, "batch_size": 8, "lr": 1e-3, "hidden1": 16, "hidden2": 8}  # with dropout: random numbers count
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """A sweep takes the server of all tests."""
+    start_server()
 
 
 @pytest.fixture(autouse=True)
@@ -154,9 +161,9 @@ def two_checkpoints(folder: Path, newer: float = 0.0) -> bool:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < until, "what two processes do has not come in two minutes"
         time.sleep(0.01)
 
 

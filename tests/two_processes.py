@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import faulthandler
 import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -27,15 +28,14 @@ from c3.train.recipes import settings_of
 from c3.train.registry import METHODS
 from c3.train.run import TrainOptions, train
 from c3.train.validation import Validation
+from forks import FORKS
 from mid_training import after
 from reference_methods import EVERYTHING, SEEN, build
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 RANKS = 2
-# children are forked from a server that has imported everything once
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["c3.train.run", "torch._dynamo"])
+SECONDS = 120  # for everything that two processes do in one test; they need about ten on an idle machine
 SMALL = {"groups": 2, "hidden1": 16, "hidden2": 8, "hidden": 8, "width": 16, "heads": 2, "clusters": 2, "d": 8,
          "label_width": 8, "top": 3}  # fmt: skip
 TRAINED = ("c3", "c3-plus", "lesa")
@@ -56,7 +56,8 @@ def small(method: str) -> dict[str, int]:
 def launch(work: Callable[..., None], folder: Path, *arguments: object) -> list[int]:
     """Run work(world, folder, *arguments) in two processes as torchrun starts them; gives their exit codes.
 
-    What one of them raises fails the test.
+    What one of them raises fails the test, and so does a process that does not end: it leaves the stacks of its threads
+    and ends itself, because one that waits for the other heeds no signal but SIGKILL.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -66,10 +67,13 @@ def launch(work: Callable[..., None], folder: Path, *arguments: object) -> list[
     ]
     for process in processes:
         process.start()
+    until = time.monotonic() + SECONDS + 30
     for process in processes:
-        process.join(60)
-    raised = [file.read_text() for file in sorted(folder.glob("raised-*"))]
-    assert not raised, "\n".join(raised)
+        process.join(until - time.monotonic())
+        process.kill()  # the last resort: pytest would wait for it at its own end
+        process.join()
+    said = [file.read_text() for file in sorted(folder.glob("said-*")) if file.stat().st_size]
+    assert not said, "\n".join(said)
     return [process.exitcode for process in processes]
 
 
@@ -79,11 +83,14 @@ def _child(rank: int, port: int, work: Callable[..., None], folder: Path, argume
         "LOCAL_WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    try:
-        with launched("cpu") as world:
-            work(world, folder, *arguments)
-    except BaseException:
-        (folder / f"raised-{rank}").write_text(f"rank {rank}: {traceback.format_exc()}")
+    with (folder / f"said-{rank}").open("w") as said:
+        faulthandler.dump_traceback_later(SECONDS, exit=True, file=said)
+        try:
+            with launched("cpu") as world:
+                work(world, folder, *arguments)
+        except BaseException:
+            said.write(f"rank {rank}: {traceback.format_exc()}")
+        faulthandler.cancel_dump_traceback_later()
 
 
 def compare_methods(world: World, folder: Path) -> None:
