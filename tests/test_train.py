@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -56,10 +57,23 @@ def same(first: Run, second: Run) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.fixture(scope="module")
+def cache(caches_in: Callable[[Path], Make], tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    """A store that no test changes."""
+    return caches_in(tmp_path_factory.mktemp("store"))()
+
+
+@pytest.fixture(scope="module")
+def trained(cache: FeatureCache) -> Callable[[str], Run]:
+    """trained(method) -> the run of plain `options` on the store."""
+    return functools.cache(lambda method: train(options(cache, cache.path.parent, method)))
+
+
 @pytest.mark.parametrize("method", NAMES)
-def test_a_run_folder_holds_what_it_takes_to_score_again(make_cache: Make, tmp_path: Path, method: str) -> None:
-    cache = make_cache()
-    run = train(options(cache, tmp_path, method))
+def test_a_run_folder_holds_what_it_takes_to_score_again(
+    cache: FeatureCache, trained: Callable[[str], Run], method: str
+) -> None:
+    run = trained(method)
     assert run.finished
     assert run.record.settings["epochs"] == 2
     assert run.record.features.digest == cache.digest
@@ -77,20 +91,20 @@ def test_a_run_folder_holds_what_it_takes_to_score_again(make_cache: Make, tmp_p
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_a_seed_fixes_the_weights(make_cache: Make, tmp_path: Path, method: str) -> None:
-    cache = make_cache()
-    first = train(options(cache, tmp_path / "a", method))
+def test_a_seed_fixes_the_weights(
+    cache: FeatureCache, trained: Callable[[str], Run], tmp_path: Path, method: str
+) -> None:
+    first = trained(method)
     torch.randn(7)  # the state outside must not matter
-    assert same(first, train(options(cache, tmp_path / "b", method)))
-    assert not same(first, train(options(cache, tmp_path / "a", method, seed=1)))
+    assert same(first, train(options(cache, tmp_path, method)))
+    assert not same(first, train(options(cache, tmp_path, method, seed=1)))
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_unseen_classes_never_influence_training(
-    make_cache: Make, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+    cache: FeatureCache, trained: Callable[[str], Run], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = make_cache()
-    before = train(options(cache, tmp_path / "a", method))
+    before = trained(method)
     real_classes, real_labels = FeatureCache.classes.func, FeatureCache.labels
 
     def other_vectors(self: FeatureCache) -> object:
@@ -106,7 +120,7 @@ def test_unseen_classes_never_influence_training(
 
     monkeypatch.setattr(FeatureCache, "classes", property(other_vectors))
     monkeypatch.setattr(FeatureCache, "labels", other_labels)
-    assert same(before, train(options(cache, tmp_path / "b", method)))
+    assert same(before, train(options(cache, tmp_path, method)))
 
 
 def test_the_same_request_finds_its_run(make_cache: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -254,7 +268,7 @@ def test_a_run_says_how_it_compares_with_random_scores(
 def test_one_command_trains_on_several_stores_and_checks_all_of_them_first(make_cache: Make, tmp_path: Path) -> None:
     first, second = make_cache(name="a.zarr"), make_cache(name="b.zarr", levels={"p8": 2, "p16": 2, "p32": 2})
     asked = ["train", "--cache", str(first.path), str(second.path), "--method", "fast0tag", "--epochs", "1",
-             "--device", "cpu", "--runs", str(tmp_path / "runs")]  # fmt: skip
+             "--set", "hidden1=8", "--device", "cpu", "--runs", str(tmp_path / "runs")]  # fmt: skip
     missing = CliRunner().invoke(main, [*asked[:4], str(tmp_path / "none.zarr"), *asked[4:]])
     assert missing.exit_code == 2
     assert "none.zarr" in missing.output
