@@ -66,7 +66,7 @@ def test_batches_are_decoded_ahead_and_no_further_than_asked(
     assert next(loading)[0] == 0
     assert taken == list(range(ahead + 1))
     for _ in range(2 * (ahead + 1)):  # all that was taken is decoded without anyone asking for it
-        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=120)
     loading.close()
     assert not begun.acquire(timeout=0.1)
 

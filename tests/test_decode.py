@@ -205,10 +205,10 @@ def test_settings_of_pillow_stay_as_they_are(tmp_path: Path) -> None:
     working = threading.Event()
 
     def watch() -> None:
-        while not working.is_set():
+        while not working.is_set() or not seen:  # once at least, however late this thread runs
             seen.add((Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     for _ in range(10):
         assert load_crop(tmp_path / "x.jpg", WHOLE, options=KEEP).status == Status.OK

@@ -79,7 +79,7 @@ def test_closing_early_cancels_what_has_not_begun() -> None:
     with ThreadPoolExecutor(1) as pool:
 
         def start(item: int) -> Future[int]:
-            futures.append(pool.submit(lambda: (item == 0 or release.wait(10)) and item))
+            futures.append(pool.submit(lambda: (item == 0 or release.wait(120)) and item))
             return futures[-1]
 
         results = look_ahead(start, range(100), 4)

@@ -105,7 +105,7 @@ def _forget_connections() -> None:
     for files in list(s3fs.S3FileSystem._cache.values()):
         if files._s3 is not None:
             loop = _get_loop() if files.asynchronous else files.loop
-            asyncio.run_coroutine_threadsafe(files._s3.__aexit__(None, None, None), loop).result(10)
+            asyncio.run_coroutine_threadsafe(files._s3.__aexit__(None, None, None), loop).result(120)
             files._s3 = files._s3creator = None
     s3fs.S3FileSystem.clear_instance_cache()
 
