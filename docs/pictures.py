@@ -24,6 +24,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"-
 
 
 def main() -> None:
+    """Parse the command line and draw what its folders allow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, default=Path("c3-demo"))
     parser.add_argument("--real", type=Path)
@@ -39,6 +40,7 @@ def main() -> None:
 
 
 def demo_pictures(runs: Path, scratch: Path) -> None:
+    """Draw figure 6 of the demo's runs and, where there is a browser, the page of its report."""
     c3("report", "--runs", runs, "--figures", 6, "--out", scratch)
     to_jpg(scratch / "figure-6-demo.png", IMAGES / RESPONSES)
     chromium = shutil.which("chromium")
@@ -52,6 +54,7 @@ def demo_pictures(runs: Path, scratch: Path) -> None:
 
 
 def real_pictures(runs: Path, scratch: Path) -> None:
+    """Draw the figures of `REAL` from runs on Corel5k; say which could not be drawn."""
     c3("report", "--runs", runs, "--figures", *REAL, "--out", scratch)
     for number, name in REAL.items():
         drawn = scratch / f"figure-{number}-corel5k.png"
@@ -63,10 +66,12 @@ def real_pictures(runs: Path, scratch: Path) -> None:
 
 
 def c3(*arguments: object) -> None:
+    """Run a command of this c3 in a process of its own. Raises CalledProcessError where it fails."""
     subprocess.run([sys.executable, "-m", "c3", *map(str, arguments)], check=True)
 
 
 def to_jpg(drawn: Path, path: Path) -> None:
+    """Write a picture as a jpg of `WIDTH` pixels and tell where."""
     with Image.open(drawn) as picture:
         picture.convert("RGB").resize((WIDTH, round(WIDTH * picture.height / picture.width))).save(path, quality=80)
     print(path)

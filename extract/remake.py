@@ -57,8 +57,14 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
     root = images or (Path(cache.provenance.image_root) if cache.provenance.image_root else None)
     paths = {split: cache.image_paths(split) for split in cache.splits}
     if not any((table != UNKNOWN_PATH).any() for table in paths.values()):
-        manifest = manifest_of(cache)
-        paths, root = paths_in(cache, manifest), images or manifest.root
+        try:
+            manifest = manifest_of(cache)
+            paths, root = paths_in(cache, manifest), images or manifest.root
+        except C3Error as error:
+            raise C3Error(
+                f"{cache.location} does not know the paths of its images, and its data set, which does, is not what it "
+                f"was: {error}; put the files of the data set back, and run this command again"
+            ) from error
     elif any((table == UNKNOWN_PATH).any() for table in paths.values()):  # a store of version 2 was joined to it
         with suppress(C3Error):
             manifest = manifest_of(cache)

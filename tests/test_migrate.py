@@ -1,17 +1,13 @@
-"""Stores of version 2 open as they are, and `c3 migrate` brings them to version 3 whatever interrupts it."""
+"""Stores of version 2 open as they are, and `c3 migrate` brings them to version 3."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
+import re
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -25,25 +21,12 @@ from c3.extract.migrate import migrate
 from c3.extract.options import ExtractOptions
 from c3.extract.run import extract
 from c3.extract.spot_check import check_images
-from c3.extract.store.attributes import Attributes
 from c3.extract.store.cache import FeatureCache
-from c3.extract.store.layout import FeatureArray, Layout
-from c3.extract.store.migrate import MARKER, migrate_store
-from c3.extract.store.tables import Classes, Rows, SparseLabels
 from c3.extract.verify import verify
 from click.testing import CliRunner
-from forks import FORKS
-from origins import PROVENANCE, origin_of
+from schema_2 import new_stores_of_version_2
 from small_disk import SmallDisk
 from small_stores import make_store
-
-RANDOM_KILLS = 12
-
-
-@pytest.fixture
-def version_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New stores are of version 2."""
-    monkeypatch.setattr("c3.extract.store.cache.Attributes", partial(Attributes, schema=2))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_extraction: Callable[..
     """A complete store of version 2; one of its eight images was missing."""
     options = small_extraction(tmp_path_factory.mktemp("version2"), 8)
     (options.catalog.parent / "images/01.png").unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3.extract.store.cache.Attributes", partial(Attributes, schema=2))
+    with new_stores_of_version_2():
         extract(options)
     return options
 
@@ -191,10 +173,13 @@ def test_a_store_of_version_2_is_not_repaired_without_its_data_set(
     options: ExtractOptions, without_data_set: Path
 ) -> None:
     damage(options.out)
-    with pytest.raises(C3Error, match=r"catalog\.yaml"):
+    told = r"does not know the paths of its images, and its data set, .*catalog\.yaml .*; put the files of the data set"
+    with pytest.raises(C3Error, match=told):
         verify(options.out, repair=True)
     said = migrate(options.out)
     assert "The paths of its 8 rows stay unknown" in said and "catalog.yaml" in said
+    done = CliRunner().invoke(main, ["inspect", str(options.out), "--check-images", "2"])
+    assert done.exit_code == 2 and re.search(told, done.stderr)
 
 
 def test_repair_never_makes_a_shard_worse(options: ExtractOptions) -> None:
@@ -223,8 +208,9 @@ def test_without_its_data_set_the_paths_stay_unknown(options: ExtractOptions, ma
     assert "made again" in verify(options.out, repair=True)  # from the data set that the store names, which is whole
 
 
-def test_a_store_without_a_request_migrates_without_paths(version_2: None, tmp_path: Path) -> None:
-    cache = make_store(tmp_path / "s.zarr", rows=20)
+def test_a_store_without_a_request_migrates_without_paths(tmp_path: Path) -> None:
+    with new_stores_of_version_2():
+        cache = make_store(tmp_path / "s.zarr", rows=20)
     assert cache.schema == 2
     said = migrate(cache.path)
     assert "does not say how it was made" in said
@@ -236,8 +222,7 @@ def test_a_store_without_a_request_migrates_without_paths(version_2: None, tmp_p
 
 def test_an_appended_store_finds_the_paths_of_its_rows(options: ExtractOptions, tmp_path: Path) -> None:
     out = tmp_path / "grown.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3.extract.store.cache.Attributes", partial(Attributes, schema=2))
+    with new_stores_of_version_2():
         extract(replace(options, out=out, splits=("train",), limit=3))
         extract(replace(options, out=out, append=True))
     assert FeatureCache.open(out).schema == 2
@@ -249,8 +234,7 @@ def test_a_store_of_version_2_joined_to_one_of_version_3_is_repaired_from_its_da
     options: ExtractOptions, tmp_path: Path
 ) -> None:
     old, new, joined = tmp_path / "old.zarr", tmp_path / "new.zarr", tmp_path / "joined.zarr"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3.extract.store.cache.Attributes", partial(Attributes, schema=2))
+    with new_stores_of_version_2():
         extract(replace(options, out=old, splits=("train",)))
     extract(replace(options, out=new, splits=("val",)))
     merge([old, new], joined)
@@ -281,100 +265,6 @@ def test_a_run_is_valid_before_and_after(options: ExtractOptions, tmp_path: Path
     assert json.loads((run / "metrics.json").read_text())["protocols"] == before
 
 
-# -- interruptions -----------------------------------------------------------------------------------------------------
-
-
-def small_store(path: Path) -> Path:
-    """One split of two rows, one level."""
-    labels = SparseLabels.from_lists([([0], []), ([], [])])
-    ids = np.array(["a", "b"])
-    cache = FeatureCache.create(
-        path, origin=origin_of(), provenance=PROVENANCE, levels=(FeatureArray("p8", 2),), layout=Layout(2, 2),
-        classes=Classes(("x",), np.array([True]), np.ones((1, 2), np.float32)),
-        splits={"train": Rows(ids, np.zeros((2, 4), np.float32), labels, ids)},
-    )  # fmt: skip
-    cache.write_shard("train", 0, {"p8": np.ones((2, 2, 7, 7), np.float16)}, np.ones(2, np.uint8))
-    return path
-
-
-def killed_at(path: Path, step: int) -> None:
-    """Migrate; the process is killed before the file operation number `step`. Exits with 0 when there are fewer."""
-    left = step
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir") and str(path) in str(arguments[0]):
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    cache = FeatureCache.open(path, mode="r+")
-    sys.addaudithook(count)
-    migrate_store(cache.storage, cache.attributes, known_paths(cache))
-
-
-def known_paths(cache: FeatureCache) -> dict[str, np.ndarray]:
-    return {split: np.array([f"{name}.png" for name in cache.image_ids(split).tolist()]) for split in cache.splits}
-
-
-def run(target: Callable[..., object], *arguments: object, seconds: float | None = None) -> int | None:
-    process = FORKS.Process(target=target, args=arguments, daemon=True)
-    process.start()
-    process.join(seconds)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return process.exitcode
-
-
-def finish(path: Path) -> None:
-    """What must hold of a store whose migration was killed, and that the same command finishes it."""
-    cache = FeatureCache.open(path, mode="r+")
-    assert cache.schema in (2, 3)
-    cache.require_complete()
-    assert cache.read("train", "p8", 0, 2).all()
-    if MARKER in cache.storage.names(""):
-        with pytest.raises(C3Error, match="its migration was interrupted; finish it with: c3 migrate"):
-            verify(path, repair=True)
-    if cache.schema == 2:
-        migrate_store(cache.storage, cache.attributes, known_paths(cache))
-    else:
-        migrate(path)
-    done = FeatureCache.open(path)
-    assert (done.schema, done.digest) == (3, cache.digest)
-    assert done.image_paths("train").tolist() == known_paths(done)["train"].tolist()
-    assert "is sound" in verify(path)  # no scratch file is left either
-
-
-@pytest.mark.slow
-def test_killed_at_each_step_it_is_finished_by_the_same_command(version_2: None, tmp_path: Path) -> None:
-    old = small_store(tmp_path / "old.zarr")
-    for step in range(1, 1000):
-        path = tmp_path / f"step{step}.zarr"
-        shutil.copytree(old, path)
-        code = run(killed_at, path, step)
-        assert code in (0, -signal.SIGKILL)
-        finish(path)
-        shutil.rmtree(path)
-        if code == 0:
-            break
-    assert step > 25  # the metadata of each of 13 arrays, three files of paths, two of attributes, marker and folders
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_it_is_finished_by_the_same_command(options: ExtractOptions) -> None:
-    rng, old = random.Random(0), options.out
-    for number in range(RANDOM_KILLS):
-        path = old.with_name(f"kill{number}.zarr")
-        shutil.copytree(old, path)
-        run(migrate, path, seconds=rng.uniform(0, 0.6))
-        cache = FeatureCache.open(path)
-        assert cache.schema in (2, 3)
-        migrate(path)
-        assert paths_of(FeatureCache.open(path)) == [f"{number:02d}.png" for number in range(8)]
-        assert "is sound" in verify(path)
-
-
 def test_damage_is_never_sealed(options: ExtractOptions) -> None:
     for key in ("train/labels/value/c/0", "val/pyramid/p8/zarr.json"):
         file = options.out / key
@@ -390,9 +280,10 @@ def test_damage_is_never_sealed(options: ExtractOptions) -> None:
     assert "is sound" in verify(options.out)
 
 
-def test_no_space_and_no_permission_are_one_line(version_2: None, tmp_path: Path, small_disk: SmallDisk) -> None:
+def test_no_space_and_no_permission_are_one_line(tmp_path: Path, small_disk: SmallDisk) -> None:
     path = small_disk.path / "s.zarr"
-    shutil.copytree(make_store(tmp_path / "s.zarr", rows=20).path, path)
+    with new_stores_of_version_2():
+        shutil.copytree(make_store(tmp_path / "s.zarr", rows=20).path, path)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     small_disk.grow(1)
     with pytest.raises(C3Error, match=r"cannot be migrated: 0\.\d MB are needed for a moment, 0\.\d MB are free"):

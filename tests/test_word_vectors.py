@@ -101,6 +101,48 @@ def test_a_name_finds_its_vector(tmp_path: Path, name: str, expected: list[float
     np.testing.assert_allclose(found, [expected])
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("New York", "New_York 9\nnew_york 8\nNEW_YORK 7\nNew-York 6\nnew 1\nyork 3", 9),
+        ("New York", "New-York 6\nnew_york 8\nNEW_YORK 7\nnew 1\nyork 3", 6),
+        ("New York", "new_york 8\nNEW_YORK 7\nnew 1\nyork 3", 8),
+        ("New York", "NEW_YORK 7\nnew 1\nyork 3", 7),
+        ("New York", "new 1\nyork 3", 2),
+        ("new york", "New_York 9\nnew 1\nyork 3", 9),  # as GoogleNews writes it
+        ("NEW YORK", "New_York 9\nnew 1\nyork 3", 9),
+        ("new-york", "New York 9\nnew 1\nyork 3", 9),  # as glove.840B would
+        ("ice cream", "Ice_cream 9\nice 1\ncream 3", 9),  # as Wikipedia's titles
+        ("paris", "Paris 4\nPARIS 5", 4),
+        ("usa", "USA 5", 5),
+        ("São Paulo", "são_paulo 5\nsao 1\npaulo 3", 5),
+        ("são paulo", "Sao_Paulo 5\nsao 1\npaulo 3", 5),
+        ("café noir", "café 2\ncafe 8\nnoir 4", 3),
+        ("cafe\u0301", "café 2\ncafe 8", 2),
+        ("New Zealand beach", "new 1\nZealand 2\nbeach 6", 3),
+    ],
+)
+def test_a_name_is_tried_in_every_case_before_the_mean_of_its_words(
+    tmp_path: Path, name: str, words: str, expected: float
+) -> None:
+    lines = "".join(f"{line} 0\n" for line in (words + "\nx 1\ny 1\nz 1\nu 1\nv 1").split("\n"))
+    found, _ = class_vectors([name], text(tmp_path / "v.txt", lines))
+    assert found.tolist() == [[expected, 0]]
+
+
+@pytest.mark.parametrize("line", ["red 0 0", "red -0.0 0", "red 1e-13 0", "red 0e5 1e-40"])
+def test_a_vector_of_zeros_counts_as_none_and_is_named(tmp_path: Path, line: str) -> None:
+    found, coverage = class_vectors(["red", "red star"], text(tmp_path / "v.txt", f"{line}\nstar 1 3\n"))
+    assert np.isnan(found[0]).all() and found[1].tolist() == [1, 3]
+    assert coverage.missing == ("red",) and coverage.partly == {"red star": ["red"]} and coverage.zeros == ("red",)
+    assert "words whose vector is all zeros, which counts as none: red" in coverage.lines()
+
+
+def test_words_that_cancel_each_other_give_no_vector(tmp_path: Path) -> None:
+    _, coverage = class_vectors(["red star"], text(tmp_path / "v.txt", "red 1 2\nstar -1 -2\n"))
+    assert coverage.missing == ("red star",)
+
+
 def test_a_key_comes_before_the_name_and_is_no_word_of_it(tmp_path: Path) -> None:
     spec = text(tmp_path / "v.txt", "/m/0a 5 5\ntree 1 0\nm 9 9\n")
     found, _ = class_vectors(["thing", "tree (/m/0b)", "tree (/m/0c)"], spec, ["/m/0a", "/m/0b", "/m/0c"])
