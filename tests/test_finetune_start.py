@@ -114,6 +114,17 @@ def test_options_that_do_not_fit_are_refused(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_catalog_that_is_gone_is_asked_for(place_copy: Placement, tmp_path: Path) -> None:
+    record = open_run(place_copy.start).record
+    request = dict(record.features.request or {}) | {"catalog": str(tmp_path / "gone.yaml")}
+    write_record(place_copy.start, replace(record, features=replace(record.features, request=request)))
+    shown = c3("finetune", place_copy.start, "--dataset", "tiny", "--runs", tmp_path / "runs", "--device", "cpu")
+    assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (2, "", 1)
+    assert (
+        f"{tmp_path / 'gone.yaml'}, is gone; name the one that has it now: c3 --catalog FILE finetune" in shown.stderr
+    )
+
+
 def test_processes_of_torchrun_are_refused(place: Placement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")

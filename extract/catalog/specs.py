@@ -178,7 +178,8 @@ class DatasetSpec(Spec):
         folder = self.images_root
         if not folder.is_dir():
             raise C3Error(
-                f"data set {self.name}: images folder {folder} does not exist; see: c3 catalog check {self.name}"
+                f"data set {self.name}: images folder {folder} does not exist; if it has moved, change the setting "
+                f"'images' in the catalog. See: c3 catalog check {self.name}"
             )
         return folder
 

@@ -127,9 +127,13 @@ def request_of(start: Run, options: FineTuneOptions) -> Request:
     known = ExtractOptions.from_record(dict(asked), start.path / FEATURES)
     if known.precision == "fp16":
         raise C3Error(f"the features of {start.path} are of precision fp16, whose gradients vanish; extract others")
-    request = prepare(
-        replace(known, weights=start.weights_asked, catalog=options.catalog or known.catalog, device=options.device)
-    )
+    catalog = options.catalog or known.catalog
+    if catalog and not options.catalog and not catalog.is_file():
+        raise C3Error(
+            f"the catalog of the data set of {start.path}, {catalog}, is gone; name the one that has it now: "
+            f"c3 --catalog FILE finetune {start.path} --dataset {options.dataset}"
+        )
+    request = prepare(replace(known, weights=start.weights_asked, catalog=catalog, device=options.device))
     if request.digest == made.digest:
         return request
     own, now = read_classes(start), request.manifest.classes
