@@ -17,7 +17,8 @@ STYLE = "report.css"  # of all pages
 def render(folder: Path, name: str, **values: object) -> str:
     """Return the page NAME.html of a folder of templates, with NAME.js and NAME.css after the style of all pages.
 
-    It extends page.html, the frame of all pages. Every value is escaped. Our own style and script, and what a template itself marks, are safe.
+    It extends page.html, the frame of all pages. Every value is escaped. Our own style and script, and what a template
+    itself marks, are safe.
     """
     environment = Environment(
         loader=FileSystemLoader([folder, TEMPLATE]), autoescape=True, trim_blocks=True, lstrip_blocks=True
