@@ -76,3 +76,22 @@ def test_a_method_that_reads_no_positions_has_no_map() -> None:
     assert scorer.arrays == (GLOBAL_VECTOR,)
     assert scorer.label_maps("occlusion", pictures(scorer), [0]) is None
     assert REGIONS in scorer_of("biam", Inputs(LEVELS, 12, 5, regions=6)).arrays
+
+
+@pytest.mark.parametrize(("regions", "side"), [(0, 7), (6, 14)])
+def test_shares_add_up_to_scores_whose_standardisation_is_undone(regions: int, side: int) -> None:
+    torch.manual_seed(0)
+    kind = method_class("kim")
+    model = kind(Inputs(LEVELS, 12, 5, regions=regions), options_from(kind.Options, {"objective": "squares"}))
+    vectors = normalize(torch.randn(5, 12), dim=1)
+    model.prepare(vectors)
+    model.objective.count_labels(torch.tensor([[1, 1, 1, -1, -1]] * 40 + [[1, -1, -1, -1, 1]] * 40))
+    scorer = Scorer(model, vectors, torch.device("cpu"))
+    arrays = pictures(scorer)
+    shares, scores = scorer.responses(arrays, [3, 0]), scorer(arrays)
+    assert shares.shape == (2, 2, side, side)
+    np.testing.assert_allclose(shares.sum(axis=(2, 3)), scores[:, [3, 0]], rtol=1e-4)
+    raw = model.scores(model({name: torch.from_numpy(values) for name, values in arrays.items()}), vectors)
+    p = model.objective.frequency()
+    np.testing.assert_allclose(scores, (p + (p * (1 - p)).sqrt() * raw).detach(), rtol=0.2, atol=0.02)
+    assert (np.argsort(scores, axis=0) == np.argsort(raw.detach().numpy(), axis=0)).all()
