@@ -258,8 +258,8 @@ SWEEP_SECTIONS = {
          help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9. Default: those of the "
               "store.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=2), metavar="N",
-              help="Hold back each of this number of parts of the seen classes in turn. Default: none; with --select "
-                   f"{SELECT_FOLDS}.")  # fmt: skip
+              help="Divide the seen classes into this number of parts, and hold back one part at a time. Default: "
+                   f"none; with --select {SELECT_FOLDS}.")  # fmt: skip
 @click.option("--held-images", default=0.0, type=click.FloatRange(0, 1, max_open=True), metavar="X",
               help="Every fold also holds back this share of the images of train, which is scored with val: "
                    "--held-images 0.2. Default: 0, none.")  # fmt: skip

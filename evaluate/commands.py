@@ -73,7 +73,7 @@ def _next(run: Path, split: str) -> str:
     "--cache",
     type=UserPlace(),
     metavar="STORE",
-    help="The store to score both runs on. Default: for each that of its training.",
+    help="The store to score both runs on. Default: for each run the store of its training.",
 )
 @click.option(
     "--resamples",

@@ -193,7 +193,10 @@ def verify(cache: str, repair: bool, images: Path | None) -> None:
 @click.argument("cache", metavar="STORE", type=UserPlace())
 @click.pass_obj
 def migrate(catalog: Path | None, cache: str) -> None:
-    """Bring a store of an older version to the present one, in place; the same command continues a stopped one."""
+    """Bring a store of an older version up to date, in place.
+
+    The same command continues a migration that was stopped.
+    """
     from .store.open import require_store
 
     require_store(cache)  # before torch is imported, which takes seconds

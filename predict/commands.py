@@ -206,8 +206,8 @@ def vector_source(vectors: str | None, tower: str | None, templates: tuple[str, 
 @click.argument("store", type=UserPlace())
 @click.argument("words", nargs=-1, required=True, metavar="WORD...")
 @click.option("--run", "run_path", default="runs", show_default=True, type=RunPath(), metavar="FOLDER",
-              help="A finished run folder; or a folder of runs, whose best one on the split val is taken, of those on "
-                   "features like these.")  # fmt: skip
+              help="A finished run folder, or a folder of runs: of those on features like these, the best on the "
+                   "split val is taken.")  # fmt: skip
 @word_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
               help="Images of a word.")  # fmt: skip

@@ -247,9 +247,9 @@ def test_the_limit_counts_images_and_the_command_line_says_it_all(server: Server
 @pytest.mark.parametrize(
     ("entry", "content", "said"),
     [
-        ({}, "", r"no file of data set web has a plain official address; .*c3 catalog check web"),
+        ({}, "", r"no file of data set web has a plain official address; .*c3 --catalog .* catalog check web"),
         ({"image_urls": "urls.csv"}, "", "datasets.web.image_urls: expected settings .name: value., found 'urls.csv'"),
-        (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 catalog check web"),
+        (LIST, None, "list of image addresses not found: expected .*urls.csv; see: c3 --catalog .* catalog check web"),
         (LIST, "a,b\n", r"urls.csv line 1: expected the columns ImageID, Subset, OriginalURL, found a,b"),
         (LIST, "ImageID,Subset,OriginalURL\n../../x,train,http://x\n", "urls.csv line 2: expected a path below"),
         (LIST, "ImageID,Subset,OriginalURL,OriginalMD5\na,train,http://x,zz\n", "line 2: OriginalMD5 must be 16 bytes"),

@@ -6,6 +6,7 @@ Each class is the schema of its entries (`parse.py` turns what does not fit into
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from ...common.catalog_file import BUILT_IN
 from ...common.errors import C3Error
 from ...common.files import require_file
 from ...common.unicode_forms import clean_name, on_disk
@@ -149,18 +151,24 @@ class DatasetSpec(Spec):
     image_urls: ImageUrls | None = None
     leak_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
 
+    @property
+    def check(self) -> str:
+        """Return the command that checks the files of the data set."""
+        own = [] if self.catalog in (BUILT_IN, Path()) else ["--catalog", str(self.catalog)]
+        return shlex.join(["c3", *own, "catalog", "check", self.name])
+
     def expect(self, count: str, found: int, where: object) -> None:
         """Refuse a count that differs from what the official documents state (`counts` in the catalog)."""
         expected = self.counts.get(count, found)
         if found != expected:
             raise C3Error(
                 f"{where}: {count.replace('_', ' ')}: expected {expected:,} (the official count), found {found:,}; the "
-                f"file is incomplete or another edition. See: c3 catalog check {self.name}"
+                f"file is incomplete or another edition. See: {self.check}"
             )
 
     def official(self, place: str) -> Path:
         """Return an official file below the root; a missing one is refused with the next command."""
-        return require_file(self.root / place, f"data set {self.name}", f"c3 catalog check {self.name}")
+        return require_file(self.root / place, f"data set {self.name}", self.check)
 
     def own(self, setting: str, place: str | None) -> Path:
         """Return the file that the user named in `setting`; a missing file or setting is refused."""
@@ -179,7 +187,7 @@ class DatasetSpec(Spec):
         if not folder.is_dir():
             raise C3Error(
                 f"data set {self.name}: images folder {folder} does not exist; if it has moved, change the setting "
-                f"'images' in the catalog. See: c3 catalog check {self.name}"
+                f"'images' in the catalog. See: {self.check}"
             )
         return folder
 

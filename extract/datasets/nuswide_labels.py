@@ -56,7 +56,7 @@ class NusWideLabels:
                 return parent / name
         raise C3Error(
             f"data set {self.spec.name}: neither TrainTestLabels nor AllLabels found below {parent}; "
-            f"see: c3 catalog check {self.spec.name}"
+            f"see: {self.spec.check}"
         )
 
     def concepts(self, names: list[str], column: np.ndarray) -> dict[str, Positives]:
@@ -139,4 +139,4 @@ class NusWideLabels:
         return spec.official({"Train": spec.train_images, "Test": spec.test_images, "": spec.all_images}[part])
 
     def _labels(self, path: Path) -> Path:
-        return require_file(path, f"data set {self.spec.name}: label file", f"c3 catalog check {self.spec.name}")
+        return require_file(path, f"data set {self.spec.name}: label file", self.spec.check)

@@ -60,8 +60,7 @@ def fetch(options: FetchOptions) -> str:
     ]
     if not files and not options.images:
         raise C3Error(
-            f"no file of data set {spec.name} has a plain official address; see where to get them: "
-            f"c3 catalog check {spec.name}"
+            f"no file of data set {spec.name} has a plain official address; see where to get them: {spec.check}"
         )
     summary = []
     try:

@@ -24,7 +24,7 @@ def image_targets(spec: DatasetSpec, splits: tuple[str, ...]) -> Iterator[Target
     Raises C3Error naming file and line for a path that leads out of the images folder and for a malformed checksum.
     """
     what = f"data set {spec.name}: list of image addresses"
-    path = require_file(spec.root / list_path(spec), what, f"c3 catalog check {spec.name}")
+    path = require_file(spec.root / list_path(spec), what, spec.check)
     return FORMATS[_setting(spec).format](path, image_folder(spec), splits)
 
 
@@ -42,7 +42,7 @@ def _setting(spec: DatasetSpec) -> ImageUrls:
     if spec.image_urls is None:
         raise C3Error(
             f"data set {spec.name} in {spec.catalog} has no list of image addresses (image_urls: {{path, format}}); "
-            f"see where to get its images: c3 catalog check {spec.name}"
+            f"see where to get its images: {spec.check}"
         )
     return spec.image_urls
 

@@ -54,7 +54,7 @@ def finetune(
     """Train the backbone of a finished RUN together with its head, from images.
 
     Without RUN, start from the newest finished run of the data set and the method. The settings of RUN are used where
-    none are given here. --set backbone_lr=0.1 is the learning rate of the backbone as a share of --lr.
+    none are given here. The backbone learns at a share of --lr: --set backbone_lr=0.1 is a tenth of it.
     """
     if run and method:
         raise C3Error(f"--method chooses a run where none is named; leave it out to start from {run}")
