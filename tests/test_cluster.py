@@ -97,12 +97,12 @@ def test_workers_that_die_cost_their_shard_and_nothing_else(
     """One dies before it writes a shard, one before it reports a written one, and others join in their places."""
     address, add_worker = scheduler
     started = [add_worker(), add_worker()]
-    real, write = cluster.work, FeatureCache.write_shard
 
-    def work(task: ShardTask, setup: object) -> Report:
+    def work(task: ShardTask, setup: cluster.WorkerSetup) -> Report:
         mark = tmp_path / f"{task.split}-{task.shard}"
         if mark.name in ("train-1", "train-5", "val-0") and not mark.exists():
             mark.touch()
+            write = FeatureCache.write_shard
 
             def die(*arguments: object) -> None:
                 if task.split == "val":
@@ -110,7 +110,7 @@ def test_workers_that_die_cost_their_shard_and_nothing_else(
                 os.kill(os.getpid(), signal.SIGKILL)
 
             FeatureCache.write_shard = die
-        return real(task, setup)
+        return cluster.work(task, setup)  # a worker has its own
 
     monkeypatch.setattr(cluster, "work", work)
     options = replace(finished, out=tmp_path / "d.zarr", scheduler=address)
