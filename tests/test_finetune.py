@@ -32,7 +32,7 @@ from c3.train.run_folder import ChosenEpoch, Run, open_run, write_record
 from c3.train.scorer import rebuild, restore, word_form
 from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
-from finetune_setup import QUICK, Placement, c3, joined, made, tensors
+from finetune_setup import QUICK, SIDE, Placement, c3, joined, made, tensors
 from mid_training import after
 
 
@@ -262,7 +262,8 @@ def test_without_val_all_epochs_are_trained(
     root = draw_table(tmp_path / "tiny", 16)
     (root / "labels.csv").write_text((root / "labels.csv").read_text().replace(",val", ",test"))
     store = tmp_path / "f.zarr"
-    extract(ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu"))
+    plain = ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu")
+    extract(replace(plain, input_size=SIDE))
     place = Placement(root, store, train(TrainOptions(store, "fast0tag", tmp_path / "runs", QUICK, device="cpu")).path)
     run = finetune(place.asked(tmp_path / "tuned"))
     assert run.record.validation is None
@@ -284,7 +285,7 @@ def test_on_a_small_demo_validation_is_not_lowered(tmp_path: Path) -> None:
         "  words: {kind: text, path: demo/vectors.txt}\n"
     )
     store, runs = tmp_path / "f.zarr", tmp_path / "runs"
-    extract(ExtractOptions("little", "squeezenet1_1", "random:0", store, catalog, device="cpu"))
+    extract(ExtractOptions("little", "squeezenet1_1", "random:0", store, catalog, device="cpu", input_size=SIDE))
     settings = {"epochs": 3, "batch_size": 8, "lr": 2e-3, "groups": 3, "drop_epoch": 2}
     start = train(TrainOptions(store, "c3", runs, settings, device="cpu"))
     run = finetune(FineTuneOptions("little", None, "c3", runs, {"epochs": 1, "warmup": 2}, catalog, "cpu"))
