@@ -167,7 +167,10 @@ def backbones(name: str) -> None:
     help="Extract N random rows again and compare. Default: none.",
 )
 @images_option
-def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None, images: Path | None) -> None:
+@click.pass_obj
+def inspect(
+    catalog: Path | None, cache: str, as_json: bool, channels: bool, check_images: int | None, images: Path | None
+) -> None:
     """Show what a store holds: splits, levels, sizes, statuses, classes and provenance."""
     from .store.inspect import inspect_store
 
@@ -175,18 +178,19 @@ def inspect(cache: str, as_json: bool, channels: bool, check_images: int | None,
     if check_images:
         from .spot_check import check_images as check
 
-        click.echo(check(cache, check_images, images), err=as_json)
+        click.echo(check(cache, check_images, images, catalog), err=as_json)
 
 
 @click.command()
 @click.argument("cache", metavar="STORE", type=UserPlace())
 @click.option("--repair", is_flag=True, help="Extract broken shards again and rewrite broken tables.")
 @images_option
-def verify(cache: str, repair: bool, images: Path | None) -> None:
+@click.pass_obj
+def verify(catalog: Path | None, cache: str, repair: bool, images: Path | None) -> None:
     """Read every byte of a store and name what is broken: checksums, counts, labels, statuses."""
     from .verify import verify as run
 
-    click.echo(run(cache, repair, images))
+    click.echo(run(cache, repair, images, catalog))
 
 
 @click.command()

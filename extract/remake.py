@@ -36,14 +36,16 @@ class Remake:
     decoding: DecodeOptions
 
 
-def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
+def prepare_remake(cache: FeatureCache, images: Path | None = None, catalog: Path | None = None) -> Remake:
     """Load the backbone of a store and find its images; `images` is their folder when they have moved.
+
+    Data set and weights are looked up in the catalog that the store names, or in `catalog`.
 
     A store that knows the paths of its images needs no data set; for the others its data set is read again. Raises
     C3Error when the store does not say how it was made, or when backbone or data set are not what they were. A data set
     that cannot be read is no error where some paths are known.
     """
-    options = options_of(cache)
+    options = options_of(cache, catalog)
     backbone = load_backbone(
         options.backbone,
         _weights(options),
@@ -58,16 +60,17 @@ def prepare_remake(cache: FeatureCache, images: Path | None = None) -> Remake:
     paths = {split: cache.image_paths(split) for split in cache.splits}
     if not any((table != UNKNOWN_PATH).any() for table in paths.values()):
         try:
-            manifest = manifest_of(cache)
+            manifest = manifest_of(cache, catalog)
             paths, root = paths_in(cache, manifest), images or manifest.root
         except C3Error as error:
             raise C3Error(
                 f"{cache.location} does not know the paths of its images, and its data set, which does, is not what it "
-                f"was: {error}; put the files of the data set back, and run this command again"
+                f"was: {error}; put its files back, or name the catalog that has it (c3 --catalog FILE before the "
+                "command)"
             ) from error
     elif any((table == UNKNOWN_PATH).any() for table in paths.values()):  # a store of version 2 was joined to it
         with suppress(C3Error):
-            manifest = manifest_of(cache)
+            manifest = manifest_of(cache, catalog)
             paths = _filled(paths, paths_in(cache, manifest), images or manifest.root)
     if root is None:
         raise C3Error(f"{cache.location} does not say where its images are; name their folder with --images")
@@ -84,17 +87,21 @@ def _filled(paths: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], ro
     return filled
 
 
-def options_of(cache: FeatureCache) -> ExtractOptions:
-    """Return the request that made a store. Raises C3Error for one that was not extracted from images."""
+def options_of(cache: FeatureCache, catalog: Path | None = None) -> ExtractOptions:
+    """Return the request that made a store, with another `catalog` where one is given.
+
+    Raises C3Error for a store that was not extracted from images.
+    """
     if cache.provenance.request is None:
         raise C3Error(f"{cache.location} does not say how it was made, so that nothing of it can be made again")
-    return ExtractOptions.from_record(cache.provenance.request, cache.location)
+    made = ExtractOptions.from_record(cache.provenance.request, cache.location)
+    return made if catalog is None else replace(made, catalog=catalog)
 
 
 def manifest_of(cache: FeatureCache, catalog: Path | None = None) -> Manifest:
     """Read the data set of a store again, from its own catalog or from another one."""
-    options = options_of(cache)
-    spec = Catalog(catalog or options.catalog).dataset(options.dataset)
+    options = options_of(cache, catalog)
+    spec = Catalog(options.catalog).dataset(options.dataset)
     return read_manifest(spec, options.reading, report=False).select(options.splits, options.limit)
 
 

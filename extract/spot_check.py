@@ -19,13 +19,15 @@ SEED = 0
 TOLERANCE = 2e-3
 
 
-def check_images(path: Path | str, count: int, images: Path | None = None) -> str:
-    """Compute `count` random rows again and return what was found; `images` is their folder when it has moved.
+def check_images(path: Path | str, count: int, images: Path | None = None, catalog: Path | None = None) -> str:
+    """Compute `count` random rows again and return what was found.
+
+    `images` and `catalog` are as in `prepare_remake`.
 
     Raises C3Error naming the first image whose status or maps differ, and when its images cannot be found.
     """
     cache = FeatureCache.open(path)
-    remake = prepare_remake(cache, images)
+    remake = prepare_remake(cache, images, catalog)
     rng = np.random.default_rng(SEED)
     done = [
         (split, row)

@@ -34,18 +34,18 @@ LOG = logging.getLogger(__name__)
 SHOWN = 20  # findings that are listed; the others are counted
 
 
-def verify(path: str | Path, repair: bool = False, images: Path | None = None) -> str:
+def verify(path: str | Path, repair: bool = False, images: Path | None = None, catalog: Path | None = None) -> str:
     """Check a store and return a summary; with `repair` mend what is broken.
 
     The checks stand on each other: attributes, then sealed files, then shards. `images` is the folder of the images
-    when it has moved. Raises StoreDamaged when something is broken and `repair` was not asked for, and C3Error when it
-    cannot be mended.
+    when it has moved, `catalog` the file that has the data set when it is not the one that the store names. Raises
+    StoreDamaged when something is broken and `repair` was not asked for, and C3Error when it cannot be mended.
     """
     storage = open_storage(path)
     require_no_migration(storage)
     mended = _mend_attributes(storage, repair)
     cache = FeatureCache.open(path, mode="r+" if repair else "r")
-    mended += _mend_sealed(cache, repair)
+    mended += _mend_sealed(cache, repair, catalog)
     cache = FeatureCache.open(path, mode="r+" if repair else "r")
     mended += _mend_wide(cache, repair)
     contradictions = list(_table_faults(cache))
@@ -58,7 +58,7 @@ def verify(path: str | Path, repair: bool = False, images: Path | None = None) -
     if broken:
         from .remake import prepare_remake
 
-        report = _make_again(cache, list(broken), prepare_remake(cache, images))
+        report = _make_again(cache, list(broken), prepare_remake(cache, images, catalog))
         rows = ", ".join(f"{count:,} {status.name.lower()}" for status, count in report.rows.items())
         findings, shards = counted(mended + len(broken), "finding"), counted(len(broken), "shard")
         return f"{path}: {findings} mended, {shards} made again ({rows} rows)"
@@ -129,7 +129,7 @@ def _mend_attributes(storage: Storage, repair: bool) -> int:
     return 1
 
 
-def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
+def _mend_sealed(cache: FeatureCache, repair: bool, catalog: Path | None) -> int:
     """Find sealed files that changed; with `repair` write them again from the data set."""
     broken = cache.attributes.broken_seals(cache.storage)
     _tell(cache, list(broken.values()), repair)
@@ -137,7 +137,7 @@ def _mend_sealed(cache: FeatureCache, repair: bool) -> int:
         from .remake import options_of
         from .request import prepare
 
-        request = prepare(options_of(cache))
+        request = prepare(options_of(cache, catalog))
         cache.require_origin(request.origin)
         arrays = store_arrays(cache.attributes, request.manifest.classes, request.manifest.splits)
         write_again(cache.storage, cache.attributes, arrays, broken)

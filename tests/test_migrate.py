@@ -173,13 +173,17 @@ def test_a_store_of_version_2_is_not_repaired_without_its_data_set(
     options: ExtractOptions, without_data_set: Path
 ) -> None:
     damage(options.out)
-    told = r"does not know the paths of its images, and its data set, .*catalog\.yaml .*; put the files of the data set"
+    told = r"does not know the paths of its images, and its data set, .*catalog\.yaml .*; put its files back, or name"
     with pytest.raises(C3Error, match=told):
         verify(options.out, repair=True)
     said = migrate(options.out)
     assert "The paths of its 8 rows stay unknown" in said and "catalog.yaml" in said
     done = CliRunner().invoke(main, ["inspect", str(options.out), "--check-images", "2"])
     assert done.exit_code == 2 and re.search(told, done.stderr)
+    kept = str(options.catalog)
+    for command in (["verify", str(options.out), "--repair"], ["inspect", str(options.out), "--check-images", "2"]):
+        done = CliRunner().invoke(main, ["--catalog", kept, *command])
+        assert done.exit_code == 0 and re.search("1 shard made again|2 random rows", done.output), done.output
 
 
 def test_repair_never_makes_a_shard_worse(options: ExtractOptions) -> None:
