@@ -66,8 +66,9 @@ def test_reading(run: Run, make_cache: Callable[..., FeatureCache]) -> None:
         assert all(float(cell) > 0 for cell in steps[f"| {step}"].split("|")[2:5])
 
 
-def test_cpu_settings() -> None:
-    table = run_apart("cpu_settings.py", "--quick", "--ways", "a process per thread")
+def test_cpu_settings(table_dataset: Path) -> None:
+    data = ("--catalog", str(table_dataset / "catalog.yaml"), "--dataset", "tiny")
+    table = run_apart("cpu_settings.py", "--quick", *data, "--ways", "a process per thread")
     assert re.search(r"\| a process per thread \| [\d.]+ \| 1.00 \| \d+ \| p4 0.0e\+00, p8 0.0e\+00", table), table
 
 
