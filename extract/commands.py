@@ -83,27 +83,22 @@ class PartType(click.ParamType[tuple[int, int]]):
               help="The arithmetic of the backbone. auto: that of the store at --out, else bf16 where the device has "
                    "units for it, else fp32. The store records what ran.")  # fmt: skip
 @click.option("--regions", is_flag=True,
-              help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4; ResNet: "
-                   "layer3).")  # fmt: skip
+              help="Also store the unpooled 14x14 map that LESA and BiAM read (VGG: conv5_4).")  # fmt: skip
 @click.option("--global", "global_vector", is_flag=True,
               help="Also store one vector of the whole picture (VGG: fc7, which needs weights with the classifier; "
                    "other networks: the mean of the last map).")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True,
-              help="Compile the backbone with torch.compile: up to 1.6 times as fast on a CPU where it has batch "
-                   "norms, after 10 to 20 seconds; on a CPU torch needs a C++ compiler.")  # fmt: skip
+              help="Compile the backbone: up to 1.6 times as fast on a CPU; needs a C++ compiler there.")  # fmt: skip
 @click.option("--dtype", default="float16", show_default=True, type=click.Choice(DTYPES),
-              help="The number type of the store. int8 halves its size, with one step of rounding for each channel and "
-                   "shard.")  # fmt: skip
+              help="The number type of the store. int8 halves its size, by rounding in each channel.")  # fmt: skip
 @click.option("--codec", type=click.Choice(CODEC_NAMES),
               help="The compression of the maps. Default: auto, the best measured choice for each array.")  # fmt: skip
 @click.option("--chunk-rows", type=click.IntRange(min=1), metavar="N",
               help="The number of rows that are read at once. Default: 64.")  # fmt: skip
 @click.option("--shard-rows", type=click.IntRange(min=1), metavar="N",
-              help="The number of rows that are written at once. Default: 256, or 1024 for more than 100,000 "
-                   "rows.")  # fmt: skip
+              help="The number of rows that are written at once. Default: 256; above 100,000 rows 1024.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
-              help="Share the work among N processes on this machine, through dask.distributed. "
-                   "Default: this process does it.")  # fmt: skip
+              help="Share the work among N processes of this machine, by dask. Default: one process.")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS",
               help="Share the work among the workers of a dask.distributed scheduler, such as "
                    "tcp://head:8786. Default: no scheduler.")  # fmt: skip

@@ -106,11 +106,16 @@ def test_a_full_disk_stops_cleanly_and_goes_on(options: ExtractOptions, monkeypa
     assert "is complete" in extract(options)
 
 
+def run_command(command: list[str]) -> None:
+    """Found by its name in the child process, which imports `main` by itself."""
+    main(command)
+
+
 def test_a_killed_extraction_goes_on(table_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.zarr"
     command = ["--catalog", str(table_dataset / "catalog.yaml"), "extract", "--dataset", "tiny", "--backbone",
                "squeezenet1_1", "--weights", "random:0", "--out", str(out), "--batch-size", "1"]  # fmt: skip
-    process = FORKS.Process(target=main, args=(command,), daemon=True)
+    process = FORKS.Process(target=run_command, args=(command,), daemon=True)
     process.start()
     while not (out / "train/done/c/0").exists() and process.is_alive():
         time.sleep(0.01)
