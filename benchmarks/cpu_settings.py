@@ -14,8 +14,8 @@ Every way runs in processes of its own, in turn, on the same pictures in memory,
     onnxruntime, int8      the same, quantised statically: weights by channel, maps by tensor (range of 64 pictures)
 
 Rates are pictures a second, the median of the rounds. The error is the mean distance to the features of `as it is` over
-their mean size, for every level. Seconds to prepare are what compiling or exporting takes before the first
-batch. onnxruntime needs pip install '.[onnx]' onnxruntime.
+their mean size, for every level. Seconds to prepare are what compiling or exporting takes before the first batch.
+onnxruntime needs pip install '.[onnx]' onnxruntime.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ import click
 import numpy as np
 import torch
 from c3.extract.backbone.network import Backbone
-from c3.extract.backbone.pictures.crop_loader import CropLoader, CropSource
 from c3.extract.options import ExtractOptions
 from c3.extract.request import prepare
 from c3.predict.export import pooled
+from extraction import pictures_of
 from quiet import require_quiet
 from torch import Tensor, nn
 
@@ -158,11 +158,7 @@ def measure(asked: Asked, way: str, threads: int, barrier: Barrier, answers: Any
     torch.set_num_threads(threads)
     try:
         request = prepare(asked.options)
-        split, size = request.manifest.splits["train"], asked.options.batch_size
-        root = request.manifest.root
-        sources = [CropSource(root / str(split.path[row]), split.crop[row]) for row in range(len(split))]
-        ((_, crops),) = CropLoader(resize=request.backbone.resize).load([(None, sources)])
-        pictures = torch.from_numpy(crops.pixels())
+        pictures, size = pictures_of(request), asked.options.batch_size
         wanted = request.backbone(pictures[:size])
         started = time.perf_counter()
         run = WAYS[way](request.backbone, pictures, size)

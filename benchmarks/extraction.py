@@ -46,13 +46,19 @@ def whole(request: Request) -> tuple[float, Report]:
     return time.perf_counter() - start, report
 
 
+def pictures_of(request: Request) -> torch.Tensor:
+    """Return the pictures of train, decoded to the network's own size: (rows, 3, side, side) uint8."""
+    root, split = request.manifest.root, request.manifest.splits["train"]
+    sources = [CropSource(root / str(split.path[row]), split.crop[row]) for row in range(len(split))]
+    ((_, crops),) = CropLoader(resize=request.backbone.resize).load([(None, sources)])
+    return torch.from_numpy(crops.pixels())
+
+
 def compare(asked: ExtractOptions, rounds: int) -> tuple[float, float]:
     """Return the images a second of the backbone alone and of the whole extraction, medians of the rounds."""
     request = prepare(asked)
     split = request.manifest.splits["train"]
-    sources = [CropSource(request.manifest.root / str(split.path[row]), split.crop[row]) for row in range(len(split))]
-    ((_, crops),) = CropLoader(resize=request.backbone.resize).load([(None, sources)])  # of the network's own size
-    batches = list(torch.from_numpy(crops.pixels()).split(asked.batch_size))
+    batches = list(pictures_of(request).split(asked.batch_size))
     bare(request, batches[:1])
     rates = []
     for number in range(rounds):

@@ -51,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("$WORK/a", "{home}/a"),
         ("${WORK}/a", "{home}/a"),
         ("a/~/b", "a/~/b"),
-        ("~nobody-of-this-name/a", "~nobody-of-this-name/a"),
+        ("~no-such-user/a", "~no-such-user/a"),
         ("price$10", "price$10"),
         ("s3://bucket/~x/$WORK", "s3://bucket/~x/{home}"),
         ("random:0", "random:0"),

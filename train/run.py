@@ -150,7 +150,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
             open_folder(path, found)
             write_record(path, record)
     LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
-    _tell_rows(path.name, cache, recipe.loop, len(stream.rows))
+    _tell_rows(path.name, cache, recipe.loop, stream)
     timings = Timings(**fit(job))
     scored = seen_score(cache, model, vectors.to(world.device), world)
     finished = replace(record, timings=timings, seen=scored, status="finished")
@@ -206,21 +206,14 @@ def _rows_to_train(cache: FeatureCache) -> int:
     return int(np.count_nonzero(labelled & (cache.status("train") == Status.OK)))
 
 
-def _tell_rows(run: str, cache: FeatureCache, split: ClassSplit, trained: int) -> None:
-    """Say how many rows of train are not trained on, and why; those that the fold holds back have a line of their own.
-
-    `cache` is the store as `split` shows it.
-    """
+def _tell_rows(run: str, cache: FeatureCache, split: ClassSplit, stream: BatchStream) -> None:
+    """Say how many rows of train are not trained on, and why; rows that a fold holds back have a line of their own."""
     held = np.zeros(cache.rows("train"), bool)
     if split.held_images:
         held[split.held_rows(cache.image_ids("train"))] = True
-    readable, positive = cache.status("train") == Status.OK, has_positive(cache.labels("train"), cache.classes.seen)
-    lacking = {
-        "without features": np.count_nonzero(~held & ~readable),
-        "without a positive label of a seen class": np.count_nonzero(~held & readable & ~positive),
-    }
+    lacking = {reason: np.count_nonzero(rows & ~held) for reason, rows in stream.lacking.items()}
     if told := ", ".join(f"{count:,} {reason}" for reason, count in lacking.items() if count):
-        LOG.info("%s trains on %s rows; left out: %s", run, f"{trained:,}", told)
+        LOG.info("%s trains on %s rows; left out: %s", run, f"{len(stream.rows):,}", told)
     if held.any():
         LOG.info("%s holds back %s rows of train (%g of its images), which lose their labels and are scored with val",
                  run, f"{held.sum():,}", split.held_images)  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from ...common.errors import C3Error
 from ..store.layout import FeatureArray
@@ -96,11 +97,9 @@ class Backbone(nn.Module):
         from torch._dynamo.exc import TorchDynamoException
         from torch._inductor.exc import InductorError
 
-        filled = inputs.new_zeros(rows, *inputs.shape[1:])
-        filled = filled.contiguous(memory_format=torch.channels_last)
-        filled[: len(inputs)] = inputs
+        filled = pad(inputs, (0, 0, 0, 0, 0, 0, 0, rows - len(inputs))) if len(inputs) < rows else inputs
         try:
-            nodes = self.body(filled)
+            nodes = self.body(filled.contiguous(memory_format=torch.channels_last))
         except (TorchDynamoException, InductorError) as error:
             raise C3Error(
                 f"--compile: torch cannot compile {self.spec.name} here ({str(error).splitlines()[0]}); the same "

@@ -86,7 +86,7 @@ class ShuffledBatches:
     this process reads and returns where they are read from.
 
     Of several processes each gets its part of every batch (rank_rows.py) and reads only rows of its own; `rows` and
-    `sizes` are those of all processes.
+    `sizes` are those of all processes. `lacking` marks the other rows of the split, (rows,) bool, by what they lack.
     """
 
     def __init__(
@@ -104,8 +104,12 @@ class ShuffledBatches:
         self._chunk_rows, self._device, self._world = source.layout.chunk_rows, device, world
         self._labels, self._classes, self._absent = source.labels(split), len(source.classes), source.absent_label
         self._seen = np.flatnonzero(source.classes.seen)
-        positive = has_positive(self._labels, source.classes.seen)
-        self.rows = np.flatnonzero(positive & (source.status(split) == Status.OK))
+        positive, readable = has_positive(self._labels, source.classes.seen), source.status(split) == Status.OK
+        self.rows = np.flatnonzero(readable & positive)
+        self.lacking = {
+            "without features": ~readable,
+            "without a positive label of a seen class": readable & ~positive,
+        }
         if len(self.rows) < 2:  # batch statistics need two
             raise C3Error(
                 f"{source.location}: {len(self.rows)} rows of {split} have a readable image and a positive label of a "
