@@ -37,7 +37,7 @@ from .predict import commands as prediction
 from .train import commands as training
 from .train.commands import AS_IN_RECIPE, residency_option
 from .train.finetune import commands as finetuning
-from .train.names import GROUPS, METHODS
+from .train.names import GROUPS, METHODS, default_method
 
 SELECT_FOLDS = 3
 # Heading -> command -> its line in `c3 --help`, and two examples; in the order of work.
@@ -83,8 +83,9 @@ PAGES: dict[str, dict[str, tuple[str, str, str]]] = {
                   "c3 train --cache features.zarr --method table1 --seeds 0 1 2"),
         "finetune": ("Train the backbone of a run together with its head.", "c3 finetune --dataset holidays",
                      "c3 finetune runs/c3-plus-holidays-s0-1234abcd --dataset holidays --epochs 5"),
-        "sweep": ("Train and evaluate many settings on a store.", "c3 sweep --cache holidays.zarr --groups 1 3 5 7",
-                  "c3 sweep --cache holidays.zarr --method c3-plus --lr 3e-4 1e-3 --seeds 0 1 2"),
+        "sweep": ("Train and evaluate many settings on a store.",
+                  "c3 sweep --cache holidays.zarr --lr 3e-3 1e-2 --seeds 0 1 2",
+                  "c3 sweep --cache holidays.zarr --method c3 --groups 1 3 5 7"),
     },
     "Results": {
         "evaluate": ("Measure a run: mAP and F1@K for ZSL and GZSL.",
@@ -233,8 +234,8 @@ SWEEP_SECTIONS = {
 
 @main.command(cls=ManyValues, sections=SWEEP_SECTIONS)
 @cache_option
-@click.option("--method", "methods", multiple=True, default=("c3",), show_default=True, metavar="NAME",
-              type=Name("method", (*METHODS, *GROUPS)), help="Methods, or all of a table: --method conse c3, table1.",
+@click.option("--method", "methods", multiple=True, metavar="NAME", type=Name("method", (*METHODS, *GROUPS)),
+              help="Methods, or all of a table: --method conse c3, table1. Default: as in `c3 train`.",
               )  # fmt: skip
 @runs_option
 @grouped("grid", "--groups", multiple=True, type=int, metavar="N",
@@ -306,7 +307,9 @@ def sweep(
     """
     from .extract.store.cache import FeatureCache
 
-    FeatureCache.open(cache).require_complete()  # before torch is imported, which takes seconds
+    store = FeatureCache.open(cache)
+    store.require_complete()  # before torch is imported, which takes seconds
+    methods = methods or (default_method(store.origin.dataset),)
     from .evaluate.sweep import evaluate_sweep, sweep_summary
     from .train.registry import methods_named
     from .train.run import TrainOptions

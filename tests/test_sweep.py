@@ -10,6 +10,7 @@ import pytest
 from c3.cli import main
 from c3.common.errors import C3Error
 from c3.extract.store.cache import FeatureCache
+from c3.train.names import default_method
 from c3.train.run import TrainOptions
 from c3.train.run_folder import Run, list_runs
 from c3.train.sweep import combinations, sweep
@@ -24,8 +25,8 @@ def c3(*arguments: object) -> Result:
 @pytest.fixture
 def grid(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> list[object]:
     cache = make_cache()
-    return ["sweep", "--cache", cache.path, "--runs", tmp_path / "runs", "--groups", 1, 2, "--lambda", 0, "0.5",
-            "--epochs", 1, "--set", "batch_size=8", "--device", "cpu"]  # fmt: skip
+    return ["sweep", "--cache", cache.path, "--runs", tmp_path / "runs", "--method", "c3", "--groups", 1, 2,
+            "--lambda", 0, "0.5", "--epochs", 1, "--set", "batch_size=8", "--device", "cpu"]  # fmt: skip
 
 
 def test_every_combination_is_a_measured_run_and_is_done_once(grid: list[object], tmp_path: Path) -> None:
@@ -49,6 +50,12 @@ def test_every_combination_is_a_measured_run_and_is_done_once(grid: list[object]
     assert c3(*grid, "--seeds", 0, 1).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list_runs(tmp_path / "runs")) == 8
+
+
+def test_the_default_method_is_that_of_training(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> None:
+    done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--epochs", 1, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert [run.record.method for run in list_runs(tmp_path / "runs")] == [default_method("demo")] == ["c3-plus"]
 
 
 def test_a_combination_that_fails_is_named_and_the_rest_goes_on(
@@ -76,8 +83,8 @@ def test_a_list_goes_with_every_combination_of_the_rest(
 ) -> None:
     listed = tmp_path / "settings.yaml"
     listed.write_text("- {groups: 2, lambda_reg: 0}\n- {groups: 1, lr: 1e-4}\n- {lr: 0.0001, groups: 1}\n")
-    done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--list", listed, "--seeds", 0, 1,
-              "--epochs", 1, "--set", "batch_size=8", "--device", "cpu")  # fmt: skip
+    done = c3("sweep", "--cache", make_cache().path, "--runs", tmp_path / "runs", "--method", "c3", "--list", listed,
+              "--seeds", 0, 1, "--epochs", 1, "--set", "batch_size=8", "--device", "cpu")  # fmt: skip
     assert done.exit_code == 0, done.output
     found = [tuple(run.record.settings[name] for name in ("groups", "lambda_reg", "lr", "seed"))
              for run in list_runs(tmp_path / "runs")]  # fmt: skip
@@ -104,7 +111,7 @@ def test_a_list_goes_with_every_combination_of_the_rest(
 def test_a_bad_list_is_one_line_with_the_entry(text: str, said: str, grid: list[object], tmp_path: Path) -> None:
     listed = tmp_path / "settings.yaml"
     listed.write_text(text)
-    done = c3(*grid[:3], "--list", listed, "--seeds", 0)
+    done = c3(*grid[:7], "--list", listed, "--seeds", 0)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"c3: list {listed}")
     assert said in done.stderr
@@ -112,7 +119,7 @@ def test_a_bad_list_is_one_line_with_the_entry(text: str, said: str, grid: list[
 
 
 def test_failures_end_with_exit_code_2_after_the_table(grid: list[object]) -> None:
-    done = c3(*grid[:6], 1, 0, *grid[8:])
+    done = c3(*grid[:8], 1, 0, *grid[10:])
     assert done.exit_code == 2
     assert "2 of 4 failed" in done.stderr
     assert done.stdout.count("c3-tiny-s0") == 2
