@@ -69,7 +69,8 @@ def import_features(options: ImportOptions) -> str:
                           f"{len(place):,}; row n of the array must belong to row n of the table")  # fmt: skip
     named = _named(arrays)
     for array in arrays:
-        array.require_finite()
+        array.require_order(list(place))
+        array.require_numbers()
     cache = _store(options, manifest, named)
     rows = sum(len(cache.shard_rows(split, shard)) for split in cache.splits for shard in cache.pending(split))
     with progress("import", rows, "rows") as bar:

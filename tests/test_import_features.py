@@ -142,6 +142,80 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(folder: Path) -> None:
     assert "--table labels.csv, or with --dataset NAME" in both.output
 
 
+def test_what_programs_leave_around_features_is_read(folder: Path) -> None:
+    h5py, pa, parquet = map(pytest.importorskip, ("h5py", "pyarrow", "pyarrow.parquet"))
+    vectors, maps = np.load(folder / "vectors.npy"), np.load(folder / "maps.npz")["p16"]
+    np.save(folder / "pooled.npy", vectors[:, :, None, None])  # what a network leaves whose classifier is cut off
+    ids = [f"/photos/{number:02d}.png" for number in ORDER]  # of other files, in the same order
+    np.savez(folder / "objects.npz", x=vectors, info=np.array([None]), ids=np.array(ids))
+    with h5py.File(folder / "ids.h5", "w") as file:
+        file["deep/x"], file["ids"], file["nothing"] = vectors, ids, h5py.Empty("f4")
+    with h5py.File(folder / "groups.h5", "w") as file:
+        file["deep/p16"] = maps
+    labels = {"tags": [["a"], ["a", "b"]] * (ROWS // 2), "boxes": [[1], [1, 2]] * (ROWS // 2)}
+    parquet.write_table(pa.table({"x": vectors.tolist(), "ids": ids, "tags": labels["tags"]}), folder / "t.parquet")
+    parquet.write_table(pa.table({"x": vectors.tolist()} | labels), folder / "boxes.parquet")
+    rows = np.arange(ROWS)
+    for name, key in (("pooled.npy", None), ("objects.npz", "x"), ("ids.h5", None), ("t.parquet", None),
+                      ("boxes.parquet", "x"), ("vectors.npy", "p16")):  # fmt: skip
+        array = open_array(folder / name, key)
+        array.require_order([f"{number:02d}.jpg" for number in ORDER])
+        np.testing.assert_array_equal(array.read(rows), vectors.astype(np.float16))
+    assert open_array(folder / "groups.h5").name == "p16"
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5", "parquet"])
+def test_rows_in_another_order_than_the_table_are_refused_where_the_file_names_them(folder: Path, suffix: str) -> None:
+    vectors, ids = np.sort(np.load(folder / "vectors.npy"), axis=0), [f"x/{n:02d}" for n in range(ROWS)]
+    if suffix == "npz":
+        np.savez(folder / "v.npz", ids=np.array(ids), v=vectors)
+    elif suffix == "h5":
+        with pytest.importorskip("h5py").File(folder / "v.h5", "w") as file:
+            file["v"], file["ids"] = vectors, ids
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pa.table({"v": vectors.tolist(), "ids": ids}), folder / "v.parquet"
+        )
+    with pytest.raises(
+        C3Error, match=rf"not in the order of the table: in 'ids' .* row 0 is x/00.* {ORDER[0]:02d}\.jpg"
+    ):
+        import_features(options(folder, f"v.{suffix}", array="v"))
+    assert not (folder / "f.zarr").exists()
+
+
+def test_rows_of_zeros_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.save(folder / "half.npy", np.where(np.arange(ROWS)[:, None] < 30, 1.0, 0.0))
+    import_features(options(folder, "half.npy"))
+    assert "half.npy: 10 of 40 rows hold nothing but zeros, the first is row 30" in caplog.text
+
+
+def test_files_that_are_damaged_or_of_another_kind_are_named(folder: Path) -> None:
+    h5py, pa, parquet = map(pytest.importorskip, ("h5py", "pyarrow", "pyarrow.parquet"))
+    np.save(folder / "last.npy", np.ones((ROWS, 10, 10, 3)))
+    np.save(folder / "tiny.npy", np.full((ROWS, 3), 1e-6))
+    (folder / "lfs.npy").write_text("version https://git-lfs.github.com/spec/v1")
+    (folder / "parts.parquet").mkdir()
+    parquet.write_table(pa.table({"d0": [0.0] * ROWS, "d1": [1.0] * ROWS}), folder / "columns.parquet")
+    with h5py.File(folder / "bad.h5", "w") as file:
+        file.create_dataset("x", data=np.random.default_rng(0).random((ROWS, 99)), compression="gzip")
+        chunk = file["x"].id.get_chunk_info(0)
+    damaged = bytearray((folder / "bad.h5").read_bytes())
+    damaged[chunk.byte_offset + 50 : chunk.byte_offset + chunk.size] = bytes(chunk.size - 50)
+    (folder / "bad.h5").write_bytes(damaged)
+    for name, said in (
+        ("last.npy", r"shape \(40, 10, 10, 3\), which looks like channels last; expected maps \(rows, C, H, W\)"),
+        ("tiny.npy", "row 0 has no value of 6.1e-05 or more, and a store keeps float16"),
+        ("lfs.npy", "lfs.npy is a pointer of Git LFS"),
+        ("parts.parquet", "parts.parquet is a folder; join its parts"),
+        ("columns.parquet", r"expected a column of lists of numbers, .*; found d0 \(double\), d1 \(double\)"),
+        ("bad.h5", r"bad\.h5 \(x\) cannot be read: Can't synchronously read data"),
+    ):
+        with pytest.raises(C3Error, match=said):
+            import_features(options(folder, name))
+    assert not (folder / "f.zarr").exists()
+
+
 def test_another_array_of_a_file_is_another_store(folder: Path) -> None:
     np.savez(folder / "two.npz", a=np.ones((ROWS, 3)), b=np.zeros((ROWS, 3)))
     import_features(options(folder, "two.npz", array="a"))
@@ -157,7 +231,7 @@ def test_files_that_hold_no_rows_of_one_length_are_refused_in_one_line(folder: P
     (folder / "no.npz").write_bytes((folder / "vectors.npy").read_bytes())
     np.save(folder / "inf.npy", np.full((ROWS, 2), np.inf, np.float16))
     for name, said in (("ragged.parquet", "of different lengths"), ("cut.npz", "no zip archive"),
-                       ("no.npz", "no zip archive"), ("inf.npy", "row 0 has a value that is not")):  # fmt: skip
+                       ("no.npz", "is an array of numpy"), ("inf.npy", "row 0 has a value that is not")):  # fmt: skip
         with pytest.raises(C3Error, match=said):
             import_features(options(folder, name))
     assert not (folder / "f.zarr").exists()
