@@ -75,6 +75,28 @@ def test_classes_are_two_near_ones_and_those_far_from_them(runs: list[Run], monk
     assert kept in {("a", "c"), ("a", "d"), ("b", "d"), ("b", "e")}
 
 
+def test_agreement_is_a_rank_correlation_over_classes_of_different_images(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert profiles.profiles(runs[1], ("a", "c"), "cpu").agreement is None  # five pairs of classes say nothing
+    for name, value in (("LEAST_IMAGES", 1), ("MOST_IMAGES", 1.0), ("FEWEST_PAIRS", 5)):
+        monkeypatch.setattr(profiles, name, value)
+    agreed = profiles.profiles(runs[1], ("a", "c"), "cpu").agreement
+    assert agreed is not None and (agreed.classes, agreed.pairs) == (5, 5)
+    every = profiles.profiles(runs[1], tuple("abcde"), "cpu")
+    apart = {("a", "c"), ("a", "d"), ("b", "d"), ("b", "e"), ("c", "e")}  # the others are on images together
+    pairs = [(cosine, found) for first, second, cosine, found in every.pairs() if (first, second) in apart]
+
+    def rank(values: list[float]) -> np.ndarray:
+        return np.array([sum(other < value for other in values) for value in values])
+
+    for part, r in agreed.correlation.items():
+        distances = rank([cosine for cosine, _ in pairs]) - rank([found[part] for _, found in pairs])
+        assert r == pytest.approx(1 - 6 * (distances**2).sum() / (5 * 24))  # Spearman's formula without ties
+    title = draw_profiles(every, "profiles").get_supxlabel()
+    assert "5 pairs of 5 classes that share no image, rank correlation of the two: pooled levels " in title
+
+
 @pytest.mark.parametrize(
     ("classes", "said"),
     [(("a", "f"), "unknown class 'f'"), (("a", "a"), "two different classes at least, found a, a")],

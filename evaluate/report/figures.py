@@ -55,7 +55,7 @@ def draw_profiles(shown: Profiles, title: str, narrow: bool = False) -> Figure:
     The channels that respond most to two classes at once have a colour, the same in every row; all others are grey.
     """
     columns, rows = shown.columns, len(shown.names)
-    text = 1.0 + 0.16 * len(shown.pairs()) * (1 + narrow)
+    text = 1.0 + 0.16 * (len(shown.pairs()) + 2 * bool(shown.agreement)) * (1 + narrow)
     if narrow:
         figure = Figure(figsize=(3.6, 1.1 * rows * len(columns) + text), layout="constrained")
         axes = figure.subplots(rows * len(columns), 1).reshape(len(columns), rows).T
@@ -90,6 +90,11 @@ def draw_profiles(shown: Profiles, title: str, narrow: bool = False) -> Figure:
         for first, second, cosine, found in shown.pairs()
     ]
     told = "\n".join(["cosine of word vectors, correlation of profiles:", *lines])
+    if agreed := shown.agreement:
+        told += (
+            f"\n{agreed.pairs:,} pairs of {agreed.classes} classes that share no image, rank correlation of the two: "
+            + ", ".join(f"{part} {r:+.2f}" for part, r in agreed.correlation.items())
+        )
     figure.supxlabel(_broken(told, narrow), fontsize=7)
     return figure
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from ...common.errors import C3Error, unknown_name
 from ...train.run_folder import Run
@@ -18,7 +19,22 @@ FREQUENT = 20  # of either kind, among which they are chosen
 LEAST_IMAGES = 10  # the mean of fewer is that of the pictures, not of the class
 MOST_IMAGES = 0.25  # share of the images; the profile of a class on more of them is that of all images
 MOST_SHARED = 0.5  # of the images of the near classes; classes on the same images have the same profile
+FEWEST_PAIRS = 100  # of classes, whose correlation says something
 X = "X"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether classes with near word vectors respond in the same channels: the premise of the paper.
+
+    correlation[column] is Spearman's rank correlation, over `pairs` pairs among `classes` classes, of the cosine of two
+    word vectors with the correlation of the two profiles. No two classes of a pair are on one image, which would make
+    their profiles alike whatever the words.
+    """
+
+    classes: int
+    pairs: int
+    correlation: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,7 @@ class Profiles:
     float64 in the units of the part, spread[part] the same less the mean of all images, in standard deviations between
     images (0 for a channel that is the same everywhere), words (classes, classes) the cosines of the word vectors.
     The response of a channel on an image is its maximum over the positions; X is after the encoder, group by group.
+    agreement is about all classes with enough images, not only those shown.
     """
 
     names: tuple[str, ...]
@@ -37,13 +54,12 @@ class Profiles:
     mean: dict[str, np.ndarray]
     spread: dict[str, np.ndarray]
     words: np.ndarray
+    agreement: Agreement | None
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
         """Return what is compared: the spread of all levels side by side, and of X where the method has one."""
-        levels = [values for part, values in self.spread.items() if part != X]
-        shown = {"pooled levels": np.concatenate(levels, axis=1)}
-        return shown | ({X: self.spread[X]} if X in self.spread else {})
+        return _columns(self.spread)
 
     def pairs(self) -> list[tuple[str, str, float, dict[str, float]]]:
         """Return for every two classes the cosine of their word vectors and the correlation of their profiles."""
@@ -82,14 +98,37 @@ def profiles(run: Run, classes: Sequence[str] = (), device: str = "auto", split:
     found = opened(run, device, split)
     truth = found.truth
     chosen = _named(truth, classes) if classes else _chosen(found)
-    member = np.zeros((len(truth), len(chosen)))
-    for place, index in enumerate(chosen):
+    measured = [*chosen, *np.flatnonzero(_usable(truth)).tolist()]
+    member = np.zeros((len(truth), len(measured)))
+    for place, index in enumerate(measured):
         of_class = truth.of_class(index)
         member[of_class.image[of_class.positive], place] = 1
     mean, spread = _averages(found, member)
-    unit = _unit(found.store.classes.vectors[chosen])
-    names, images = tuple(truth.names[index] for index in chosen), member.sum(axis=0).astype(int)
-    return Profiles(names, truth.seen[chosen], images, mean, spread, unit @ unit.T)
+    unit = _unit(found.store.classes.vectors[measured])
+    shown = slice(len(chosen))
+    own, rest = ({name: values[some] for name, values in spread.items()} for some in (shown, slice(len(chosen), None)))
+    agreement = _agreement(unit[len(chosen) :], member[:, len(chosen) :], _columns(rest))
+    names, images = tuple(truth.names[index] for index in chosen), member[:, shown].sum(axis=0).astype(int)
+    means = {name: values[shown] for name, values in mean.items()}
+    return Profiles(names, truth.seen[chosen], images, means, own, unit[shown] @ unit[shown].T, agreement)
+
+
+def _columns(spread: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    shown = {"pooled levels": np.concatenate([values for part, values in spread.items() if part != X], axis=1)}
+    return shown | ({X: spread[X]} if X in spread else {})
+
+
+def _agreement(unit: np.ndarray, member: np.ndarray, columns: dict[str, np.ndarray]) -> Agreement | None:
+    """Return the agreement of classes of unit (classes, d_w), member (images, classes) and columns (classes, channels).
+
+    None for fewer than FEWEST_PAIRS pairs.
+    """
+    apart = np.triu(member.T @ member == 0, 1)
+    if (pairs := int(apart.sum())) < FEWEST_PAIRS:
+        return None
+    words = pd.Series((unit @ unit.T)[apart]).rank()
+    found = {name: float(words.corr(pd.Series(np.corrcoef(values)[apart]).rank())) for name, values in columns.items()}
+    return Agreement(len(unit), pairs, found)
 
 
 def _averages(found: Opened, member: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -141,8 +180,7 @@ def _chosen(found: Opened) -> list[int]:
     The two are not on the same images where that can be; without unseen (or seen) ones the pair is any two.
     """
     truth = found.truth
-    positives = truth.positives(np.ones(len(truth), bool))
-    usable = (positives >= LEAST_IMAGES) & (positives <= MOST_IMAGES * len(truth))
+    positives, usable = truth.positives(np.ones(len(truth), bool)), _usable(truth)
     frequent = [c for c in np.argsort(-positives, kind="stable").tolist() if usable[c]]
     kinds = [[c for c in frequent if truth.seen[c] == seen][:FREQUENT] for seen in (False, True)]
     pool = kinds[0] + kinds[1]
@@ -160,6 +198,12 @@ def _chosen(found: Opened) -> list[int]:
         others = [c for c in pool if c not in chosen]
         chosen.append(min(others, key=lambda c: float((unit[chosen] @ unit[c]).max())))
     return chosen
+
+
+def _usable(truth: Truth) -> np.ndarray:
+    """Return for every class whether its profile means something, (classes,) bool."""
+    positives = truth.positives(np.ones(len(truth), bool))
+    return np.asarray((positives >= LEAST_IMAGES) & (positives <= MOST_IMAGES * len(truth)))
 
 
 def _shared(truth: Truth, first: int, second: int) -> float:
