@@ -97,8 +97,8 @@ def _unreadable(path: Path, kind: str, error: Exception) -> C3Error:
 def _read(path: Path, base: Path) -> CatalogFile:
     content = _read_texts(path)
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        found = content.get("version") if isinstance(content, dict) else type(content).__name__
-        raise C3Error(f"catalog {path}: expected `version: {VERSION}` at the top, found {found}")
+        found = content.get("version") if isinstance(content, dict) else content
+        raise C3Error(f"catalog {path}: expected `version: {VERSION}` at the top, found {described(found)}")
     for section in content.keys() - {"version", *SECTIONS}:
         raise unknown_name(f"section in catalog {path}:", section, SECTIONS)
     sections = {section: _named_settings(content.get(section), f"{path}: {section}") for section in SECTIONS}

@@ -18,7 +18,9 @@ def require_file(path: Path, what: str, command: str = "") -> Path:
     """
     found = on_disk(path)
     if not os.path.isfile(found):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-        raise C3Error(f"{what} not found: expected {path}" + (f"; see: {command}" if command else ""))
+        folder = os.path.isdir(found)  # noqa: PTH112 - like is_file
+        fault = f"is a folder, expected a file: {path}" if folder else f"not found: expected {path}"
+        raise C3Error(f"{what} {fault}" + (f"; see: {command}" if command else ""))
     return found
 
 

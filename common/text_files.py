@@ -41,7 +41,7 @@ def read_text(path: Path, what: str = "list") -> str:
         raise C3Error(f"{what} {path} is {kind}; expected text in UTF-8")
     code = next((code for mark, code in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        text = data.decode(code).removeprefix("\ufeff")
+        text = data.decode(code).lstrip("\ufeff")  # two: a file that was saved with a mark by two programs
     except UnicodeDecodeError as error:
         line = len(LINE_END.split(data[: error.start].decode(code, "replace")))
         raise C3Error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def check(user_file: Path | None, name: str) -> Check:
     with those of the official documents.
     """
     spec = Catalog(user_file).dataset(name)
-    c3 = f"c3 --catalog {user_file}" if user_file else "c3"
+    c3 = shlex.join(["c3", "--catalog", str(user_file)]) if user_file else "c3"
     files = [(file, _finding(spec, file)) for file in (*spec.files, *_own_files(spec))]
     if spec.kind == "demo" and any(finding != "ok" for _, finding in files):
         return Check(("the demo is drawn when it is extracted; no file is needed",), (), _extract(c3, spec))
@@ -58,8 +59,10 @@ def check(user_file: Path | None, name: str) -> Check:
 
 def _vectors(spec: DatasetSpec, unreadable: bool) -> tuple[list[str], str]:
     """Return lines on the word vectors of the classes, and in words what is wrong with them, if anything is."""
-    if spec.vectors is None or spec.kind == "demo":
+    if spec.kind == "demo":
         return [], ""
+    if spec.vectors is None:
+        return ["missing: the setting 'vectors', a name of the section `vectors`"], "no word vectors"
     if not spec.vectors.path.exists():
         origin = f" (from {spec.vectors.source})" if spec.vectors.source else ""
         return [f"missing{origin}: {spec.vectors.path}"], f"the word vectors {spec.vectors.path} are missing"
@@ -85,7 +88,8 @@ def _next(c3: str, spec: DatasetSpec, wrong: list[FileSpec], faults: list[str]) 
     if not faults:
         return _extract(c3, spec)
     if any(file.url for file in wrong):
-        return f"{c3} fetch {spec.name}" + ("" if all(file.url for file in wrong) else "; place the other files")
+        others = "" if all(file.url for file in wrong) else "; place the other files"
+        return f"{c3} fetch {shlex.quote(spec.name)}{others}"
     if wrong:
         return "place the files where the lines above expect them"
     return "mend what the lines above name" + (
@@ -94,7 +98,7 @@ def _next(c3: str, spec: DatasetSpec, wrong: list[FileSpec], faults: list[str]) 
 
 
 def _extract(c3: str, spec: DatasetSpec) -> str:
-    return f"{c3} extract --dataset {spec.name}"
+    return f"{c3} extract --dataset {shlex.quote(spec.name)}"
 
 
 def _own_files(spec: DatasetSpec) -> list[FileSpec]:
@@ -114,7 +118,7 @@ def _finding(spec: DatasetSpec, file: FileSpec) -> str:
         other = f"; or in its place {', '.join(file.instead)}" if file.instead else ""
         size = f", {file.size:,} bytes" if file.size else ""
         origin = f" (from {file.origin}{size}{other})" if file.origin else ""
-        command = f"; download it with: c3 fetch {spec.name}" if file.url else ""
+        command = f"; download it with: c3 fetch {shlex.quote(spec.name)}" if file.url else ""
         return f"{'not there, optional' if file.optional else 'missing'}{origin}{command}:"
     if path.is_dir():
         return "ok" if any(path.iterdir()) else f"empty folder (from {file.origin}):"

@@ -18,6 +18,8 @@ from ..extract.backbone.pictures.decode import (
 )
 
 SHOWN = 8  # kinds of files that are left out; the others are counted together
+# What NAS systems, Windows and macOS keep beside pictures: thumbnails and metadata of them, and what was deleted.
+SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "__MACOSX"})
 HIDDEN, UNREADABLE, BROKEN, SPECIAL = "hidden", "folder without permission", "broken link", "no regular file"
 
 
@@ -76,7 +78,7 @@ class Walk:
             entered.add((status.st_dev, status.st_ino))
             files = []
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.name in SYSTEM_FOLDERS:
                     others[HIDDEN] += 1
                 elif not _is_folder(entry):
                     files.append(here / entry.name)

@@ -121,6 +121,24 @@ def test_names_stay_as_they_are_written(tmp_path: Path) -> None:
     assert "unknown data set '2024'" in done.output
 
 
+@pytest.mark.parametrize("name", ["my photos/2024", "../up", "' '", '"a\\nb"', "x" * 201])
+def test_a_data_set_has_a_name_that_a_run_folder_can_bear(tmp_path: Path, name: str) -> None:
+    found = catalog(tmp_path, "table: a.csv", name)
+    with pytest.raises(C3Error, match=r"\.name: expected a name of 1 to 200 bytes without / and line breaks"):
+        found.dataset(found.datasets[-1])
+    assert catalog(tmp_path, "table: a.csv", "my 👨‍👩‍👧 (2024)").dataset("my 👨‍👩‍👧 (2024)")
+
+
+def test_a_folder_in_the_place_of_a_file_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "photos.zip").touch()
+    spec = dataset(tmp_path, "table: labels, images: photos.zip")
+    with pytest.raises(C3Error, match=r"d: table file is a folder, expected a file: .*labels$"):
+        spec.own("table", "labels")
+    with pytest.raises(C3Error, match=r"images folder .*photos.zip is a file; "):
+        spec.images_folder()
+
+
 def test_paths_mean_what_a_shell_makes_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PICTURES", str(tmp_path / "pictures"))
@@ -183,7 +201,7 @@ def test_names_are_found_in_every_unicode_form_and_encoding(tmp_path: Path, code
         (b"version: 1\ndatasets: {d: \0}", "line 2 holds a NUL"),
         (b"PK\3\4", "is a zip archive"),
         (b"<!DOCTYPE html><p>", "is an HTML page"),
-        (b"", "expected `version: 1` at the top"),
+        (b"", "expected `version: 1` at the top, found nothing"),
         (b"version: 1\ndatasets: {d: " + b"[" * 9000, "is nested too deeply|is not valid YAML"),
         (b'version: 1\ndatasets: {d: {kind: coco, root: ., seen: ["\\ud800"]}}', "is not valid YAML|no text"),
     ],

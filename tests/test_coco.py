@@ -136,6 +136,7 @@ def objects(content: Any) -> Any:
         lambda c: [image.update(file_name=f"/srv/pictures/{image['file_name']}") for image in images(c)],
         lambda c: [image.update(file_name=f"C:\\me\\train2017\\{image['file_name']}") for image in images(c)],
         lambda c: [image.update(file_name=f"http://a.org/x%20y/train2017/{image['file_name']}") for image in images(c)],
+        lambda c: [image.update(file_name=f"file:///C:/me/train2017/{image['file_name']}") for image in images(c)],
         lambda c: [image.update(coco_url=f"http://a.org/train2017/{image.pop('file_name')}") for image in images(c)],
     ],
 )

@@ -87,7 +87,7 @@ def test_a_bad_table_is_refused_with_its_line(table_dataset: Path, content: str,
     ("text", "said"),
     [
         ("version: 2\n", "expected `version: 1`"),
-        ("- a\n", "found list"),
+        ("- a\n", "found a list"),
         ("version: 1\ndatasets: [\n", "line 3 is not valid YAML"),
         ("version: 1\ndataset: {}\n", "unknown section in catalog .*: 'dataset'. Did you mean 'datasets'"),
         ("version: 1\ndatasets: {x: 3}\n", "datasets.x: expected settings"),
@@ -174,3 +174,11 @@ def test_check_counts_a_table_and_ends_with_what_to_do(table_dataset: Path, monk
     without = check(own, "tiny")
     assert without.faults == (f"the word vectors {table_dataset / 'elsewhere.txt'} are missing",)
     assert "name other vectors" in without.next and "place" not in without.next
+    own.write_text(own.read_text().replace("vectors: words, ", ""))  # extract would refuse it
+    assert check(own, "tiny").faults == ("no word vectors",)
+
+
+def test_the_next_command_can_be_pasted(table_dataset: Path) -> None:
+    own = table_dataset / "my catalog.yaml"
+    own.write_text((table_dataset / "catalog.yaml").read_text().replace("tiny:", "my photos:"))
+    assert check(own, "my photos").next == f"c3 --catalog '{own}' extract --dataset 'my photos'"

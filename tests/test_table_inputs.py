@@ -67,6 +67,7 @@ def test_delimiters_of_spreadsheets(tmp_path: Path, delimiter: str, start: str) 
     ("table", "expected"),
     [
         (",image_path,labels,split\n0,a.jpg,dog,train\n", {"a.jpg": ["dog"]}),  # the index of pandas
+        ("\ufeff\ufeff" + HEADER + "a.jpg,dog,train\n", {"a.jpg": ["dog"]}),  # two programs wrote a mark
         ("split,note,labels,image_path\ntrain,x,dog,a.jpg\n", {"a.jpg": ["dog"]}),
         ('"image_path","labels","split"\n"a.jpg","dog","train"\n', {"a.jpg": ["dog"]}),
         ("image_path,labels,split,\na.jpg,dog,train,\n", {"a.jpg": ["dog"]}),
@@ -154,6 +155,7 @@ def test_what_is_refused(tmp_path: Path, table: str | bytes, said: str) -> None:
         ('"[""caf\\u00e9"", ""cafe\\u0301""]"', "|", [NFC]),
         ("['it\\'s']", "|", ["it's"]),
         ("[]", "|", []),
+        ("set()", "|", []),
         ("(red)", "|", ["(red)"]),
     ],
 )
@@ -168,6 +170,8 @@ def test_labels_in_a_cell(tmp_path: Path, cell: str, separator: str, expected: l
         ('"dog, cat"', "label 'dog, cat' holds ','.*set label_separator: \",\""),
         ("dog\tcat", r'set label_separator: \"\\t\" in datasets.d'),
         ("dog、cat", "label 'dog、cat' holds '、'"),
+        ("dog｜cat", "label 'dog｜cat' holds '｜'"),
+        ("dog¦cat", "label 'dog¦cat' holds '¦'"),
         ("tree|dog;cat", "label 'dog;cat' holds ';'"),
         ('"[""dog;cat""]"', "label 'dog;cat' holds ';'"),
         ("[dog]", r"expected a list of texts, such as \[\"dog\", \"cat\"\], found '\[dog\]'"),

@@ -52,6 +52,14 @@ def test_every_suffix_with_a_decoder_is_taken(tmp_path: Path, caplog: pytest.Log
     assert caplog.messages == ["left out: 2 .txt, 2 hidden, 1 .dng, 1 .eps, 1 .h5, 1 .mp4, 1 .mpg, 1 .svg"]
 
 
+def test_what_systems_keep_beside_pictures_is_hidden(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg", "__MACOSX/._a.jpg"]
+    build(tmp_path, "in/a.jpg", *(f"in/{name}" for name in names))
+    assert found(tmp_path, "in") == found(tmp_path, "in/**/*.jpg") == ["in/a.jpg"]
+    assert caplog.messages == ["left out: 4 hidden"]
+    assert found(tmp_path, "in/#recycle") == ["in/#recycle/b.jpg"]  # asked for by name
+
+
 def test_a_file_without_a_suffix_is_taken_for_what_is_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number, form in enumerate(("JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "BMP")):
         (tmp_path / str(number)).write_bytes(encoded(ramp_picture(), form))

@@ -20,6 +20,8 @@ from ...common.files import require_file
 from ...common.unicode_forms import clean_name, on_disk
 from ...common.user_paths import expanded
 
+NAME_BYTES = 200  # of a data set: the name of a run folder has its method, seed and hash too
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -58,6 +60,12 @@ def _named_vectors(value: object, info: ValidationInfo) -> object:
     return info.context.vectors(value)
 
 
+def _part_of_a_file_name(value: str) -> str:
+    if not value.strip() or set(value) & set("/\0\t\n\r") or len(value.encode()) > NAME_BYTES:
+        raise ValueError(f"a name of 1 to {NAME_BYTES} bytes without / and line breaks, for run folders bear it")
+    return value
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -65,6 +73,7 @@ def _one_or_many(value: object) -> object:
 BelowBase = Annotated[Path, BeforeValidator(_below_base)]
 Place = Annotated[str, BeforeValidator(_below_root)]  # below the root of the data set
 VectorKind = Literal["text", "word2vec", "npz", "npy", "pickle"]
+DatasetName = Annotated[str, AfterValidator(_part_of_a_file_name)]
 ClassName = Annotated[str, AfterValidator(clean_name)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -137,7 +146,7 @@ class DatasetSpec(Spec):
     an unseen class counts as a near duplicate of a seen one. `catalog` is the file that holds the entry.
     """
 
-    name: str
+    name: DatasetName
     catalog: Path = Path()
     kind: str
     root: BelowBase
@@ -186,8 +195,8 @@ class DatasetSpec(Spec):
         folder = self.images_root
         if not folder.is_dir():
             raise C3Error(
-                f"data set {self.name}: images folder {folder} does not exist; if it has moved, change the setting "
-                f"'images' in the catalog. See: {self.check}"
+                f"data set {self.name}: images folder {folder} {'is a file' if folder.exists() else 'does not exist'}; "
+                f"if it has moved, change the setting 'images' in the catalog. See: {self.check}"
             )
         return folder
 

@@ -56,7 +56,7 @@ def _parts(name: str, where: str) -> _Name:
     text, anywhere = name.replace("\\", "/").strip(), False
     if "://" in text:
         text, anywhere = unquote(urlsplit(text).path).lstrip("/"), True
-    elif text.startswith("/") or text[1:3] == ":/":
+    if text.startswith("/") or text[1:3] == ":/":  # also behind file:///
         text, anywhere = text.removeprefix(text[:2] if text[1:2] == ":" else "").lstrip("/"), True
     *folder, file = PurePosixPath(relative_path(text, where)).parts
     return _Name(tuple(folder), file, anywhere)

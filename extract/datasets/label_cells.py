@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from ...common.unicode_forms import clean_name, is_text
 
-SEPARATORS = "|;,\t\n\r；，、"  # which programs write; none of them stands in a name unless a list of classes says so
+SEPARATORS = "|;,\t\n\r；，、｜¦"  # which programs write; none is part of a name unless a list of classes says so
 NAMED = "where it belongs to a name, list the classes in a file (classes: FILE)"
+EMPTY_SET = "set()"  # as Python writes a set without labels
 LISTS = {"[": "]", "(": ")", "{": "}"}
 TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 # Not left to ast alone: it reads ['dog' 'cat'], as numpy prints arrays, as the one text "dogcat".
@@ -38,7 +39,7 @@ class LabelCells:
 
         Raises ValueError with what was expected and found.
         """
-        if not cell:
+        if not cell or cell == EMPTY_SET:
             return ()
         checked = self._checked
         names = []
