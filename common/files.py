@@ -55,7 +55,7 @@ def writing(path: Path, durable: bool = False) -> Iterator[Path]:
         with replacing(path, durable) as scratch:
             yield scratch
     except OSError as error:
-        kept = ", it is as it was before" if path.exists() else ""
+        kept = ", it is as it was before" if os.path.exists(path) else ""  # noqa: PTH110 - see above
         then = ", and the same command continues" if durable else " and run the command again"
         raise C3Error(f"{path} cannot be written ({error.strerror or error}){kept}; mend that{then}") from error
 

@@ -28,7 +28,7 @@ def read_label_tree(path: Path) -> LabelTree:
     """Read lines such as `animal|dog`: `same_word` of the last term -> all paths that end in it, widest term first.
 
     Blank lines and lines that start with # are skipped; a label may stand in several lines. Raises C3Error for a line
-    with an empty term or a character that XMP cannot hold, and for a file without a line.
+    with an empty term or a character that XMP cannot hold, and for a file without a line of several terms.
     """
     found: dict[str, list[tuple[str, ...]]] = {}
     for number, line in numbered_lines(path, "label tree"):
@@ -42,6 +42,7 @@ def read_label_tree(path: Path) -> LabelTree:
         paths = found.setdefault(same_word(terms[-1]), [])
         if terms not in paths:
             paths.append(terms)
-    if not found:
-        raise C3Error(f"{path} is empty; expected lines such as animal{BETWEEN}dog, with the label as the last term")
+    if not any(len(terms) > 1 for paths in found.values() for terms in paths):
+        form = "; terms parted by tabs, > or / are not read" if found else ", it is empty"
+        raise C3Error(f"{path}: expected lines such as animal{BETWEEN}dog, with the label as the last term{form}")
     return {label: tuple(paths) for label, paths in found.items()}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCHEMA = 2  # of the JSON lines
 CSV_COLUMNS = ("image", "status", "rank", "label", "kind", "probability", "score", "threshold", "reason")
+NAME_BYTES = 200  # of the name of a picture in that of its drawing: a file has at most 255
 DRAWN = 6  # labels of a picture
 BAR = 10  # characters of the strength of a label
 
@@ -96,7 +97,7 @@ def publish(
             if not tagged.ok:
                 LOG.warning("%s: %s, %s", printable(tagged.image), tagged.status, printable(tagged.reason))
             if overlay is not None and tagged.labels:
-                _draw(tagged, overlay / f"{number:04d}-{Path(tagged.image).stem}.png", maps)
+                _draw(tagged, overlay / f"{number:04d}-{_cut(Path(tagged.image).stem)}.png", maps)
             if (text := forms[form](tagged)) is not None:
                 write(text)
             bar.advance(1, failed=int(not (tagged.ok and _kept(tagged, sidecars))))
@@ -187,6 +188,11 @@ def squares(share: float) -> str:
 def printable(text: str) -> str:
     """Return a path of any bytes as text that can be printed and encoded."""
     return os.fsencode(text).decode("utf-8", errors="replace")
+
+
+def _cut(name: str) -> str:
+    """Return the start of a name, which leaves room in the name of a file for a number, a suffix and a scratch mark."""
+    return os.fsencode(name)[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _numbers(label: Label) -> dict[str, float | None]:

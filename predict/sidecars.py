@@ -81,7 +81,7 @@ class Sidecars:
             with replacing(real) as scratch:
                 scratch.write_bytes(new)
         except OSError as error:
-            link = f" as {real}, to which it is a link" if sidecar.is_symlink() else ""
+            link = f" as {real}, to which it is a link" if os.path.islink(sidecar) else ""  # noqa: PTH114 - Path.is_symlink raises for a name that is too long
             raise C3Error(f"{sidecar} cannot be written{link}: {error.strerror or error}") from error
         return True
 

@@ -43,6 +43,8 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"data")
     with pytest.raises(C3Error, match=r"a cannot be written .*, it is as it was before"), writing(tmp_path / "a"):
         raise OSError(28, "No space left on device")
+    with pytest.raises(C3Error, match=r"a cannot be written \(File name too long\); mend"):
+        write_bytes(tmp_path / ("a" * 256), b"data")
     with pytest.raises(C3Error, match=r"and the same command continues$"):
         write_bytes(tmp_path / "no/such/a", b"a checkpoint", durable=True)
     assert (tmp_path / "a").read_bytes() == b"data"

@@ -174,6 +174,10 @@ def test_maps_are_those_asked_for_and_are_drawn(place: Placement, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["0000-00.png", "0001-01.png"]
     with Image.open(tmp_path / "o/0000-00.png") as image:
         assert image.width > 2 * image.height
+    copy = tmp_path / f"{'é' * 125}.png"  # one long name stops nothing
+    shutil.copyfile(place.images / "00.png", copy)
+    assert c3("predict", copy, "--run", place.runs["c3"], "--overlay", tmp_path / "l", "--device", "cpu").exit_code == 0
+    assert [path.name for path in (tmp_path / "l").iterdir()] == [f"0000-{'é' * 100}.png"]
     fast0tag = ("predict", place.images / "00.png", "--run", place.runs["fast0tag"], "--device", "cpu")
     assert c3(*fast0tag, "--overlay", tmp_path / "f").exit_code == 0
     assert len(list((tmp_path / "f").iterdir())) == 1

@@ -358,6 +358,11 @@ def test_a_second_run_leaves_the_file_alone_and_removes_nothing(picture: Path) -
     assert sidecars.summary() == "sidecars: 2 written, 2 had nothing to add"
 
 
+def test_a_name_that_is_too_long_for_a_sidecar_is_named(tmp_path: Path) -> None:
+    with pytest.raises(C3Error, match=r"a\.jpg\.xmp cannot be written: File name too long$"):
+        Sidecars().add(tmp_path / f"{'a' * 251}.jpg", ["dog"])
+
+
 def test_a_label_tree_places_labels(picture: Path, tmp_path: Path) -> None:
     lines = tmp_path / "tree.txt"
     lines.write_text("# mine\n\nanimal | Dog\npet|dog\npet|dog\nsky\n", encoding="utf-8")
@@ -373,7 +378,8 @@ def test_a_label_tree_places_labels(picture: Path, tmp_path: Path) -> None:
     assert sidecars.summary() == "sidecars: 2 written"
     for content, said in (
         ("animal||dog", r"line 1: expected terms such as animal\|dog"),
-        ("# a\n", "is empty"),
+        ("# a\n", "it is empty"),
+        ("animal\n\tdog\n", r"expected lines such as animal\|dog, .* parted by tabs"),  # keywords of Lightroom
         ("animal|dog\nx\x01|sky", r"tree\.txt line 2: 'x\\x01\|sky' has a control character"),
         ("a\ufffe", "line 1: .* control character"),
         (None, r"^label tree .*tree\.txt cannot be read"),

@@ -100,6 +100,7 @@ def test_what_is_read(tmp_path: Path, table: str, expected: dict[str, list[str]]
         # quotes
         (HEADER + 'a.jpg,"dog,train\nb.jpg,car,train\nc.jpg,tree",test\n', "line 2: a quote opens here .* line 4"),
         (HEADER + '"a.jpg,dog,train\nb.jpg",car,train\n', "line 2: a quote opens here and closes in line 3"),
+        (HEADER + f'"{"a" * 300}\nb.jpg",dog,train\n', "line 2: a quote opens here and closes in line 3"),
         (HEADER + 'a.jpg,"dog\ncat",train\n', r"line 2: label 'dog\\ncat' holds '\\n'"),
         ('image_path,note,labels,split\na.jpg,"x,dog,train\nb.jpg,y",car,test\n', "line 2: a quote opens here"),
         (HEADER + 'z.jpg,dog,train\n\na.jpg,"dog,train\nb.jpg,car,train\n', "line 4 cannot be read as csv"),
