@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..common.errors import C3Error
+from ..common.files import unwritable
 from ..common.text_files import word_list
 from ..common.unicode_forms import clean_name
 from .catalog.catalog import Catalog
@@ -13,6 +15,10 @@ from .datasets.kinds import reader_of
 from .words.prompts import require_words, templates_of, tower_vectors
 from .words.text_towers import load_tower
 from .words.tower_files import write_tower_file
+
+LOG = logging.getLogger(__name__)
+JOINING = ",;|"
+SHOWN = 5  # words in a line of the log
 
 
 def write_vectors(
@@ -34,8 +40,13 @@ def write_vectors(
         raise C3Error(f"--out {out}: expected a name that ends in .npz")
     if out.exists() and not overwrite:
         raise C3Error(f"{out} exists already; give another --out, or --overwrite")
+    if fault := unwritable(out.parent, made=False):
+        raise C3Error(f"--out {out}: {fault}")
     asked = word_list(words) if words else _class_names(dataset or "", catalog)
     require_words(asked)  # before a tower is loaded, which takes seconds
+    if words and (joined := [word for word in asked if any(mark in word for mark in JOINING)]):
+        LOG.warning("%s: %d words that may be several in one: %s; give each its own line if they are",
+                    words, len(joined), ", ".join(map(repr, joined[:SHOWN])))  # fmt: skip
     templates = templates_of(templates)
     found = tower_vectors(asked, load_tower(tower), templates)
     write_tower_file(out, found.words, found.vectors, found.origin)

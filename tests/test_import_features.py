@@ -216,6 +216,15 @@ def test_files_that_are_damaged_or_of_another_kind_are_named(folder: Path) -> No
     assert not (folder / "f.zarr").exists()
 
 
+def test_a_separator_of_labels_needs_a_catalog(folder: Path) -> None:
+    table = folder / "labels.csv"
+    table.write_text(table.read_text().replace("|", ";"))
+    with pytest.raises(
+        C3Error, match=r'label_separator: ";" in datasets\.labels of a catalog and give --dataset labels'
+    ):
+        import_features(options(folder, "vectors.npy"))
+
+
 def test_another_array_of_a_file_is_another_store(folder: Path) -> None:
     np.savez(folder / "two.npz", a=np.ones((ROWS, 3)), b=np.zeros((ROWS, 3)))
     import_features(options(folder, "two.npz", array="a"))

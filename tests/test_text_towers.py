@@ -21,6 +21,7 @@ from c3.extract.store.cache import FeatureCache
 from c3.extract.store.inspect import inspect_store
 from c3.extract.store.origin import VectorOrigin
 from c3.extract.store.tables import Classes
+from c3.extract.vectors import write_vectors
 from c3.extract.words.class_vectors import class_vectors
 from c3.extract.words.prompts import templates_of, tower_vectors
 from c3.extract.words.text_towers import OpenClipTower, load_tower
@@ -200,6 +201,16 @@ def test_the_words_may_be_the_classes_of_a_data_set(static_name: str, table_data
     for message, wrong in said.items():
         refused = CliRunner().invoke(main, wrong)
         assert refused.exit_code == 2 and refused.output.count("\n") == 1 and message in refused.output
+
+
+def test_words_that_may_be_several_are_told_and_a_folder_that_is_missing_is_refused_first(
+    static_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "words.txt").write_text("dog, cat\nsea\n")
+    write_vectors(tmp_path / "v.npz", static_name, tmp_path / "words.txt")
+    assert "words.txt: 1 words that may be several in one: 'dog, cat'" in caplog.text
+    with pytest.raises(C3Error, match=r"--out .*v\.npz: the folder .*none does not exist; make it first"):
+        write_vectors(tmp_path / "none/v.npz", "model2vec:gone", tmp_path / "words.txt")
 
 
 def test_a_damaged_origin_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def join_vectors(manifest: Manifest, spec: VectorSpec, drop_unknown: bool = Fals
         raise C3Error(
             f"{len(coverage.missing)} of {len(names)} classes have no vector in {spec.path}: "
             f"{', '.join(coverage.missing)}{coverage.zeros_note}. Add their words to the vectors file, or leave these "
-            "classes out with --drop-unknown-classes"
+            "classes out with --drop-unknown-classes of c3 extract"
         )
     if report:
         summary, *findings = coverage.lines()

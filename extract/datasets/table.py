@@ -99,7 +99,10 @@ def table_paths(spec: TableSpec) -> list[str]:
 def _read(spec: TableSpec) -> tuple[_Table, list[str], list[str]]:
     """Read the csv, and the lists of all and of the unseen classes, which may be empty."""
     listed, unseen = _list("classes", spec, spec.classes), _list("unseen", spec, spec.unseen)
-    cells = LabelCells(spec.label_separator, frozenset(listed), frozenset(unseen), f"datasets.{spec.name}")
+    entry = f"datasets.{spec.name}"
+    if spec.catalog == Path():  # of `c3 import-features --table`
+        entry += f" of a catalog and give --dataset {spec.name} in place of --table"
+    cells = LabelCells(spec.label_separator, frozenset(listed), frozenset(unseen), entry)
     return _read_table(spec.own("table", spec.table), spec.images_folder(), cells), listed, unseen
 
 
