@@ -160,6 +160,12 @@ def test_backbones_are_listed_with_levels_and_licences() -> None:
 
     assert len(lines()) == len(BACKBONES) + 2  # and how those of timm and OpenCLIP are named
     assert "open_clip:ViT-B-32" in lines("open_clip")
+    assert lines("open_clip:RN50x4") == ["open_clip:RN50x4", "open_clip:RN50x4-quickgelu"]
+    assert [line.split()[0] for line in lines("timm:resnet18.a2_in1k")] == ["timm:resnet18.a2_in1k"]
+    with pytest.raises(C3Error, match=r"timm has no weights 'a9' of timm:resnet18; it has .*a1_in1k"):
+        listing("resnet18.a9")
+    with pytest.raises(C3Error, match="no architecture of open_clip has 'open_clip:RN51' in its name"):
+        listing("open_clip:RN51")
     assert lines("tf_efficientnet_lite2") == [
         "timm:tf_efficientnet_lite2.in1k  p8(48) p16(120) p32(352)  260 px, licence apache-2.0"
     ]

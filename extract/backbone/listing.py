@@ -23,8 +23,11 @@ def listing(wanted: str = "") -> str:
                           "contains FILTER",
                           "open_clip:ARCH[:TAG], for example open_clip:ViT-B-32: OpenCLIP names them"])  # fmt: skip
     if wanted.startswith("open_clip"):
-        library = optional_package("open_clip", "clip", wanted)
-        return "\n".join(f"open_clip:{name}" for name in library.list_models())
+        names = optional_package("open_clip", "clip", wanted).list_models()
+        lines = [f"open_clip:{name}" for name in names if wanted in f"open_clip:{name}"]
+        if not lines:
+            raise NotFound(f"no architecture of open_clip has {wanted!r} in its name; see: c3 backbones open_clip")
+        return "\n".join(lines)
     lines = own + list(_timm_lines(wanted.removeprefix("timm:"), needed=not own))
     if not lines:
         raise NotFound(f"no backbone of torchvision or timm has {wanted!r} in its name; see: c3 backbones")
@@ -35,7 +38,7 @@ def _timm_lines(wanted: str, needed: bool) -> Iterator[str]:
     from .timm_networks import PREFIX, architectures, plan_of
 
     try:
-        names = architectures(wanted)
+        names = [wanted] if "." in wanted else architectures(wanted)  # with the tag of its weights, a name is whole
     except C3Error as error:
         if needed:
             raise
@@ -47,6 +50,8 @@ def _timm_lines(wanted: str, needed: bool) -> Iterator[str]:
     for name in names:
         try:
             plan = plan_of(f"{PREFIX}{name}", None)
+        except NotFound:
+            raise  # an unknown tag
         except C3Error as error:
             yield f"{PREFIX}{name}: cannot be used, {str(error).partition(' ')[2]}"
             continue
