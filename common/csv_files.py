@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 DELIMITERS = ",;\t"  # which Excel writes, by country and format
-HEAD = 1 << 16  # characters that hold the header
+HEAD = 1 << 22  # characters that hold the header, also one of a hundred thousand columns
 EXCEL_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)  # Excel's own note of the delimiter
 
 
@@ -105,6 +105,6 @@ class CsvFile:
         found = clipped(self.delimiter.join(fields))
         hint = f"; a field that holds {self.delimiter!r} stands in quotes" if len(fields) > len(self.columns) else ""
         return C3Error(
-            f"{self._at(line)}: expected {len(self.columns)} fields ({', '.join(self.columns)}), found {len(fields)}: "
-            f"{found!r}{hint}"
+            f"{self._at(line)}: expected {len(self.columns)} fields ({clipped(', '.join(self.columns))}), found "
+            f"{len(fields)}: {found!r}{hint}"
         )

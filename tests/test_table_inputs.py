@@ -181,7 +181,8 @@ def test_labels_in_a_cell(tmp_path: Path, cell: str, separator: str, expected: l
         ('"[[""dog""]]"', "expected a list of texts"),
         ('"[""dog"""', "expected a list of texts"),
         ('"[""\\ud800""]"', "is no text that a file can hold"),
-        ("\"{'dog': 1, 'cat': 2}\"", "holds ','"),
+        ("\"{'dog': 1, 'cat': 2}\"", "expected a list of texts"),
+        ("{dog}", r"expected a list of texts, such as \[\"dog\", \"cat\"\], found '{dog}'"),  # an array of PostgreSQL
     ],
 )  # fmt: skip
 def test_labels_that_are_refused(tmp_path: Path, cell: str, said: str) -> None:
@@ -254,6 +255,18 @@ def test_a_path_outside_is_refused(tmp_path: Path, path: str) -> None:
 def test_rows_of_separators_alone_are_blank(tmp_path: Path) -> None:
     rows = "image_path,labels,split\na.jpg,dog,train\n,,\nb.jpg,cat,train\n , ,\n,,\n"
     assert labels(read(tmp_path, rows)) == {"a.jpg": ["dog"], "b.jpg": ["cat"]}
+
+
+def test_a_header_may_have_thousands_of_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    header = "image_path,labels," + "".join(f"embedding_{n}," for n in range(8192)) + "split\n"
+    row = f"a.jpg,dog,{8192 * '0.5,'}train\n"
+    assert labels(read(tmp_path, header + row)) == {"a.jpg": ["dog"]}
+    with pytest.raises(
+        C3Error, match=r"line 3: expected 8195 fields \(image_path, labels, embedding_0, .*found 3"
+    ) as caught:
+        read(tmp_path, header + row + "b.jpg,dog,train\n")
+    assert max(map(len, [*caplog.messages, str(caught.value)])) < 1000
 
 
 def test_a_long_column_is_passed_over(tmp_path: Path) -> None:

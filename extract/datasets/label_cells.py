@@ -56,7 +56,7 @@ class LabelCells:
             return [cell]
         if (cell[0] == "[" and self.classes) and all(map(self._known, map(clean_name, cell.split(self.separator)))):
             return cell.split(self.separator)
-        if cell[0] in " [({" and (text := cell.strip())[:1] in LISTS and (text[0] == "[" or LIST.fullmatch(text)):
+        if cell[0] in " [({" and (text := cell.strip())[:1] in LISTS and (text[0] in "[{" or LIST.fullmatch(text)):
             return [clean_name(cell)] if self._known(clean_name(cell)) else _listed(text)
         parts = cell.split(self.separator)
         listed = self.classes or self.unseen

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...common.csv_files import CsvFile
-from ...common.errors import C3Error
+from ...common.errors import C3Error, clipped
 from ...common.text_files import class_list, tidy_path
 from ...common.unicode_forms import nfc, on_disk
 from ..catalog.specs import TableSpec
@@ -159,7 +159,7 @@ def _report_columns(file: CsvFile) -> None:
         if near := [plain] if plain in known else get_close_matches(plain, missing, n=1, cutoff=0.9):
             raise C3Error(f"{file.path}: column {name!r} is not read. Did you mean {near[0]!r}? Rename or delete it")
     if others:
-        LOG.info("%s: columns that are not read: %s", file.path, ", ".join(others))
+        LOG.info("%s: columns that are not read: %s", file.path, clipped(", ".join(others)))
 
 
 def _image_path(text: str) -> str:
