@@ -15,6 +15,7 @@ import pytest
 from c3.common.errors import C3Error
 from c3.extract.catalog.catalog import Catalog
 from c3.extract.catalog.specs import CocoSpec
+from c3.extract.catalog_check import check
 from c3.extract.datasets.manifest import Manifest, ReadOptions
 from c3.extract.datasets.read import read_manifest
 from official_trees import Tree, write_coco
@@ -194,6 +195,35 @@ def test_the_names_of_categories_are_compared_in_one_form_of_unicode(tree: Tree)
     assert manifest(tree).classes.names == ("red", "blue", names[1], "tree")
     tree.catalog.write_text(tree.catalog.read_text().replace('"dog"', json.dumps(names[0])))
     assert manifest(tree, "coco-2-1").classes.names[2] == names[1]
+
+
+def change_entry(tree: Tree, **settings: Any) -> None:
+    catalog = json.loads(tree.catalog.read_text())
+    catalog["datasets"]["coco"] |= settings
+    tree.catalog.write_text(json.dumps(catalog))
+
+
+@pytest.mark.parametrize(("images_in", "folder"), [("train2017", ""), ("train2017", "."), (".", "train2017")])
+def test_one_annotation_file_is_a_data_set(tree: Tree, images_in: str, folder: str) -> None:
+    """As Label Studio and CVAT export it: no test split, and pictures in the images folder or in one below it."""
+    change_entry(tree, train_annotations=TRAIN.removeprefix("coco/"), images=images_in,
+                 years={"train": folder, "test": ""})  # fmt: skip
+    found = manifest(tree)
+    assert list(found.splits) == ["train"] and len(found.splits["train"]) == 12
+    assert (found.root / found.splits["train"].path[0]).is_file()
+    said = str(check(tree.catalog, "coco"))
+    assert "train images: 12" in said and "test" not in said
+
+
+def test_an_image_belongs_to_one_split_and_train_names_the_classes(tree: Tree) -> None:
+    change_entry(tree, years={"train": "train2017", "test": "train2017"})
+    with pytest.raises(
+        C3Error, match=r"coco in .*: the image train2017/\d+\.jpg is in train and in test; an image bel"
+    ):
+        manifest(tree)
+    change_entry(tree, years={"train": "", "test": "val2017"})
+    with pytest.raises(C3Error, match=r"expected annotations of train, which name the classes, in train_annotations"):
+        manifest(tree)
 
 
 def test_a_picture_that_lies_elsewhere_is_not_guessed(tree: Tree) -> None:

@@ -38,13 +38,14 @@ def coco_manifest(spec: CocoSpec, options: ReadOptions) -> Manifest:
         spec.expect(f"{split}_images", len(instances.files), instances.path)
         drop = split == "train" and spec.drop_unseen_images
         splits[split] = _split(spec, instances, classes, year, drop, options)
+    _require_own_images(spec, splits)
     return Manifest(spec.name, spec.images_folder(), spec.labelling, classes, splits)
 
 
 def coco_counts(spec: CocoSpec) -> dict[str, int]:
     """Count what the official files hold, under the names of the catalog's `counts`."""
     counts: dict[str, int] = {}
-    for split in ("train", "test"):
+    for split in _years(spec):
         instances = _read(spec, split)
         counts |= {f"{split}_images": len(instances.files), f"{split}_objects": len(instances.image)}
         counts["categories"] = len(instances.categories)
@@ -52,9 +53,31 @@ def coco_counts(spec: CocoSpec) -> dict[str, int]:
 
 
 def _years(spec: CocoSpec) -> dict[str, str]:
-    """Return the official set of every split that exists."""
+    """Return the folder of every split that exists: those with a folder or an annotation file."""
     years = {"train": spec.years.train, "val": spec.years.val, "test": spec.years.test}
-    return {split: year for split, year in years.items() if year}
+    own = _annotations(spec)
+    if not (years["train"] or own["train"]):
+        raise C3Error(
+            f"data set {spec.name} in {spec.catalog}: expected annotations of train, which name the classes, in "
+            "train_annotations or years.train"
+        )
+    return {split: year for split, year in years.items() if year or own[split]}
+
+
+def _annotations(spec: CocoSpec) -> dict[str, str | None]:
+    return {"train": spec.train_annotations, "val": spec.val_annotations, "test": spec.test_annotations}
+
+
+def _require_own_images(spec: CocoSpec, splits: dict[str, Rows]) -> None:
+    """Refuse an image of two splits: one file may have been named twice."""
+    home: dict[str, str] = {}
+    for split, rows in splits.items():
+        for image in dict.fromkeys(rows.image_id.tolist()):
+            if (other := home.setdefault(image, split)) != split:
+                raise C3Error(
+                    f"data set {spec.name} in {spec.catalog}: the image {image} is in {other} and in {split}; an image "
+                    "belongs to one split"
+                )
 
 
 def _classes(spec: CocoSpec, instances: Instances) -> Classes:
@@ -115,5 +138,5 @@ def _columns(spec: CocoSpec, instances: Instances, classes: Classes) -> np.ndarr
 
 
 def _read(spec: CocoSpec, split: str) -> Instances:
-    own = {"train": spec.train_annotations, "val": spec.val_annotations, "test": spec.test_annotations}[split]
-    return read_instances(spec.official(own or f"annotations/instances_{_years(spec)[split]}.json"))
+    place = _annotations(spec)[split] or f"annotations/instances_{_years(spec)[split]}.json"
+    return read_instances(spec.official(place))
