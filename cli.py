@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -221,7 +222,9 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
         for run in train_each(TrainOptions(store, method, runs, device=device), range(seeds)):
             score(run.path, device=device)
     click.echo(make_report((1,), runs))
-    click.echo(f"Next: c3 report --runs {runs} --html report.html; then your own pictures: docs/own-data.md")
+    click.echo(
+        f"Next: c3 report --runs {quote(str(runs))} --html report.html; then your own pictures: docs/own-data.md"
+    )
 
 
 SWEEP_SECTIONS = {

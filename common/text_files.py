@@ -77,13 +77,19 @@ def class_list(path: Path) -> list[str]:
 def word_list(path: Path) -> list[str]:
     """Read a user's words, one per line; blank lines and lines that start with # are skipped, repeats stay.
 
-    Raises C3Error for a line of several columns.
+    A word in double quotes, as spreadsheets write one with a comma, is read without them. Raises C3Error for a line of
+    several columns.
     """
     lines = [(number, line) for number, line in numbered_lines(path, "word list") if not line.startswith("#")]
     for number, line in lines:
         if "\t" in line:
             raise C3Error(f"{path} line {number}: expected one word or name per line, found a tab: {line!r}")
-    return [name for _, line in lines if (name := clean_name(line))]
+    return [name for _, line in lines if (name := clean_name(_unquoted(line)))]
+
+
+def _unquoted(line: str) -> str:
+    inside = line[1:-1].replace('""', "")
+    return line[1:-1].replace('""', '"') if line == f'"{line[1:-1]}"' and '"' not in inside else line
 
 
 def image_list(path: Path) -> list[str]:

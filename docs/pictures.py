@@ -18,7 +18,7 @@ from PIL import Image
 IMAGES = Path(__file__).with_name("img")
 RESPONSES = "responses.jpg"
 DEMO_PAGE = "report.jpg"
-REAL = {4: "corel5k-figure-4.png", 5: "corel5k-figure-5.png"}
+REAL = {1: "corel5k-figure-1.png"}
 WIDTH = 1200  # pixels of a jpg
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},1500"]
 

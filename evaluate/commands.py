@@ -59,10 +59,11 @@ def evaluate(
 
 def _next(run: Path, split: str) -> str:
     """Return the command that follows: test after val, and after test what the run is for."""
-    folder = shlex.quote(str(run))
+    from ..train.run_folder import evaluate_command
+
     if split != "test":
-        return f"c3 evaluate --run {folder}"
-    return f"c3 report --runs {shlex.quote(str(run.parent))}, or c3 predict IMAGES --run {folder}"
+        return evaluate_command(run)
+    return f"c3 report --runs {shlex.quote(str(run.parent))}, or c3 predict IMAGES --run {shlex.quote(str(run))}"
 
 
 @click.command()

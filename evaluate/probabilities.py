@@ -11,7 +11,16 @@ from scipy.special import expit
 
 from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name
-from ..train.run_folder import CLASSES, PROBABILITIES, ProbabilityMaps, Run, SharedMap, read_classes, read_probabilities
+from ..train.run_folder import (
+    CLASSES,
+    PROBABILITIES,
+    ProbabilityMaps,
+    Run,
+    SharedMap,
+    evaluate_command,
+    read_classes,
+    read_probabilities,
+)
 from .calibrate import fold_command
 
 
@@ -60,8 +69,8 @@ def probabilities_of(run: Run) -> Probabilities | None:
     if wrong := sorted(seen ^ found):
         raise C3Error(
             f"{run.path / PROBABILITIES} does not belong to {run.id}: expected its {len(seen)} seen classes, found "
-            f"{len(found)}, {'without' if wrong[0] in seen else 'with'} {wrong[0]!r}; write it again: c3 evaluate "
-            f"--run {run.path}"
+            f"{len(found)}, {'without' if wrong[0] in seen else 'with'} {wrong[0]!r}; write it again: "
+            f"{evaluate_command(run.path)}"
         )
     return Probabilities(maps)
 

@@ -18,7 +18,7 @@ from ..extract.store.cache import FeatureCache
 from ..train.class_split import ClassSplit, with_positive
 from ..train.registry import method_class
 from ..train.run import TrainOptions, planned
-from ..train.run_folder import Run, read_metrics
+from ..train.run_folder import Run, evaluate_command, read_metrics
 from ..train.settings import options_from
 from ..train.sweep import Settings, Swept, in_words, request_of, sweep
 from .sweep import evaluate_sweep
@@ -171,9 +171,7 @@ def _value(run: Run, task: str) -> float:
     metrics = read_metrics(run.path, "val")
     value = metrics.first.value(task, "mAP") if metrics else None
     if value is None:
-        raise C3Error(
-            f"{run.path} has no {task.upper()} mAP on val; measure it: c3 evaluate --run {run.path} --split val"
-        )
+        raise C3Error(f"{run.path} has no {task.upper()} mAP on val; measure it: {evaluate_command(run.path, 'val')}")
     return value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..common.errors import C3Error
 from ..common.unicode_forms import clean_name
-from ..train.run_folder import THRESHOLDS, ClassThreshold, Run, read_thresholds, write_thresholds
+from ..train.run_folder import THRESHOLDS, ClassThreshold, Run, evaluate_command, read_thresholds, write_thresholds
 from .evidence import Evidence
 
 SHRINK = 5  # positives at which a threshold is half its own and half the shared one
@@ -86,7 +86,7 @@ def thresholds_of(run: Run) -> Thresholds:
     chosen = [line.threshold for line in lines if line.source == CHOSEN]
     if not chosen or not np.isfinite(list(of.values())).all():
         raise C3Error(
-            f"{run.path / THRESHOLDS} is damaged (no finite thresholds); write it again: c3 evaluate --run {run.path}"
+            f"{run.path / THRESHOLDS} is damaged (no finite thresholds); write it again: {evaluate_command(run.path)}"
         )
     shared = next((line.threshold for line in lines if line.source == MEDIAN), float(np.median(chosen)))
     return Thresholds(of, shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from shlex import quote
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def read_truth(cache: FeatureCache, split: str) -> Truth:
     used = np.flatnonzero(cache.status(split) == Status.OK)
     if not len(used):
         what = f"none of {rows} rows of {split} is usable" if rows else f"split {split} is empty"
-        raise C3Error(f"{cache.location}: {what}; see: c3 inspect {cache.location}")
+        raise C3Error(f"{cache.location}: {what}; see: c3 inspect {quote(cache.location)}")
     ids = cache.image_ids(split)[used]
     starts = np.append(True, ids[1:] != ids[:-1])
     first, of_row = np.flatnonzero(starts), np.cumsum(starts) - 1

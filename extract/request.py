@@ -137,7 +137,9 @@ def open_or_create(request: Request) -> FeatureCache:
         require_space(request)
         return _create(request)
     store = FeatureCache.open(options.out, mode="r+")
-    store.require_origin(request.origin)
+    store.require_origin(
+        request.origin, "Give another --out, or --overwrite", "New images or splits are added with --append"
+    )
     for name in ("codec", "chunk_rows", "shard_rows"):
         asked, found = getattr(options, name), getattr(store.layout, name)
         if asked is not None and asked != found:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -216,7 +217,7 @@ class ShardWorker:
                     raise C3Error(
                         f"{reason}, but it was read when the store was made. Its shard {shard.task.shard} of "
                         f"{shard.task.split} is left as it is; is the image folder {shard.task.root} whole? If it has "
-                        f"moved: c3 verify {self.cache.location} --repair --images FOLDER"
+                        f"moved: c3 verify {quote(self.cache.location)} --repair --images FOLDER"
                     )
         return failed
 

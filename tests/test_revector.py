@@ -17,8 +17,8 @@ from c3.extract.words.tower_files import write_tower_file
 from click.testing import CliRunner
 
 
-def write_vectors(path: Path, names: str = "abcde") -> np.ndarray:
-    vectors = np.random.default_rng(5).normal(size=(len(names), 3)).astype(np.float32)
+def write_vectors(path: Path, names: str = "abcde", seed: int = 5) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(len(names), 3)).astype(np.float32)
     write_tower_file(path, list(names), vectors, VectorOrigin("model2vec:a", "00", ("{}",)))
     return vectors
 
@@ -44,6 +44,12 @@ def test_only_the_vectors_change(make_cache: Callable[..., FeatureCache], tmp_pa
     again = tmp_path / "again.zarr"
     revector(cache.path, str(tmp_path / "v.npz"), again)
     assert FeatureCache.open(again).digest == made.digest
+    (tmp_path / "others").mkdir()
+    write_vectors(tmp_path / "others/v.npz", seed=1)
+    with pytest.raises(
+        C3Error, match=r"another request \(manifest_sha256: .*\)\. Give another --out, or remove the store$"
+    ):
+        revector(cache.path, str(tmp_path / "others/v.npz"), again)
 
 
 def test_a_class_without_a_vector_is_refused(make_cache: Callable[..., FeatureCache], tmp_path: Path) -> None:

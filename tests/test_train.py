@@ -166,6 +166,12 @@ def test_training_learns(make_cache: Make, tmp_path: Path) -> None:
         assert losses[-1] < falls * losses[0], method
 
 
+def test_training_counts_the_smallest_numbers_as_nothing(make_cache: Make, tmp_path: Path) -> None:
+    torch.set_flush_denormal(False)  # an earlier test may have trained
+    train(options(make_cache(), tmp_path))
+    assert (torch.tensor(1e-39) * 1).item() == 0  # 500 times faster in a product of matrices
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows(make_cache: Make, tmp_path: Path) -> None:
     # a store cannot hold NaN: steps that are far too large make the loss overflow
     with pytest.raises(C3Error, match=r"loss is (nan|inf) at step \d+ of epoch \d \(rows .*\b\d+"):
@@ -195,6 +201,8 @@ def test_incomplete_stores_and_bad_settings_write_nothing(make_cache: Make, tmp_
     FeatureCache.open(cache.path, mode="r+").shard_files.forget("val", 0)
     with pytest.raises(C3Error, match="not complete"):
         train(options(cache, tmp_path))
+    with pytest.raises(C3Error, match="has 5 classes and none of them is seen, so nothing can be trained"):
+        train(options(make_cache(name="unseen.zarr", seen=""), tmp_path))
     assert not (tmp_path / "runs").exists()
 
 
@@ -268,11 +276,12 @@ def test_a_run_says_how_it_compares_with_random_scores(
 def test_one_command_trains_on_several_stores_and_checks_all_of_them_first(make_cache: Make, tmp_path: Path) -> None:
     first, second = make_cache(name="a.zarr"), make_cache(name="b.zarr", levels={"p8": 2, "p16": 2, "p32": 2})
     asked = ["train", "--cache", str(first.path), str(second.path), "--method", "fast0tag", "--epochs", "1",
-             "--set", "hidden1=8", "--device", "cpu", "--runs", str(tmp_path / "runs")]  # fmt: skip
+             "--set", "hidden1=8", "--device", "cpu", "--runs", str(tmp_path / "my runs")]  # fmt: skip
     missing = CliRunner().invoke(main, [*asked[:4], str(tmp_path / "none.zarr"), *asked[4:]])
     assert missing.exit_code == 2
     assert "none.zarr" in missing.output
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "my runs").exists()
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 0, done.output
-    assert {run.record.features.digest for run in list_runs(tmp_path / "runs")} == {first.digest, second.digest}
+    assert {run.record.features.digest for run in list_runs(tmp_path / "my runs")} == {first.digest, second.digest}
+    assert f"Next: c3 report --runs '{tmp_path / 'my runs'}'" in done.stdout  # can be pasted

@@ -65,6 +65,8 @@ def test_words_that_may_be_several_are_named(tmp_path: Path, caplog: pytest.LogC
 def test_word_lists(tmp_path: Path, code: str) -> None:
     (tmp_path / "words.txt").write_bytes("# words\r\ndog\r\r\nnew  york\r\n\u200b\ncafe\u0301\x85x".encode(code))
     assert word_list(tmp_path / "words.txt") == ["dog", "new york", "caf\u00e9 x"]
+    (tmp_path / "quoted.txt").write_text('"red, dog"\n"a ""b"""\n"a" "b"\n"\n""\n5" gun\n')
+    assert word_list(tmp_path / "quoted.txt") == ["red, dog", 'a "b"', '"a" "b"', '"', '5" gun']
     (tmp_path / "words.txt").write_bytes("dog\n\ndog\t3\n".encode(code))
     with pytest.raises(C3Error, match=r"words\.txt line 3: expected one word or name per line, found a tab"):
         word_list(tmp_path / "words.txt")

@@ -78,6 +78,15 @@ def inputs_of(cache: FeatureCache) -> Inputs:
     return Inputs(channels, cache.classes.d_w, classes, extras.get(REGIONS, 0), extras.get(GLOBAL_VECTOR, 0))
 
 
+def require_seen_classes(cache: FeatureCache) -> None:
+    """Refuse to train on a store without a seen class."""
+    if not cache.classes.seen.any():
+        raise C3Error(
+            f"{cache.location} has {len(cache.classes)} classes and none of them is seen, so nothing can be trained; "
+            "label images of train with classes that are not in the list of unseen ones, and extract again"
+        )
+
+
 def require_one_space(method: str, cache: FeatureCache) -> None:
     """Refuse a store whose classes another tower read than saw its images, for a method that compares the two."""
     vectors, backbone = cache.notes.vectors, cache.origin.backbone

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..common.devices import resolve_device
+from ..common.devices import flush_denormals, resolve_device
 from ..common.errors import C3Error, unknown_name
 from ..common.signals import terminated_like_interrupted
 from ..common.unicode_forms import path_text
@@ -32,7 +32,7 @@ from .distributed.world import World, launched, require_alone
 from .loop import Job, fit
 from .names import DEFAULT_METHOD
 from .recipes import Recipe, resolve_recipe, settings_of
-from .registry import inputs_of, method_class, methods_named, require_one_space
+from .registry import inputs_of, method_class, methods_named, require_one_space, require_seen_classes
 from .run_folder import (
     CHECKPOINT,
     FOLDS,
@@ -111,6 +111,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
 
     In a world of several processes all of them call this; the first one writes, and all return the same run.
     """
+    flush_denormals()
     if world is None:
         require_alone("this training")
         world = World(resolve_device(options.device))
@@ -120,6 +121,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
             require_tensorboard()
         cache = FeatureCache.open(options.cache)
         cache.require_complete()
+        require_seen_classes(cache)
         kind.reads(inputs_of(cache))  # a method that the store has no arrays for is refused
         recipe, identity, path = planned(options, cache, world.size)
         if recipe.loop.compile and world.size > 1:

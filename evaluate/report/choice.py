@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from ...train.run_folder import Run, read_metrics
+from ...train.run_folder import Run, evaluate_command, read_metrics
 from ..protocol import Protocol
 from .groups import Group, Pair, in_words, set_apart
 
@@ -38,7 +38,7 @@ class Choice:
             first = self.tried[0].runs[0].path
             return (
                 f"{count}, and all are shown: they have no run in common that is measured on val, so none is chosen "
-                f"and none can be the best of a column; measure them: c3 evaluate --run {first} --split val"
+                f"and none can be the best of a column; measure them: {evaluate_command(first, 'val')}"
             )
         ranked = sorted(zip(self.scores, self.tried, strict=True), key=lambda pair: -pair[0])
         (best, first_group), *others = ranked

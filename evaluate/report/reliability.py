@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...common.errors import C3Error
-from ...train.run_folder import PROBABILITIES, Bins, Reliability, Run, read_metrics
+from ...train.run_folder import PROBABILITIES, Bins, Reliability, Run, evaluate_command, read_metrics
 from .summary import best_on_validation
 
 SPLITS = ("val", "test")
@@ -52,11 +52,11 @@ def diagram(runs: Sequence[Run]) -> Diagram:
     if not calibrated:
         if unmeasured := [run for run in runs if (run.path / PROBABILITIES).exists()]:
             raise C3Error(
-                f"{unmeasured[0].path} has probabilities that were not measured; measure them: c3 evaluate --run "
-                f"{unmeasured[0].path}"
+                f"{unmeasured[0].path} has probabilities that were not measured; measure them: "
+                f"{evaluate_command(unmeasured[0].path)}"
             )
         raise C3Error(
-            f"no run has probabilities, which need at least 20 labelled val images: c3 evaluate --run {runs[0].path}"
+            f"no run has probabilities, which need at least 20 labelled val images: {evaluate_command(runs[0].path)}"
         )
     run = best_on_validation(calibrated)[0]
     return Diagram(run, _by_split(run), calibrated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from ...common.errors import C3Error, unknown_name
 from ...train.run_folder import METRICS, Run, list_runs
@@ -59,7 +60,7 @@ def report_tables(tables: Sequence[int], runs_root: str | Path, shown: Shown = S
 def _no_run(root: str | Path) -> str:
     if not Path(root).is_dir():
         return f"the folder of runs {root} does not exist; say where they are with --runs, or train: c3 train"
-    return f"{root} holds no run; train one with: c3 train --cache features.zarr --runs {root}"
+    return f"{root} holds no run; train one with: c3 train --cache features.zarr --runs {quote(str(root))}"
 
 
 def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:

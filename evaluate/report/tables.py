@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ...common.errors import unknown_name
-from ...train.run_folder import Run
+from ...train.run_folder import Run, evaluate_command
 from ..protocol import LEAK_FREE, Protocol, protocols_for
 from .additions import named_additions
 from .block import Block, Shown
@@ -155,9 +155,9 @@ def _without_numbers(run: Run, protocol: Protocol, problems: Mapping[str, str]) 
     if not run.finished:
         return f"not finished (status {run.record.status})"
     if run.metrics is None:
-        return problems.get(run.id, f"not evaluated by this version; measure it: c3 evaluate --run {run.path}")
+        return problems.get(run.id, f"not evaluated by this version; measure it: {evaluate_command(run.path)}")
     if protocol.name not in run.metrics.protocols:
-        return f"evaluated without protocol {protocol.name}; measure it again: c3 evaluate --run {run.path}"
+        return f"evaluated without protocol {protocol.name}; measure it again: {evaluate_command(run.path)}"
     return None
 
 

@@ -97,7 +97,7 @@ class FeatureCache:
         if not open_storage(path).exists():
             return None
         made = cls.open(path, mode="r+")
-        made.require_origin(origin)
+        made.require_origin(origin, "Give another --out, or remove the store")
         return made
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -162,14 +162,17 @@ class FeatureCache:
         """Sixteen hex digits that name the content; see `Attributes.digest`."""
         return self.attributes.digest
 
-    def require_origin(self, origin: FeatureOrigin) -> None:
-        """Refuse to go on with a store that was made by another request; the error shows both values."""
+    def require_origin(self, origin: FeatureOrigin, remedy: str = "", grown: str = "") -> None:
+        """Refuse to go on with a store that was made by another request; the error shows both values.
+
+        `remedy` says what to do, and `grown` what to do where only the rows or classes are others.
+        """
         differing = differing_settings(to_json(self.origin), to_json(origin))
         if differing:
-            hint = ". New images or splits are added with --append" if list(differing) == ["manifest_sha256"] else ""
+            hints = [grown if list(differing) == ["manifest_sha256"] else "", remedy]
             raise SettingError(
-                f"{self.location} was made by another request ({'; '.join(differing.values())}){hint}. "
-                "Give another --out, or --overwrite"
+                f"{self.location} was made by another request ({'; '.join(differing.values())})"
+                + "".join(f". {hint}" for hint in hints if hint)
             )
 
     # -- classes and rows ----------------------------------------------------------------------------------------------

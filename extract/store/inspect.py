@@ -101,7 +101,7 @@ def describe(cache: FeatureCache) -> dict[str, Any]:
             "seen": int(cache.classes.seen.sum()),
             "unseen": int((~cache.classes.seen).sum()),
             "d_w": cache.classes.d_w,
-            "mean_vector_norm": round(float(np.linalg.norm(vectors, axis=1).mean()), 4),
+            "mean_vector_norm": round(float(np.linalg.norm(vectors, axis=1).mean()), 4) if len(vectors) else None,
             "vectors": to_json(cache.notes.vectors) if cache.notes.vectors else None,
         },
         "config": to_json(cache.origin),

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def require_no_migration(storage: Storage) -> None:
     """Refuse a store whose migration was interrupted."""
     if MARKER in storage.names(""):
         raise C3Error(
-            f"{storage.location}: its migration was interrupted; finish it with: c3 migrate {storage.location}"
+            f"{storage.location}: its migration was interrupted; finish it with: c3 migrate {quote(storage.location)}"
         )
 
 

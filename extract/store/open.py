@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import zarr
@@ -57,7 +58,7 @@ def open_store(path: str | Path, mode: OpenMode) -> tuple[Storage, zarr.Group, A
 
 
 def _make(path: str | Path) -> str:
-    return f"make it with: c3 extract --dataset NAME --out {path}"
+    return f"make it with: c3 extract --dataset NAME --out {quote(str(path))}"
 
 
 def _damaged(storage: Storage) -> StoreDamaged:

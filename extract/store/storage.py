@@ -14,6 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, ClassVar
 
 from zarr.abc.store import Store
@@ -47,7 +48,7 @@ class Storage(ABC):
 
     def damaged(self, fault: str) -> StoreDamaged:
         """Return the error for a part of the store that is lost or damaged; it names the command that mends it."""
-        return StoreDamaged(self.location, fault, f"mend it with: c3 verify {self.location} --repair")
+        return StoreDamaged(self.location, fault, f"mend it with: c3 verify {quote(self.location)} --repair")
 
     @abstractmethod
     def zarr_store(self, read_only: bool = False) -> Store:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ...common.devices import resolve_device
+from ...common.devices import flush_denormals, resolve_device
 from ...common.errors import C3Error
 from ...common.signals import terminated_like_interrupted
 from ...common.unicode_forms import path_text
@@ -30,6 +30,7 @@ from ..run_folder import (
     RunRecord,
     Timings,
     TunedFrom,
+    evaluate_command,
     open_run,
     read_log,
     write_classes,
@@ -59,6 +60,7 @@ def finetune(options: FineTuneOptions) -> Run:
     differs from that of the run.
     """
     require_alone("training end to end")
+    flush_denormals()
     device = resolve_device(options.device)
     if options.tensorboard:
         require_tensorboard()
@@ -173,4 +175,4 @@ def summary(run: Run) -> str:
     if chosen:
         which = f"after epoch {chosen.epoch}" if chosen.epoch else "of the start: no epoch was better"
         told += f"; validation mAP {100 * chosen.start:.2f} -> {100 * chosen.best:.2f} %, {which}"
-    return f"{told}\nNext: {tuned.extract}\nthen: c3 evaluate --run {run.path}"
+    return f"{told}\nNext: {tuned.extract}\nthen: {evaluate_command(run.path)}"

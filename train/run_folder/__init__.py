@@ -16,6 +16,7 @@ from .folder import (
     WEIGHTS,
     Run,
     best_run,
+    evaluate_command,
     list_runs,
     open_run,
     read_classes,
@@ -66,8 +67,8 @@ __all__ = [
     "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap", "Calibration",
     "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "Kind", "LogLine", "Metrics",
     "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run", "RunRecord",
-    "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "list_runs", "open_run",
-    "read_classes", "read_log", "read_metrics", "read_per_class", "read_probabilities", "read_thresholds",
+    "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "evaluate_command", "list_runs",
+    "open_run", "read_classes", "read_log", "read_metrics", "read_per_class", "read_probabilities", "read_thresholds",
     "write_classes", "write_csv", "write_json", "write_lines", "write_per_class", "write_probabilities",
     "write_record", "write_thresholds",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,16 @@ class Run:
     def train_again(self) -> str:
         """Return the command that trains the same method on the same store, for error messages."""
         split = "".join(f" --set {name}={value}" for name, value in self.record.class_split.items())
-        return f"c3 train --cache {self.record.features.path} --method {self.method}{split} --overwrite"
+        return f"c3 train --cache {quote(self.record.features.path)} --method {self.method}{split} --overwrite"
+
+
+def evaluate_command(folder: Path, split: str = "test") -> str:
+    """Return the command that measures the run of a folder, for messages.
+
+    >>> evaluate_command(Path("my runs/c3"), "val")
+    "c3 evaluate --run 'my runs/c3' --split val"
+    """
+    return f"c3 evaluate --run {quote(str(folder))}{'' if split == 'test' else f' --split {split}'}"
 
 
 def open_run(path: str | PathLike[str]) -> Run:
@@ -107,7 +117,7 @@ def read_metrics(path: Path, split: str = "test") -> Metrics | None:
     file = path / (METRICS if split == "test" else f"{Path(METRICS).stem}-{split}.json")
     if not file.exists():
         return None
-    remedy = f"measure it again: c3 evaluate --run {path} --split {split}"
+    remedy = f"measure it again: {evaluate_command(path, split)}"
     content = read_json(file, METRICS_SCHEMA, remedy)
     older = content.pop("schema") != METRICS_SCHEMA
     return None if older else parse(Metrics, content, str(file), remedy)

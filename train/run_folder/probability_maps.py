@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from ...common.errors import C3Error
 from ...common.parsing import STRICT, parse, to_json
-from .folder import read_json, write_json
+from .folder import evaluate_command, read_json, write_json
 
 PROBABILITIES = "probabilities.json"
 PROBABILITIES_SCHEMA = 1
@@ -80,7 +80,7 @@ def write_probabilities(folder: Path, maps: ProbabilityMaps) -> None:
 
 def read_probabilities(folder: Path) -> ProbabilityMaps | None:
     """Return the maps of a run, or None where it has none. Raises C3Error for a damaged file."""
-    path, remedy = folder / PROBABILITIES, f"write it again: c3 evaluate --run {folder}"
+    path, remedy = folder / PROBABILITIES, f"write it again: {evaluate_command(folder)}"
     if not path.exists():
         return None
     content = read_json(path, PROBABILITIES_SCHEMA, remedy)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ...common.errors import C3Error
 from ...common.files import write_text
-from .folder import LOG, PER_CLASS, THRESHOLDS
+from .folder import LOG, PER_CLASS, THRESHOLDS, evaluate_command
 
 Line = TypeVar("Line")
 CLASS_COLUMNS = ("class", "seen", "positives", "negatives", "unknown", "AP", "random AP")
@@ -77,7 +77,7 @@ def write_per_class(folder: Path, lines: Iterable[ClassResult], suffix: str = ""
 
 def read_per_class(folder: Path) -> tuple[ClassResult, ...]:
     """Return the lines of per_class.csv. Raises C3Error where it is missing or damaged."""
-    path, remedy = folder / PER_CLASS, f"measure the run again: c3 evaluate --run {folder}"
+    path, remedy = folder / PER_CLASS, f"measure the run again: {evaluate_command(folder)}"
     if not path.exists():
         raise C3Error(f"{path} is missing; {remedy}")
 
@@ -106,7 +106,7 @@ def write_thresholds(folder: Path, lines: Iterable[ClassThreshold]) -> None:
 
 def read_thresholds(folder: Path) -> tuple[ClassThreshold, ...]:
     """Return the lines of thresholds.csv. Raises C3Error where it is missing or damaged."""
-    path, command = folder / THRESHOLDS, f"c3 evaluate --run {folder}"
+    path, command = folder / THRESHOLDS, f"{evaluate_command(folder)}"
     if not path.exists():
         raise C3Error(
             f"{path} is missing: thresholds are chosen on the validation split by {command}; where the store has no "
