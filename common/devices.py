@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from .errors import C3Error
@@ -25,13 +28,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def flush_denormals() -> None:
-    """Let this process count float32 numbers below 1.2e-38 as 0, on the CPU.
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Count float32 numbers below 1.2e-38 as 0 on the CPU, in this thread and in those of torch that start meanwhile.
 
-    Weights that decay to nothing pass through such numbers, and a product of them takes hundreds of times as long. Call
-    it first: threads of torch that exist already are not reached.
+    Weights that decay to nothing pass through such numbers, and a product of them takes hundreds of times as long.
     """
+    before = (torch.tensor(1e-39) * 1).item() == 0  # torch does not tell
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def nth_device(name: str, number: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..common.devices import flush_denormals, resolve_device
+from ..common.devices import denormals_flushed, resolve_device
 from ..common.errors import C3Error, unknown_name
 from ..common.signals import terminated_like_interrupted
 from ..common.unicode_forms import path_text
@@ -103,6 +103,7 @@ def train_each(
 
 
 @terminated_like_interrupted()
+@denormals_flushed()
 def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 
@@ -111,7 +112,6 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
 
     In a world of several processes all of them call this; the first one writes, and all return the same run.
     """
-    flush_denormals()
     if world is None:
         require_alone("this training")
         world = World(resolve_device(options.device))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ...common.devices import flush_denormals, resolve_device
+from ...common.devices import denormals_flushed, resolve_device
 from ...common.errors import C3Error
 from ...common.signals import terminated_like_interrupted
 from ...common.unicode_forms import path_text
@@ -51,6 +51,7 @@ SCORED_AT_ONCE = 32  # images; the layers of a backbone take far more memory tha
 
 
 @terminated_like_interrupted()
+@denormals_flushed()
 def finetune(options: FineTuneOptions) -> Run:
     """Train the backbone of a finished run together with its head, from images, and return the new run.
 
@@ -60,7 +61,6 @@ def finetune(options: FineTuneOptions) -> Run:
     differs from that of the run.
     """
     require_alone("training end to end")
-    flush_denormals()
     device = resolve_device(options.device)
     if options.tensorboard:
         require_tensorboard()
