@@ -34,7 +34,7 @@ def denormals_flushed() -> Iterator[None]:
 
     Weights that decay to nothing pass through such numbers, and a product of them takes hundreds of times as long.
     """
-    before = (torch.tensor(1e-39) * 1).item() == 0  # torch does not tell
+    before = not torch.tensor(1e-39) * 1  # torch does not tell
     torch.set_flush_denormal(True)
     try:
         yield
