@@ -98,19 +98,28 @@ def profiles(run: Run, classes: Sequence[str] = (), device: str = "auto", split:
     found = opened(run, device, split)
     truth = found.truth
     chosen = _named(truth, classes) if classes else _chosen(found)
-    measured = [*chosen, *np.flatnonzero(_usable(truth)).tolist()]
+    usable = np.flatnonzero(_usable(truth))
+    measured = np.union1d(chosen, usable)
     member = np.zeros((len(truth), len(measured)))
     for place, index in enumerate(measured):
-        of_class = truth.of_class(index)
+        of_class = truth.of_class(int(index))
         member[of_class.image[of_class.positive], place] = 1
     mean, spread = _averages(found, member)
     unit = _unit(found.store.classes.vectors[measured])
-    shown = slice(len(chosen))
-    own, rest = ({name: values[some] for name, values in spread.items()} for some in (shown, slice(len(chosen), None)))
-    agreement = _agreement(unit[len(chosen) :], member[:, len(chosen) :], _columns(rest))
-    names, images = tuple(truth.names[index] for index in chosen), member[:, shown].sum(axis=0).astype(int)
-    means = {name: values[shown] for name, values in mean.items()}
-    return Profiles(names, truth.seen[chosen], images, means, own, unit[shown] @ unit[shown].T, agreement)
+    shown, agreeing = np.searchsorted(measured, chosen), np.searchsorted(measured, usable)
+    return Profiles(
+        names=tuple(truth.names[index] for index in chosen),
+        seen=truth.seen[chosen],
+        images=member[:, shown].sum(axis=0).astype(int),
+        mean=_rows(mean, shown),
+        spread=_rows(spread, shown),
+        words=unit[shown] @ unit[shown].T,
+        agreement=_agreement(unit[agreeing], member[:, agreeing], _columns(_rows(spread, agreeing))),
+    )
+
+
+def _rows(parts: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in parts.items()}
 
 
 def _columns(spread: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -106,7 +106,7 @@ def write_thresholds(folder: Path, lines: Iterable[ClassThreshold]) -> None:
 
 def read_thresholds(folder: Path) -> tuple[ClassThreshold, ...]:
     """Return the lines of thresholds.csv. Raises C3Error where it is missing or damaged."""
-    path, command = folder / THRESHOLDS, f"{evaluate_command(folder)}"
+    path, command = folder / THRESHOLDS, evaluate_command(folder)
     if not path.exists():
         raise C3Error(
             f"{path} is missing: thresholds are chosen on the validation split by {command}; where the store has no "
