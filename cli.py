@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import click
@@ -215,6 +214,7 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
     from .extract.options import ExtractOptions
     from .extract.run import extract as run_extract
     from .train.run import TrainOptions, train_each
+    from .train.run_folder import report_command
 
     store, runs = out / "features.zarr", out / "runs"
     click.echo(run_extract(ExtractOptions("demo", DEMO_BACKBONE, DEMO_WEIGHTS, store, device=device)))
@@ -222,9 +222,7 @@ def demo(out: Path, seeds: int, methods: tuple[str, ...], device: str) -> None:
         for run in train_each(TrainOptions(store, method, runs, device=device), range(seeds)):
             score(run.path, device=device)
     click.echo(make_report((1,), runs))
-    click.echo(
-        f"Next: c3 report --runs {quote(str(runs))} --html report.html; then your own pictures: docs/own-data.md"
-    )
+    click.echo(f"Next: {report_command(runs, '--html report.html')}; then your own pictures: docs/own-data.md")
 
 
 SWEEP_SECTIONS = {

@@ -59,11 +59,11 @@ def evaluate(
 
 def _next(run: Path, split: str) -> str:
     """Return the command that follows: test after val, and after test what the run is for."""
-    from ..train.run_folder import evaluate_command
+    from ..train.run_folder import evaluate_command, report_command
 
     if split != "test":
         return evaluate_command(run)
-    return f"c3 report --runs {shlex.quote(str(run.parent))}, or c3 predict IMAGES --run {shlex.quote(str(run))}"
+    return f"{report_command(run.parent)}, or c3 predict IMAGES --run {shlex.quote(str(run))}"
 
 
 @click.command()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..common.errors import C3Error
-from ..train.run_folder import Metrics, Run, read_metrics
+from ..train.run_folder import Metrics, Run, read_metrics, report_command
 from .calibrate import fold_offsets
 from .names import NOT_FOR_CHOOSING
 from .protocol import protocols_for
@@ -63,10 +63,10 @@ def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
         lines.append([*(str(settings.get(name, "-")) for name in names), *shown, str(run.path)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    root = shlex.quote(str(runs[0].path.parent)) if runs else "runs"
-    told = f"Test metrics are in each run folder: c3 report --runs {root} prints them"
+    root = runs[0].path.parent if runs else Path("runs")
+    told = f"Test metrics are in each run folder: {report_command(root)} prints them"
     if FIGURE_4 & set(names):
-        told += f", and c3 report --runs {root} --figures 4 draws them"
+        told += f", and {report_command(root, '--figures 4')} draws them"
     of_folds = runs and all(class_split_of(run).folds for run in runs)
     notes = [] if of_folds else [f"val ZSL and GZSL mAP: {NOT_FOR_CHOOSING}.", f"{told}."]
     return "\n".join([*table, *notes])

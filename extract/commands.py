@@ -341,9 +341,9 @@ def vectors(catalog: Path | None, /, out: Path, tower: str, **options: Any) -> N
               help="With --table: whether an absent label is negative, or unknown.")  # fmt: skip
 @click.option("--dataset", type=DatasetName(), metavar="NAME",
               help="A data set of kind table in the catalog. Required without --table.")  # fmt: skip
-@click.option("--array", metavar="NAME",
-              help="The array to read where files hold several: a key of .npz or .h5, a column of "
-                   ".parquet. Default: the only array of a file.")  # fmt: skip
+@click.option("--array", "arrays", multiple=True, metavar="NAME",
+              help="An array to read where files hold several: a key of .npz or .h5, a column of .parquet. Repeat the "
+                   "option for more levels, shallow to deep. Default: the only array of a file.")  # fmt: skip
 @click.option("--source", metavar="TEXT", help="What computed the features. Default: the name of the first file.")
 @click.option(
     "--out", default="features.zarr", show_default=True, type=UserPath(), metavar="STORE", help="The store to fill."

@@ -179,7 +179,7 @@ def _chosen(path: Path, arrays: Readers, key: str | None) -> str:
         return next(iter(arrays))
     has = f"the arrays {clipped(', '.join(arrays))}" if arrays else "no array of numbers"
     if key is None or not arrays:
-        raise C3Error(f"{path} has {has}{'; name one of them with --array' if arrays else ''}")
+        raise C3Error(f"{path} has {has}{'; name those to read with --array' if arrays else ''}")
     if key not in arrays:
         raise C3Error(f"{path} has no array {key!r}; it has {has}")
     return key

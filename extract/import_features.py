@@ -34,8 +34,8 @@ class ImportOptions:
     """Arrays and the table of their rows.
 
     `table` is a csv as in docs/own-data.md, with its lists of `unseen` and of all `classes`, and `vectors` a name of
-    the catalog or a file; or `dataset` names a table of the catalog, which has all that. `array` names the array in
-    files that hold several. `source` says in a few words what computed the features.
+    the catalog or a file; or `dataset` names a table of the catalog, which has all that. `arrays` names those to
+    read in files that hold several. `source` says in a few words what computed the features.
     """
 
     files: tuple[Path, ...]
@@ -45,7 +45,7 @@ class ImportOptions:
     unseen: Path | None = None
     classes: Path | None = None
     labelling: str = "complete"
-    array: str | None = None
+    arrays: Sequence[str] = ()
     source: str | None = None
     out: Path = Path("features.zarr")
     catalog: Path | None = None
@@ -56,11 +56,11 @@ def import_features(options: ImportOptions) -> str:
     """Fill a store from arrays and return a summary; a stopped import continues where it was.
 
     Row n of every array belongs to row n of the table. Maps (rows, C, H, W) become a level named as their array, pooled
-    to 7 x 7 by maximum; several files are several levels, shallow to deep. Vectors (rows, D) become `global`, and a
+    to 7 x 7 by maximum; several are several levels, shallow to deep. Vectors (rows, D) become `global`, and a
     store may have these alone. Raises C3Error for arrays whose rows differ from the table, before anything is written.
     """
     spec = _table_spec(options)
-    arrays = [open_array(path, options.array) for path in options.files]
+    arrays = [open_array(path, key) for path in options.files for key in options.arrays or (None,)]
     manifest = read_manifest(spec)
     place = {path: row for row, path in enumerate(table_paths(spec))}
     for array in arrays:

@@ -12,12 +12,12 @@ from ..common.text_files import word_list
 from ..common.unicode_forms import clean_name
 from .catalog.catalog import Catalog
 from .datasets.kinds import reader_of
+from .datasets.label_cells import SEPARATORS
 from .words.prompts import require_words, templates_of, tower_vectors
 from .words.text_towers import load_tower
 from .words.tower_files import write_tower_file
 
 LOG = logging.getLogger(__name__)
-JOINING = ",;|"
 SHOWN = 5  # words in a line of the log
 
 
@@ -44,7 +44,7 @@ def write_vectors(
         raise C3Error(f"--out {out}: {fault}")
     asked = word_list(words) if words else _class_names(dataset or "", catalog)
     require_words(asked)  # before a tower is loaded, which takes seconds
-    if words and (joined := [word for word in asked if any(mark in word for mark in JOINING)]):
+    if words and (joined := [word for word in asked if any(mark in word for mark in SEPARATORS)]):
         LOG.warning("%s: %d words that may be several in one: %s; give each its own line if they are",
                     words, len(joined), ", ".join(map(repr, joined[:SHOWN])))  # fmt: skip
     templates = templates_of(templates)

@@ -61,7 +61,7 @@ def test_every_row_gets_its_own_values(folder: Path) -> None:
 
 
 def test_maps_are_pooled_as_the_backbones_are(folder: Path) -> None:
-    import_features(options(folder, "maps.npz", array="p16"))
+    import_features(options(folder, "maps.npz", arrays=("p16",)))
     cache = FeatureCache.open(folder / "f.zarr")
     (level,) = cache.levels
     assert (level.name, level.cell) == ("p16", (3, 7, 7))
@@ -69,6 +69,16 @@ def test_maps_are_pooled_as_the_backbones_are(folder: Path) -> None:
     source = open_array(folder / "maps.npz", "p16").values[[ORDER.tolist().index(number) for number in numbers]]
     (expected,) = pool_levels([torch.from_numpy(source.astype(np.float32))])
     np.testing.assert_allclose(cache.read("test", "p16", 0, len(numbers)), expected.numpy(), rtol=1e-3)
+
+
+def test_several_arrays_of_one_file_are_several_levels(folder: Path) -> None:
+    maps = ORDER[:, None, None, None] + np.zeros((ROWS, 2, 7, 7))
+    np.savez(folder / "all.npz", p32=maps + 0.5, p8=maps, unused=maps)
+    import_features(options(folder, "all.npz", arrays=("p8", "p32")))
+    cache = FeatureCache.open(folder / "f.zarr")
+    assert [level.name for level in cache.levels] == ["p8", "p32"]
+    rows = len(cache.image_paths("test"))
+    np.testing.assert_array_equal(cache.read("test", "p32", 0, rows), cache.read("test", "p8", 0, rows) + 0.5)
 
 
 @pytest.mark.parametrize("side", [5, 7, 10, 14, 33])
@@ -125,7 +135,7 @@ def test_arrays_that_do_not_fit_are_refused_in_one_line(folder: Path) -> None:
         ("flat.npy",): r"shape \(40,\) and type float64; expected numbers, vectors \(rows, D\) or maps",
         ("objects.npy",): r"objects\.npy cannot be read as \.npy: Array can't be memory-mapped",
         ("cut.npy",): r"cut\.npy cannot be read as \.npy",
-        ("maps.npz",): r"maps\.npz has the arrays p16, other; name one of them with --array",
+        ("maps.npz",): r"maps\.npz has the arrays p16, other; name those to read with --array",
         ("9 maps.npy",): "'9 maps' cannot be the name of a level",
         ("v.txt",): r"v\.txt: expected a file that ends in \.npy, \.npz",
         ("none.npy",): "none.npy",
@@ -180,7 +190,7 @@ def test_rows_in_another_order_than_the_table_are_refused_where_the_file_names_t
     with pytest.raises(
         C3Error, match=rf"not in the order of the table: in 'ids' .* row 0 is x/00.* {ORDER[0]:02d}\.jpg"
     ):
-        import_features(options(folder, f"v.{suffix}", array="v"))
+        import_features(options(folder, f"v.{suffix}", arrays=("v",)))
     assert not (folder / "f.zarr").exists()
 
 
@@ -227,9 +237,9 @@ def test_a_separator_of_labels_needs_a_catalog(folder: Path) -> None:
 
 def test_another_array_of_a_file_is_another_store(folder: Path) -> None:
     np.savez(folder / "two.npz", a=np.ones((ROWS, 3)), b=np.zeros((ROWS, 3)))
-    import_features(options(folder, "two.npz", array="a"))
+    import_features(options(folder, "two.npz", arrays=("a",)))
     with pytest.raises(C3Error, match="was made by another request"):
-        import_features(options(folder, "two.npz", array="b"))
+        import_features(options(folder, "two.npz", arrays=("b",)))
 
 
 def test_files_that_hold_no_rows_of_one_length_are_refused_in_one_line(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -134,16 +133,14 @@ def train(
         raise C3Error(f"the default method differs between these stores ({', '.join(defaults)}): give --method")
     method = method or next(iter(defaults))
     from .run import TrainOptions, train_each
-    from .run_folder import evaluate_command
+    from .run_folder import evaluate_command, report_command
 
     done = []
     for run in train_each(TrainOptions(caches[0], method, runs, settings, catalog, **running), seeds, caches[1:]):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
     if done:  # of several processes only the first
-        click.echo(
-            f"Next: {evaluate_command(done[0].path) if len(done) == 1 else f'c3 report --runs {quote(str(runs))}'}"
-        )
+        click.echo(f"Next: {evaluate_command(done[0].path) if len(done) == 1 else report_command(runs)}")
 
 
 def _timing(record: RunRecord) -> str:

@@ -21,6 +21,7 @@ from .folder import (
     open_run,
     read_classes,
     read_metrics,
+    report_command,
     write_classes,
     write_json,
     write_record,
@@ -69,6 +70,6 @@ __all__ = [
     "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run", "RunRecord",
     "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "evaluate_command", "list_runs",
     "open_run", "read_classes", "read_log", "read_metrics", "read_per_class", "read_probabilities", "read_thresholds",
-    "write_classes", "write_csv", "write_json", "write_lines", "write_per_class", "write_probabilities",
-    "write_record", "write_thresholds",
+    "report_command", "write_classes", "write_csv", "write_json", "write_lines", "write_per_class",
+    "write_probabilities", "write_record", "write_thresholds",
 ]  # fmt: skip

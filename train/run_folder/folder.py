@@ -93,6 +93,15 @@ def evaluate_command(folder: Path, split: str = "test") -> str:
     return f"c3 evaluate --run {quote(str(folder))}{'' if split == 'test' else f' --split {split}'}"
 
 
+def report_command(runs: Path, options: str = "") -> str:
+    """Return the command that prints the tables of a folder of runs, for messages.
+
+    >>> report_command(Path("my runs"), "--figures 4")
+    "c3 report --runs 'my runs' --figures 4"
+    """
+    return f"c3 report --runs {quote(str(runs))}{f' {options}' if options else ''}"
+
+
 def open_run(path: str | PathLike[str]) -> Run:
     """Read one run folder. Raises C3Error when it is missing, damaged or written by a newer c3.
 
