@@ -124,7 +124,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path: Path, monkeypatch:
         ("resnet17", "random:0", None): r"unknown backbone 'timm:resnet17'\. Did you mean timm:resnet18, ",
         ("resnet18.a9", "random:0", None): "timm has no weights 'a9' of timm:resnet18; it has .*a1_in1k",
         ("levit_128", "random:0", None): "timm:levit_128.* has no three usable maps: .* it has strides 16, 32, 64$",
-        ("vit_tiny_patch16_224", "random:0", 150): "--input-size 150: timm:vit_tiny_.* needs a multiple of 16 pixels",
+        ("vit_tiny_patch16_224", "random:0", 150): "vit_tiny_.* needs a multiple of 16 pixels, .* --input-size 144$",
+        ("samvit_base_patch16", "random:0", None): r"blocks\.3 has 768 channels, .*; choose another of c3 backbones$",
         (
             "swin_tiny_patch4_window7_224",
             "random:0",

@@ -121,7 +121,8 @@ def plan_of(name: str, input_size: int | None) -> Plan:
     side = input_size or native[2]
     strides = {entry["reduction"] for entry in list(network.feature_info)}
     if len(strides) == 1 and side % (patch := strides.pop()):  # the rest would be cut off
-        raise SettingError(f"--input-size {side}: {PREFIX}{name} needs a multiple of {patch} pixels")
+        raise SettingError(f"--input-size {side}: {PREFIX}{name} needs a multiple of {patch} pixels, for example "
+                           f"--input-size {max(1, side // patch) * patch}")  # fmt: skip
     arguments = {"img_size": side} if published.get("fixed_input_size") and side != native[2] else {}
     if arguments:
         network = _described(name, arguments, side)
@@ -135,7 +136,7 @@ def plan_of(name: str, input_size: int | None) -> Plan:
         transform=Transform(data["mean"], data["std"], Resize(side, data["interpolation"])),
     )
     plan = Plan(spec, name, arguments, indices, taps[0].norm, published.get("license"))
-    return _proved(plan, network)
+    return _proved(plan, network, native[2])
 
 
 def architectures(wanted: str) -> list[str]:
@@ -144,21 +145,24 @@ def architectures(wanted: str) -> list[str]:
     return names
 
 
-def _proved(plan: Plan, network: nn.Module) -> Plan:
+def _proved(plan: Plan, network: nn.Module, native: int) -> Plan:
     """Return the plan with the width of the global vector and the map for `regions`, after a pass of shapes."""
     spec = plan.spec
     side = spec.transform.resize.side
     try:
         found = plan.body(network.eval(), True)(torch.empty(1, 3, side, side, device="meta"))
     except Exception as error:  # networks refuse a size by assertions and by errors of many types
+        if side == native:  # the network itself does not fit, whatever the size
+            raise C3Error(f"{spec.name} gives c3 no maps of its own size, {side} x {side} pixels "
+                          f"({_first_line(error)}); choose another of c3 backbones") from error  # fmt: skip
         raise SettingError(
             f"{spec.name} cannot take pictures of {side} x {side} pixels ({_first_line(error)}); give another "
-            "--input-size"
+            f"--input-size; without one they have {native}"
         ) from error
     for tap in spec.taps:
         if found[tap.node].shape[:2] != (1, tap.channels):
             raise C3Error(f"{spec.name}: timm says that {tap.node} has {tap.channels} channels, and it gives "
-                          f"{tuple(found[tap.node].shape)}")  # fmt: skip
+                          f"{tuple(found[tap.node].shape)}; choose another of c3 backbones")  # fmt: skip
     regions = next((tap for tap in spec.taps if tap.stride == 16 and found[tap.node].shape[2] == REGION_SIDE), None)
     vector = Tap(VECTOR, found[VECTOR].shape[1], 0)
     return replace(plan, spec=replace(spec, global_vector=vector, regions=regions))
