@@ -20,6 +20,7 @@ from .common.click_options import (
     ManyValues,
     Name,
     Numbers,
+    RealNumber,
     UserPath,
     cache_option,
     device_option,
@@ -30,6 +31,7 @@ from .common.click_options import (
 )
 from .common.errors import C3Error
 from .common.help_page import with_examples
+from .common.memory import told_when_full
 from .evaluate import commands as evaluation
 from .evaluate.report import commands as reporting
 from .extract import commands as extraction
@@ -40,6 +42,7 @@ from .train.finetune import commands as finetuning
 from .train.names import GROUPS, METHODS, default_method
 
 SELECT_FOLDS = 3
+MOST_FOLDS = 1000
 # Heading -> command -> its line in `c3 --help`, and two examples; in the order of work.
 PAGES: dict[str, dict[str, tuple[str, str, str]]] = {
     "See it work": {
@@ -136,7 +139,8 @@ class _Program(click.Group):
 @contextmanager
 def _one_line(ctx: click.Context) -> Iterator[None]:
     try:
-        yield
+        with told_when_full("free some memory, or use a machine that has more"):
+            yield
     except C3Error as error:
         click.echo(f"c3: {' '.join(str(error).split())}", err=True)
         ctx.exit(2)
@@ -259,10 +263,10 @@ SWEEP_SECTIONS = {
 @grouped("grid", "--hide-seeds", "hide_seed", multiple=True, type=Numbers(), metavar="N",
          help="Draw other unseen classes with each of these seeds: --hide-seeds 0..9. Default: those of the "
               "store.")  # fmt: skip
-@click.option("--folds", type=click.IntRange(min=2), metavar="N",
+@click.option("--folds", type=click.IntRange(2, MOST_FOLDS), metavar="N",
               help="Divide the seen classes into this number of parts, and hold back one part at a time. Default: "
                    f"none; with --select {SELECT_FOLDS}.")  # fmt: skip
-@click.option("--held-images", default=0.0, type=click.FloatRange(0, 1, max_open=True), metavar="X",
+@click.option("--held-images", default=0.0, type=RealNumber(0, 1, max_open=True), metavar="X",
               help="Every fold also holds back this share of the images of train, which is scored with val: "
                    "--held-images 0.2. Default: 0, none.")  # fmt: skip
 @click.option("--select", is_flag=True, help="Choose settings for each method by folds, then train them.")
@@ -320,6 +324,12 @@ def sweep(
     names = tuple(dict.fromkeys(method for name in methods for method in methods_named(name)))
     # a range arrives as a tuple of its numbers
     grid = {name: tuple(chain(*(v if isinstance(v, tuple) else (v,) for v in values))) for name, values in grid.items()}
+    if not (select or select_only):
+        of_folds: dict[str, tuple[Any, ...]] = {"folds": (folds,), "fold": tuple(range(folds))} if folds else {}
+        of_folds |= {"held_images": (held_images,)} if held_images else {}
+        if twice := [name for name in of_folds if name in grid]:
+            raise C3Error(f"--set: {twice[0]} is given by --folds and --held-images too; give it once")
+        grid |= of_folds
     entries = read_list(listed, names, grid) if listed else ({},)
     base = TrainOptions(cache, names[0], runs, {}, catalog, **running)
     if select or select_only:
@@ -339,10 +349,6 @@ def sweep(
             return
         settings = final_settings(chosen, seeds)
     else:
-        if folds:
-            grid |= {"folds": (folds,), "fold": tuple(range(folds))}
-        if held_images:
-            grid |= {"held_images": (held_images,)}
         settings = for_methods(names, combinations(grid, entries))
     done = run(base, settings, evaluate_sweep, jobs)
     click.echo(sweep_summary(done.runs, varied(settings)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +17,8 @@ from .help_page import HelpPage
 from .user_paths import typed_path
 
 RUNS = "runs"  # the folder of run folders
+MOST_DIGITS = 100  # of a number; whether it is too large is said by what takes it
+MOST_NUMBERS = 10_000  # of a range: more runs than any study has, and few enough to list
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
@@ -51,8 +55,22 @@ class Name(Choice):
         return super().convert(value, param, ctx)
 
 
+class RealNumber(click.FloatRange):
+    """A number of a range. The text `nan` is no number, and is outside of every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 class Numbers(click.ParamType[tuple[int, ...]]):
-    """A whole number of at least 0, or a range with both its ends, `0..9`; arrives as a tuple of numbers."""
+    """A whole number of at least 0, or a range with both its ends, `0..9`; arrives as a tuple of numbers.
+
+    The option is repeatable: `each_number` joins what it collects.
+    """
 
     name = "number"
 
@@ -60,10 +78,25 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         """Return the numbers. Raises C3Error for anything else."""
         first, dots, last = str(super().convert(value, param, ctx)).partition("..")
         ends = (first, last) if dots else (first, first)
-        if not all(end.isascii() and end.isdigit() for end in ends) or int(ends[0]) > int(ends[1]):
-            option = param.opts[0] if param else "number"
-            raise C3Error(f"{option}: expected numbers such as 0 1 2, or a range such as 0..9, found {value!r}")
-        return tuple(range(int(ends[0]), int(ends[1]) + 1))
+        option = param.opts[0] if param else "number"
+        wrong = f"{option}: expected numbers such as 0 1 2, or a range such as 0..9, found {clipped(repr(value))}"
+        if not all(end.isascii() and end.isdigit() and len(end) <= MOST_DIGITS for end in ends):
+            raise C3Error(wrong)
+        low, high = int(ends[0]), int(ends[1])
+        if low > high:
+            raise C3Error(f"{wrong}, which ends before it begins")
+        if high - low >= MOST_NUMBERS:
+            raise C3Error(f"{option}: a range has at most {MOST_NUMBERS:,} numbers, found {value!r}")
+        return tuple(range(low, high + 1))
+
+
+def each_number(ranges: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the numbers that a repeatable option of `Numbers` has collected, each once.
+
+    >>> each_number([(0, 1, 2), (7,), (1,)])
+    (0, 1, 2, 7)
+    """
+    return tuple(dict.fromkeys(chain(*ranges)))
 
 
 class DatasetName(click.ParamType[str]):
@@ -145,12 +178,15 @@ def runs_option(command: Command) -> Command:
 
 
 def grouped(group: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Add an option whose value arrives as an entry of the dictionary parameter `group`, if it has a value."""
+    """Add an option whose value arrives as an entry of the dictionary parameter `group`, if it has a value.
+
+    Raises C3Error where `named_values` of the group give the entry too.
+    """
 
     def collect(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         entries = ctx.params.setdefault(group, {})
         if value is not None and value != ():
-            entries[option.name] = value
+            _enter(entries, str(option.name), value, option)
 
     return click.option(*names, expose_value=False, callback=collect, **attributes)
 
@@ -180,7 +216,8 @@ def form_options(one: str, line: str) -> Callable[[Command], Command]:
 def named_values(group: str, *names: str, many: bool = False, **attributes: Any) -> Callable[[Command], Command]:
     """Add a repeatable option NAME=VALUE whose pairs arrive in the dictionary parameter `group`.
 
-    With `many` the value is NAME=V1,V2 and arrives as a tuple. Raises C3Error for a value without `=`.
+    With `many` the value is NAME=V1,V2 and arrives as a tuple. Raises C3Error for a value without `=`, and for a name
+    that is given twice.
     """
 
     def collect(ctx: click.Context, option: click.Parameter, pairs: Iterable[str]) -> None:
@@ -190,9 +227,15 @@ def named_values(group: str, *names: str, many: bool = False, **attributes: Any)
             if not equals:
                 expected = "NAME=VALUE or NAME=VALUE,VALUE" if many else "NAME=VALUE"
                 raise C3Error(f"{option.opts[0]} {pair!r}: expected {expected}")
-            entries[name] = tuple(value.split(",")) if many else value
+            _enter(entries, name, tuple(value.split(",")) if many else value, option)
 
     return click.option(*names, multiple=True, expose_value=False, callback=collect, **attributes)
+
+
+def _enter(entries: dict[str, Any], name: str, value: Any, option: click.Parameter) -> None:
+    if name in entries:
+        raise C3Error(f"{option.opts[0]}: {name} is given twice; give it once")
+    entries[name] = value
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -209,7 +252,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 # How runs are computed, which never changes their weights.
 running_options = together(
     grouped("running", "--device", default="auto", show_default=True, help="The device: auto, cpu, cuda or cuda:N."),
-    grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=click.FloatRange(min=0),
+    grouped("running", "--checkpoint-minutes", default=5.0, show_default=True, type=RealNumber(min=0),
             metavar="X", help="Save a checkpoint after this number of minutes."),
     grouped("running", "--checkpoint-steps", default=0, show_default=True, type=click.IntRange(min=0), metavar="N",
             help="Also save a checkpoint after this number of steps; 0 saves by the clock alone."),

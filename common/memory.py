@@ -1,11 +1,14 @@
-"""Keep freed memory in the process: the C library would give large blocks back, and get them again page by page."""
+"""Keep freed memory in the process, where the C library would give it back; say in one line that memory ran out."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from .errors import C3Error
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 NEVER = -1
@@ -39,3 +42,27 @@ def freed_memory_kept() -> Iterator[None]:
             for name, value in settings.items():
                 library.mallopt(name, value)
             library.malloc_trim(ctypes.c_size_t(0))
+
+
+@contextmanager
+def told_when_full(remedy: str) -> Iterator[None]:
+    """Raise C3Error, which ends with `remedy`, where numpy or torch get no memory for an array, on any device."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        asked = re.search(r"allocate ([\d.]+) ?(\w+)", str(error))
+        size = " for a block of {} {}".format(*asked.groups()) if asked else ""
+        raise C3Error(f"the memory does not suffice{size}; {remedy}") from error
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out. torch has a type for it on CUDA alone; nothing imports torch.
+
+    >>> ran_out(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    True
+    """
+    said = ("can't allocate memory", "Storage size calculation overflowed")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in said)

@@ -13,7 +13,6 @@ from statistics import mean
 
 import numpy as np
 
-from ..train.recipes import overridden
 from ..train.run_folder import FOLDS, Balance, Calibration, Metrics, Run, Setting, list_runs, read_metrics
 from .evidence import Evidence, merge
 from .measure import harmonic
@@ -68,13 +67,7 @@ def runs_of_folds(run: Run) -> Iterator[Run]:
 
 def fold_command(run: Run) -> str:
     """Return the command that trains and measures the runs of folds of a run, with its store, method and settings."""
-    changed = sorted(overridden(run.record.recipe) - {"seed"})
-    said = "".join(f" --set {name}={run.record.settings[name]}" for name in changed)
-    catalog = f"--catalog {quote(run.record.catalog)} " if run.record.catalog else ""
-    return (
-        f"c3 {catalog}sweep --select-only --cache {quote(run.record.features.path)} --method {run.method} --runs "
-        f"{quote(str(run.path.parent))}{said}"
-    )
+    return run.on_store("sweep --select-only", f"--runs {quote(str(run.path.parent))}")
 
 
 def _family(run: Run) -> tuple[str, str, dict[str, Setting]]:

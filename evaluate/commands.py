@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from ..common.average_precision import Ties
 
 PATH = RunPath()
+LEAST_RESAMPLES = 100  # of few resamples an interval is too narrow: of one it has no width
+
+
+class Resamples(click.IntRange):
+    """A number of bootstrap resamples, or 0 for none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        number = int(super().convert(value, param, ctx))
+        if 0 < number < LEAST_RESAMPLES:
+            self.fail(f"{number} is not 0 (no intervals) or at least {LEAST_RESAMPLES}.", param, ctx)
+        return number
 
 
 @click.command()
@@ -38,9 +50,9 @@ PATH = RunPath()
     "--resamples",
     default=1000,
     show_default=True,
-    type=click.IntRange(min=0),
+    type=Resamples(min=0),
     metavar="N",
-    help="Bootstrap resamples of the images; 0 leaves out intervals.",
+    help="Bootstrap resamples of the images, 100 or more; 0 leaves out intervals.",
 )
 @device_option
 def evaluate(
@@ -80,7 +92,7 @@ def _next(run: Path, split: str) -> str:
     "--resamples",
     default=1000,
     show_default=True,
-    type=click.IntRange(min=100),
+    type=click.IntRange(min=LEAST_RESAMPLES),
     metavar="N",
     help="Bootstrap resamples of the images.",
 )

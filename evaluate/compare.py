@@ -13,6 +13,7 @@ from .bootstrap import Resampling, bootstrap, interval
 from .evidence import Evidence
 from .measure import measure
 from .protocol import Protocol
+from .truth import Truth
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,17 @@ def table_of(runs: tuple[Run, Run], found: list[Difference], resampling: Resampl
     return "\n".join(lines)
 
 
+def _counted(truth: Truth) -> str:
+    return f"{int(truth.seen.sum()):,} seen and {int((~truth.seen).sum()):,} unseen"
+
+
 def _require_same_images(first: Evidence, second: Evidence) -> None:
     one, two = first.truth, second.truth
     if one.names != two.names or not np.array_equal(one.seen, two.seen):
-        raise C3Error("the two runs are measured on different classes; compare runs of one data set")
+        raise C3Error(
+            f"the two runs are measured on different classes ({_counted(one)}, and {_counted(two)}); compare runs of "
+            "one data set and class split, and of methods that both score unseen classes or both do not"
+        )
     same = len(one) == len(two) and np.array_equal(one.ids, two.ids)
     if not same or not all(
         np.array_equal(getattr(one.labels, part), getattr(two.labels, part)) for part in ("indptr", "indices", "value")

@@ -50,7 +50,7 @@ def evaluate(
     """
     require_ties(options.ties)
     started = time.monotonic()
-    run = open_run(run_path)
+    run = open_run(run_path, measured=False)
     run.require_finished()
     store = open_store(run, cache)
     _warn_of_trained_classes(run, store)

@@ -16,7 +16,7 @@ from ..extract.store.cache import FeatureCache, Status
 from ..extract.store.class_view import ClassView
 from ..extract.store.storage import open_storage
 from ..train.class_split import ClassSplit
-from ..train.run_folder import Run, read_classes
+from ..train.run_folder import Run, evaluate_command, read_classes
 from ..train.settings import options_from
 from .evidence import Evidence, collect
 from .protocol import Protocol, pools_of
@@ -48,7 +48,7 @@ def open_store(run: Run, elsewhere: str | Path | None = None) -> FeatureCache:
     """
     trained = run.record.features
     path = elsewhere or trained.path
-    hint = f"c3 evaluate --run {run.path} --cache PATH"
+    hint = f"{evaluate_command(run.path)} --cache PATH"
     if not open_storage(path).exists():
         if elsewhere is None and (tuned := run.record.tuned_from):
             raise C3Error(

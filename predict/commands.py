@@ -248,13 +248,14 @@ def search(
     """Rank the images of a store by words, seen in training or not: c3 search features.zarr "red boat" tram."""
     if any(not word.strip() for word in words):
         raise C3Error("a word to search for is empty; give at least one sign, such as: c3 search STORE boat")
-    if html and (fault := unwritable(html.parent, made=False)):
-        raise C3Error(f"--html {html} cannot be written: {fault}")
+    from ..train.run_folder import RECORD, best_run, open_run, require_output
+
+    if html:
+        require_output(html, "--html")
     if copy and (fault := unwritable(copy)):
         raise C3Error(f"--copy {copy} cannot be written: {fault}")
     source = vector_source(vectors, tower, templates)
     from ..extract.store.cache import FeatureCache
-    from ..train.run_folder import RECORD, best_run, open_run
 
     features = FeatureCache.open(store)
     if split is not None:
@@ -320,14 +321,20 @@ def export(
     if not (onnx or safetensors or card):
         raise C3Error("nothing to write: give --onnx FILE, --safetensors FILE, --card, or several of them")
     from ..common.files import write_text
-    from ..train.run_folder import open_run
+    from ..train.run_folder import open_run, require_output
 
     run = open_run(run_path)
     run.require_finished()  # before torch is imported, which takes seconds
+    card = run_path / "README.md" if card == Path(CARD) else card
+    outputs = {"--onnx": onnx, "--safetensors": safetensors, "--card": card}
+    asked = {option: path for option, path in outputs.items() if path}
+    for option, path in asked.items():
+        require_output(path, option)
+    if len({path.absolute() for path in asked.values()}) < len(asked):
+        raise C3Error(f"{' and '.join(asked)} name the same file; give each a name of its own")
     if card:
         from .card import model_card
 
-        card = run_path / "README.md" if card == Path(CARD) else card
         write_text(card, model_card(run))
         click.echo(f"{card}: the model card of {run.id}")
     if not (onnx or safetensors):

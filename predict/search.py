@@ -49,7 +49,7 @@ class Searcher:
         if not self._model.scores_alone:
             raise C3Error(
                 f"run {run.id} standardises the scores of an image over the words that are asked for, so that images "
-                f"cannot be compared under one word; train one that does not: {run.train_again} --set standardise=none"
+                f"cannot be compared under one word; train one that does not: {run.train_with(standardise='none')}"
             )
         self._form = word_form(self.classes, run.record.vectors)  # once: `whitened` takes 0.15 s at d_w 768
         nothing = torch.zeros((0, self._model.inputs.d_w))

@@ -150,7 +150,7 @@ def test_choices_of_several_methods_and_draws_stand_side_by_side(make_cache: Mak
         (("--hide-seeds", "3.."), "--hide-seeds: expected numbers such as 0 1 2, or a range such as 0..9, found '3..'"),
         (("--hide-seeds", "9..0"), "found '9..0'"),
         (("--set", "fold=2", "--set", "folds=2"), "setting fold: expected 0 to 1, one of 2 folds, found 2"),
-        (("--set", "hide_seed=often"), "setting hide_seed: expected int, found 'often'"),
+        (("--set", "hide_seed=often"), "setting hide_seed: expected a whole number, found 'often'"),
     ],
     ids=["few-classes", "fold-given", "closed-set", "no-such-setting", "open-range", "backwards", "fold", "hide-seed"],
 )

@@ -18,6 +18,7 @@ from ..extract.store.held_view import HeldView
 from .settings import Natural, Settings, Takes
 
 OFF = -1  # of hide_seed
+LEAST_FOLDS = 2
 FOLD_SEED = 0  # of the divisions into folds, which are the same for every run on a split
 
 
@@ -41,10 +42,12 @@ class ClassSplit(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.fold >= max(self.folds, 1):
-            expected = f"0 to {self.folds - 1}, one of {self.folds} folds" if self.folds else "no fold without folds"
+            expected = f"0 to {self.folds - 1}, one of {self.folds} folds" if self.folds else "none without folds"
             raise C3Error(f"setting fold: expected {expected}, found {self.fold}")
         if self.held_images and not self.folds:
-            raise C3Error(f"setting held_images: expected 0 (off) without folds, found {self.held_images}")
+            raise C3Error(
+                f"setting held_images: expected 0 (off) without folds, found {self.held_images}; set folds too"
+            )
 
     @property
     def off_names(self) -> tuple[str, ...]:
@@ -67,7 +70,10 @@ class ClassSplit(Settings):
         if self.hide_seed > OFF:
             hidden, pool = int((~seen).sum()), np.flatnonzero(learnable)
             if not hidden:
-                raise C3Error("setting hide_seed: the store hides no class, so there is no number of classes to draw")
+                raise C3Error(
+                    "setting hide_seed: the store hides no class, so there is no number of classes to draw; hold back "
+                    "seen classes by folds instead"
+                )
             if len(pool) < hidden + 2:
                 raise C3Error(
                     f"setting hide_seed: expected at least {hidden + 2} classes with a positive in train, {hidden} to "
@@ -77,10 +83,11 @@ class ClassSplit(Settings):
             seen[np.random.default_rng(self.hide_seed).permutation(pool)[:hidden]] = False
         if self.folds:
             known = np.flatnonzero(seen)
-            if len(known) < 2 * self.folds:
+            most = len(known) // 2
+            if most < self.folds:
                 raise C3Error(
                     f"setting folds: {self.folds} folds need at least {2 * self.folds} seen classes, two each, found "
-                    f"{len(known)}; use fewer folds"
+                    f"{len(known)}; " + (f"use at most {most} folds" if most >= LEAST_FOLDS else "leave folds out")
                 )
             kept, seen = seen.copy(), seen.copy()
             seen[np.random.default_rng(FOLD_SEED).permutation(known)[self.fold :: self.folds]] = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from ..common.click_options import (
     Command,
     ManyValues,
     Name,
+    Numbers,
     UserPlace,
+    each_number,
     grouped,
     named_values,
     running_options,
@@ -68,6 +70,12 @@ residency_option = grouped(
 )
 
 
+def refuse_seed(settings: Mapping[str, Any]) -> None:
+    """Raise C3Error for a seed among the settings, where --seeds gives it."""
+    if "seed" in settings:
+        raise C3Error(f"--set seed={settings['seed']}: --seeds gives the seeds; leave it out, and use --seeds")
+
+
 TRAIN_SECTIONS = {
     "What to train": ("caches", "method", "seeds", "runs", "overwrite"),
     "Settings": ("epochs", "batch_size", "lr", "weight_decay", "groups", "lambda_reg", "objective", "set"),
@@ -94,10 +102,10 @@ class _Train(ManyValues):
     "--seeds",
     "--seed",
     multiple=True,
-    type=int,
+    type=Numbers(),
     metavar="N",
-    default=(0,),
-    help="One run each: --seeds 0 1 2. Default: 0.",
+    default=("0",),
+    help="One run each: --seeds 0 1 2, or 0..2. Default: 0.",
 )
 @loop_options(AS_IN_RECIPE)
 @grouped("settings", "--groups", type=int, metavar="N",
@@ -115,7 +123,7 @@ def train(
     caches: tuple[str, ...],
     method: str | None,
     runs: Path,
-    seeds: tuple[int, ...],
+    seeds: tuple[tuple[int, ...], ...],
     settings: dict[str, Any],
     running: dict[str, Any],
 ) -> None:
@@ -125,6 +133,7 @@ def train(
     """
     from ..extract.store.cache import FeatureCache
 
+    refuse_seed(settings)
     opened = [FeatureCache.open(cache) for cache in caches]
     for cache in opened:  # before torch is imported, which takes seconds, and before the first is trained on for hours
         cache.require_complete()
@@ -136,7 +145,8 @@ def train(
     from .run_folder import evaluate_command, report_command
 
     done = []
-    for run in train_each(TrainOptions(caches[0], method, runs, settings, catalog, **running), seeds, caches[1:]):
+    options = TrainOptions(caches[0], method, runs, settings, catalog, **running)
+    for run in train_each(options, each_number(seeds), caches[1:]):
         click.echo(f"{run.path} is trained: {_timing(run.record)}")
         done.append(run)
     if done:  # of several processes only the first

@@ -11,6 +11,7 @@ from ..common.catalog_file import Recipes, read_catalog
 from ..common.errors import unknown_name
 from .class_split import ClassSplit
 from .names import ABLATED, WORD_FORMS
+from .run_folder import OVERRIDDEN
 from .settings import (
     BelowOne,
     Count,
@@ -25,7 +26,6 @@ from .settings import (
     options_from,
 )
 
-OVERRIDDEN = "; overridden: "  # in the source of a recipe, before the settings that the request changed
 FALLBACK = "default"  # the recipes of a data set that has none of its own
 # Of these. On 180 photographs c3-plus and conse gained up to there and not beyond (docs/own-data.md).
 LEAST_STEPS = 100
@@ -49,7 +49,7 @@ class LoopOptions(ClassSplit):
     weight_decay: NotNegative = 4e-3
     optimizer: Annotated[str, one_of(("adam", "adamw"))] = "adam"
     schedule: Annotated[str, one_of(("step", "cosine"))] = "step"
-    drop_epoch: int = 7
+    drop_epoch: Natural = 7
     warmup: Natural = 0
     clip: OffOrPositive = 0.0
     ema: BelowOne = 0.0
@@ -128,13 +128,3 @@ def _lengthened(loop: LoopOptions, rows: int) -> dict[str, int]:
     if epochs <= loop.epochs:
         return {}
     return {"epochs": epochs, "drop_epoch": round(loop.drop_epoch * epochs / loop.epochs)}
-
-
-def overridden(source: str) -> set[str]:
-    """Return the names of the settings that a request changed, from the source of its recipe.
-
-    >>> sorted(overridden("recipe demo/c3: ours, not tuned; overridden: seed=0, x_scale=none"))
-    ['seed', 'x_scale']
-    """
-    changes = source.partition(OVERRIDDEN)[2]
-    return {change.partition("=")[0] for change in changes.split(", ")} if changes else set()

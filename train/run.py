@@ -20,6 +20,7 @@ import torch
 
 from ..common.devices import denormals_flushed, resolve_device
 from ..common.errors import C3Error, unknown_name
+from ..common.memory import told_when_full
 from ..common.signals import terminated_like_interrupted
 from ..common.unicode_forms import path_text
 from ..extract.store.cache import FeatureCache, Status
@@ -91,7 +92,8 @@ def train_each(
     takes = {method: settings_of(method_class(method).Options) for method in methods}
     for name in options.settings:
         if not any(name in known for known in takes.values()):
-            raise unknown_name(f"setting of {options.method}", name, {key for known in takes.values() for key in known})
+            every = sorted({key for known in takes.values() for key in known})
+            raise unknown_name(f"setting of {options.method}", name, every)
     caches = list(dict.fromkeys([options.cache, *more_caches]))
     with launched(options.device) as world:
         for cache, method, seed in itertools.product(caches, methods, seeds):
@@ -104,6 +106,7 @@ def train_each(
 
 @terminated_like_interrupted()
 @denormals_flushed()
+@told_when_full("use a smaller batch_size, or settings that make smaller layers")
 def train(options: TrainOptions, world: World | None = None) -> Run:
     """Train one method on a complete cache and return its run folder.
 

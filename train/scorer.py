@@ -20,7 +20,7 @@ from ..extract.store.tables import Classes
 from .models.base import Embedding, Method
 from .models.word_forms import WHITENED, WordForm
 from .registry import EXTRACT_OPTIONS, inputs_of, method_class, require_one_space
-from .run_folder import WEIGHTS, Run, read_classes
+from .run_folder import RECORD, WEIGHTS, Run, read_classes
 from .settings import options_from
 
 LOG = logging.getLogger(__name__)
@@ -164,16 +164,22 @@ def rebuild(run: Run) -> Method:
     kind, settings = method_class(run.method), run.record.settings
     if lacking := [option.name for option in fields(kind.Options) if option.name not in settings]:
         LOG.warning("%s was trained by an older c3, which had no %s; the defaults stand", run.path, ", ".join(lacking))
-    model = kind(run.record.inputs, options_from(kind.Options, settings))
+    try:
+        options = options_from(kind.Options, settings)
+    except C3Error as error:
+        raise C3Error(f"{run.path / RECORD}: {error}; train the run again: {run.train_again}") from error
+    model = kind(run.record.inputs, options)
     try:
         model.load_state_dict(load_file(run.path / WEIGHTS))
     except RuntimeError as error:  # names or shapes of parameters differ
         raise C3Error(
-            f"{run.path / WEIGHTS} holds weights of another version of {run.method}; train the run again"
+            f"{run.path / WEIGHTS} holds weights of another version of {run.method}; train the run again: "
+            f"{run.train_again}"
         ) from error
     except (OSError, SafetensorError) as error:
         raise C3Error(
-            f"{run.path / WEIGHTS} is missing or damaged ({type(error).__name__}); train the run again"
+            f"{run.path / WEIGHTS} is missing or damaged ({type(error).__name__}); train the run again: "
+            f"{run.train_again}"
         ) from error
     return model
 

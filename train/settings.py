@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from ..common.errors import C3Error
+from ..common.errors import C3Error, clipped
 
+WORDS = {int: "a whole number", float: "a number"}
 SWITCH = {"true": True, "false": False}
 
 
@@ -27,8 +28,9 @@ def one_of(names: Iterable[str]) -> Takes:
     return Takes(expected, known.__contains__)
 
 
-Count = Annotated[int, Takes("at least 1", lambda value: value >= 1)]
-Natural = Annotated[int, Takes("at least 0", lambda value: value >= 0)]
+LARGEST = Takes("below 2^31", lambda value: value < 2**31)  # what torch takes for the width of a layer, and more
+Count = Annotated[int, Takes("at least 1", lambda value: value >= 1), LARGEST]
+Natural = Annotated[int, Takes("at least 0", lambda value: value >= 0), LARGEST]
 Positive = Annotated[float, Takes("a positive number", lambda value: 0 < value < math.inf)]
 NotNegative = Annotated[float, Takes("0 or more", lambda value: 0 <= value < math.inf)]
 OffOrPositive = Annotated[float, Takes("0 (off) or a positive number", lambda value: 0 <= value < math.inf)]
@@ -68,10 +70,13 @@ def _typed(name: str, value: Any, kind: type[Any]) -> Any:
         if (word := str(value).lower()) not in SWITCH:
             raise C3Error(f"setting {name}: expected {' or '.join(SWITCH)}, found {value!r}")
         return SWITCH[word]
+    wrong = C3Error(f"setting {name}: expected {WORDS.get(kind, 'a text')}, found {clipped(repr(value))}")
+    if kind in WORDS and isinstance(value, bool):  # Python takes true for 1
+        raise wrong
     try:
         typed = kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise C3Error(f"setting {name}: expected {kind.__name__}, found {value!r}") from None
+        raise wrong from None
     if kind is int and isinstance(value, float) and value != typed:
-        raise C3Error(f"setting {name}: expected a whole number, found {value!r}")
+        raise wrong
     return typed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...train.recipes import overridden
 from .groups import Group, in_words, set_apart, settings_of
 
 METHOD = "c3"
@@ -32,7 +31,7 @@ def named_additions(groups: Sequence[Group]) -> list[Group]:
 
 
 def _asked(group: Group) -> set[str]:
-    return overridden(group.runs[0].record.recipe) & ADDITIONS
+    return group.runs[0].record.changed.keys() & ADDITIONS
 
 
 def _differing(group: Group, base: Group) -> dict[str, object]:

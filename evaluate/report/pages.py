@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...common.errors import C3Error
-from ...common.files import write_text
+from ...common.files import unwritable, write_text
 from ...train.names import LABEL_MAPS
-from ...train.run_folder import Run, write_lines
+from ...train.run_folder import Run, require_output, write_lines
 from . import series
 from .groups import draw_of
 from .run import measured_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .explain import Comparison, Example
 
 LOG = logging.getLogger(__name__)
 EXAMPLES = 8
@@ -56,6 +58,8 @@ def draw(numbers: Sequence[int], options: FigureOptions) -> Iterator[str]:
     """
     if not numbers:
         return
+    if fault := unwritable(options.out):  # before what may take minutes
+        raise C3Error(f"figures cannot be written to {options.out}: {fault}; choose another folder with --out")
     drawn, problems = 0, []
     for dataset, runs in runs_by_dataset(options.runs).items():
         for number in numbers:
@@ -113,12 +117,17 @@ def _examples(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Pict
 
     run = series.chosen_run(runs)
     found = examples(run, EXAMPLES // 2, options.device, options.images, maps=options.maps)
-    if missing := [example.image_id for example in found if example.pixels is None]:
-        raise C3Error(f"the photograph {missing[0]} was not found; say where they are: --images FOLDER")
+    _require_photographs(found)
     if all(label.response is None for example in found for label in example.unseen + example.seen):
         raise C3Error(f"method {run.method} of run {run.id} has no map of the kind {options.maps}")
     title = f"Where labels come from, {run.id} on {dataset} test images"
     return Picture("6", draw_examples(found, title, options.maps))
+
+
+def _require_photographs(found: Sequence[Example | Comparison]) -> None:
+    """Refuse pictures of which a photograph is missing: maps over nothing explain nothing."""
+    if missing := [shown.image_id for shown in found if shown.pixels is None]:
+        raise C3Error(f"the photograph {missing[0]} was not found; say where they are: --images FOLDER")
 
 
 def _comparisons(dataset: str, runs: Sequence[Run], options: FigureOptions) -> Picture | None:
@@ -129,6 +138,7 @@ def _comparisons(dataset: str, runs: Sequence[Run], options: FigureOptions) -> P
     if len(rivals) < 2:
         return None
     found = comparisons(rivals, EXAMPLES // 2, options.device, options.images, maps=options.maps)
+    _require_photographs(found)
     title = f"Where methods see the same label, {dataset} test images"
     return Picture("6b", draw_comparisons(found, title, options.maps))
 
@@ -190,6 +200,7 @@ def write_page(path: Path, options: FigureOptions) -> str:
     from .page import page
     from .run import report_tables
 
+    require_output(path, "--html", made=True)  # before what may take minutes
     by_dataset = runs_by_dataset(options.runs)
     text = page(report_tables(EVERY_TABLE, options.runs), by_dataset, options.device, options.images, options.maps)
     try:

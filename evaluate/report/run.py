@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from ...common.errors import C3Error, unknown_name
-from ...train.run_folder import METRICS, Run, list_runs
+from ...train.run_folder import METRICS, RECORD, Run, list_runs
 from ..run import evaluate
 from .block import Shown
 from .render import Table, render, require_format
@@ -50,24 +50,38 @@ def report_tables(tables: Sequence[int], runs_root: str | Path, shown: Shown = S
         raise unknown_name(f"method of --against in {runs_root}", shown.against, methods)
     found = [table for number in tables for table in build(number, runs, problems, shown)]
     if not found:
+        of_folds = all("folds" in run.record.settings for run in runs)
+        others = "no table shows runs of folds" if of_folds else f"the tables that have runs: {_here(runs_root)}"
         raise C3Error(
-            f"none of the {len(runs)} runs in {runs_root} is part of table {', '.join(map(str, tables))}; the tables "
-            "that have runs: c3 report; the paper's values: add --published"
+            f"none of the {len(runs)} runs in {runs_root} is part of table {', '.join(map(str, tables))}; {others}; "
+            "the paper's values: add --published"
         )
     return found
 
 
 def _no_run(root: str | Path) -> str:
     if not Path(root).is_dir():
-        return f"the folder of runs {root} does not exist; say where they are with --runs, or train: c3 train"
+        return (
+            f"the folder of runs {root} does not exist; say where they are with --runs, or train: c3 train --cache "
+            "features.zarr"
+        )
+    if (Path(root) / RECORD).exists():
+        return f"{root} is a run, and --runs takes the folder that holds it: {_here(Path(root).absolute().parent)}"
     return f"{root} holds no run; train one with: c3 train --cache features.zarr --runs {quote(str(root))}"
 
 
+def _here(root: str | Path) -> str:
+    return f"c3 report --runs {quote(str(root))}"
+
+
 def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:
-    """Return every run below a folder, oldest first, evaluated where a table needs it, and why some could not be."""
+    """Return every run below a folder, oldest first, evaluated where a table needs it, and why some could not be.
+
+    Runs of folds are in no table.
+    """
     runs, problems = [], {}
     for run in list_runs(runs_root):
-        wanted = any(protocols_in(number, run.dataset) for number in tables)
+        wanted = "folds" not in run.record.settings and any(protocols_in(number, run.dataset) for number in tables)
         if wanted and run.finished and run.metrics is None:
             LOG.warning("%s has no %s of this version yet: evaluating it first", run.path, METRICS)
             try:

@@ -71,8 +71,8 @@ def curves(runs: Sequence[Run]) -> tuple[Curve, ...]:
     if not found:
         store, root = (runs[0].record.features.path, runs[0].path.parent) if runs else ("features.zarr", Path("runs"))
         raise C3Error(
-            "it needs C3 runs that differ in g or lambda only; make them with: c3 sweep --cache "
-            f"{shlex.quote(store)} --runs {shlex.quote(str(root))} --groups 1 3 5 7 9 --lambda 0 0.2 0.4 0.6 0.8"
+            f"it needs C3 runs that differ in g or lambda only; make them with: c3 sweep --cache {shlex.quote(store)} "
+            f"--method c3 --runs {shlex.quote(str(root))} --groups 1 3 5 7 9 --lambda 0 0.2 0.4 0.6 0.8"
         )
     return found
 

@@ -8,9 +8,18 @@ from typing import Any
 
 import click
 
-from ...common.click_options import DatasetName, ManyValues, Name, RunPath, running_options, runs_option
+from ...common.click_options import (
+    DatasetName,
+    ManyValues,
+    Name,
+    Numbers,
+    RunPath,
+    each_number,
+    running_options,
+    runs_option,
+)
 from ...common.errors import C3Error
-from ..commands import loop_options, output_options
+from ..commands import loop_options, output_options, refuse_seed
 from ..names import METHODS, default_method
 
 FINETUNE_SECTIONS = {
@@ -33,9 +42,9 @@ FINETUNE_SECTIONS = {
     "--seeds",
     "--seed",
     multiple=True,
-    type=int,
+    type=Numbers(),
     metavar="N",
-    help="One run each: --seeds 0 1 2. Default: the seed of RUN.",
+    help="One run each: --seeds 0 1 2, or 0..2. Default: the seed of RUN.",
 )
 @loop_options("as in RUN", epochs="3", lr="a tenth of that of RUN", weight_decay="0", set="as there")
 @running_options
@@ -47,7 +56,7 @@ def finetune(
     dataset: str,
     method: str | None,
     runs: Path,
-    seeds: tuple[int, ...],
+    seeds: tuple[tuple[int, ...], ...],
     settings: dict[str, Any],
     running: dict[str, Any],
 ) -> None:
@@ -67,7 +76,9 @@ def finetune(
     from .start import FineTuneOptions
 
     options = FineTuneOptions(dataset, run, method or default_method(dataset), runs, settings, catalog, **running)
-    for seed in seeds or (None,):
+    if seeds:
+        refuse_seed(settings)
+    for seed in each_number(seeds) or (None,):
         chosen = settings if seed is None else settings | {"seed": seed}
         click.echo(summary(run_finetune(replace(options, settings=chosen))))
 

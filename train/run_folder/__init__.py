@@ -22,6 +22,7 @@ from .folder import (
     read_classes,
     read_metrics,
     report_command,
+    require_output,
     write_classes,
     write_json,
     write_record,
@@ -49,7 +50,7 @@ from .probability_maps import (
     read_probabilities,
     write_probabilities,
 )
-from .record import SCHEMA, ChosenEpoch, FeatureSource, RunRecord, SeenScore, Setting, Timings, TunedFrom
+from .record import OVERRIDDEN, SCHEMA, ChosenEpoch, FeatureSource, RunRecord, SeenScore, Setting, Timings, TunedFrom
 from .tables import (
     ClassResult,
     ClassThreshold,
@@ -64,12 +65,12 @@ from .tables import (
 )
 
 __all__ = [
-    "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "PER_CLASS",
-    "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap", "Calibration",
-    "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "Kind", "LogLine", "Metrics",
-    "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run", "RunRecord",
-    "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "evaluate_command", "list_runs",
-    "open_run", "read_classes", "read_log", "read_metrics", "read_per_class", "read_probabilities", "read_thresholds",
-    "report_command", "write_classes", "write_csv", "write_json", "write_lines", "write_per_class",
-    "write_probabilities", "write_record", "write_thresholds",
+    "BACKBONE", "CHECKPOINT", "CLASSES", "FEATURES", "FOLDS", "LOG", "METRICS", "METRICS_SCHEMA", "OVERRIDDEN",
+    "PER_CLASS", "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap",
+    "Calibration", "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "Kind", "LogLine",
+    "Metrics", "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run",
+    "RunRecord", "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run",
+    "evaluate_command", "list_runs", "open_run", "read_classes", "read_log", "read_metrics", "read_per_class",
+    "read_probabilities", "read_thresholds", "report_command", "require_output", "write_classes", "write_csv",
+    "write_json", "write_lines", "write_per_class", "write_probabilities", "write_record", "write_thresholds",
 ]  # fmt: skip

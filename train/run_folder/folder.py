@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ...common.errors import C3Error
-from ...common.files import write_text, writing
+from ...common.files import unwritable, write_text, writing
 from ...common.parsing import parse
 from ...extract.store.tables import Classes
 from .metrics import METRICS_SCHEMA, Metrics
-from .record import SCHEMA, RunRecord, parse_record
+from .record import SCHEMA, RunRecord, Setting, parse_record
 
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
 CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
@@ -26,6 +26,7 @@ DRAWN = {"hide_seed", "folds"}  # settings of a run with another class split tha
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
 FOLDS = "folds"  # the folder beside the runs that holds those of class-wise cross-validation
 BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # the tuned backbone of a run, and the store it computes
+FILES = (RECORD, METRICS, LOG, WEIGHTS, PER_CLASS, CLASSES, THRESHOLDS, CHECKPOINT, BACKBONE, "probabilities.json")
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,32 @@ class Run:
     def require_finished(self) -> None:
         """Refuse a run whose training has not ended."""
         if not self.finished:
-            raise C3Error(f"{self.path} is not finished (status {self.record.status}); finish it with c3 train first")
+            raise C3Error(f"{self.path} is not finished (status {self.record.status}); finish it: {self.train_with()}")
 
     @property
     def train_again(self) -> str:
-        """Return the command that trains the same method on the same store, for error messages."""
-        split = "".join(f" --set {name}={value}" for name, value in self.record.class_split.items())
-        return f"c3 train --cache {quote(self.record.features.path)} --method {self.method}{split} --overwrite"
+        """Return the command that trains this run again, for error messages."""
+        return f"{self.train_with()} --overwrite"
+
+    def train_with(self, **changes: Setting) -> str:
+        """Return the command that trains this run with some settings changed, for error messages."""
+        root = self.path.parent.parent if "folds" in self.record.settings else self.path.parent
+        options = f"--seeds {self.seed} --runs {quote(str(root))}"
+        if start := self.record.tuned_from:
+            return self._with_settings(
+                f"finetune {quote(str(root / start.run))} --dataset {quote(self.dataset)} {options}", changes
+            )
+        return self.on_store("train", options, **changes)
+
+    def on_store(self, name: str, options: str, **changes: Setting) -> str:
+        """Return a command with the store, the method, the catalog and the settings of this run, for messages."""
+        store = quote(self.record.features.path)
+        return self._with_settings(f"{name} --cache {store} --method {self.method} {options}", changes)
+
+    def _with_settings(self, command: str, changes: Mapping[str, Setting]) -> str:
+        catalog = f"--catalog {quote(self.record.catalog)} " if self.record.catalog else ""
+        said = "".join(f" --set {name}={value}" for name, value in {**self.record.changed, **changes}.items())
+        return f"c3 {catalog}{command}{said}"
 
 
 def evaluate_command(folder: Path, split: str = "test") -> str:
@@ -102,20 +122,27 @@ def report_command(runs: Path, options: str = "") -> str:
     return f"c3 report --runs {quote(str(runs))}{f' {options}' if options else ''}"
 
 
-def open_run(path: str | PathLike[str]) -> Run:
+def open_run(path: str | PathLike[str], measured: bool = True) -> Run:
     """Read one run folder. Raises C3Error when it is missing, damaged or written by a newer c3.
 
-    Records of older schemas are read in today's terms. A metrics.json of an older schema counts as not measured.
+    Records of older schemas are read in today's terms. A metrics.json of an older schema counts as not measured. One
+    that will be replaced is not read: `measured` is False.
     """
     path = Path(path)
     file = path / RECORD
     if not file.exists():
-        raise C3Error(
-            f"{path} is not a run folder (it has no {RECORD}); train one with: c3 train --cache features.zarr"
-        )
-    remedy = "train the run again: c3 train --overwrite"
+        raise C3Error(f"{path} is not a run folder (it has no {RECORD}); {_nearest_run(path)}")
+    remedy = "train the run again with the command that made it, and --overwrite"
     record = parse_record(read_json(file, SCHEMA, remedy), str(file), remedy)
-    return Run(path, record, read_metrics(path))
+    return Run(path, record, read_metrics(path) if measured else None)
+
+
+def _nearest_run(path: Path) -> str:
+    if path.name == RECORD and path.exists():
+        return f"give the folder itself: {path.parent}"
+    if inside := sorted(path.glob(f"*/{RECORD}")):
+        return f"it holds {len(inside)} runs; name one, such as {inside[0].parent}"
+    return "train one with: c3 train --cache features.zarr"
 
 
 def read_metrics(path: Path, split: str = "test") -> Metrics | None:
@@ -140,11 +167,25 @@ def read_json(path: Path, newest: int, remedy: str) -> dict[str, Any]:
         raise C3Error(f"{path} cannot be read as json ({error}); {remedy}") from error
     found = content.get("schema") if isinstance(content, dict) else None
     if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= newest:
-        newer = isinstance(found, int) and found > newest
+        newer, has = isinstance(found, int) and found > newest, "no schema" if found is None else f"schema {found}"
         raise C3Error(
-            f"{path} has schema {found}, this c3 reads schema {newest}; " + ("install a newer c3" if newer else remedy)
+            f"{path} has {has}, this c3 reads schema {newest}; " + ("install a newer c3" if newer else remedy)
         )
     return dict(content)
+
+
+def require_output(path: Path, option: str, made: bool = False) -> None:
+    """Raise C3Error where a command cannot write its file, or would replace a file of a run; nothing is written.
+
+    `made` says that the folder of the file will be made.
+    """
+    if fault := unwritable(path.parent, made):
+        raise C3Error(f"{option} {path} cannot be written: {fault}")
+    if path.is_dir():
+        raise C3Error(f"{option} {path} is a folder; give the name of a file")
+    parts = f"{Path(METRICS).stem}-", f"{Path(PER_CLASS).stem}-"
+    if (path.parent / RECORD).exists() and (path.name in FILES or path.name.startswith(parts)):
+        raise C3Error(f"{option} {path} is a file of a run, which would be lost; give another name")
 
 
 def list_runs(root: str | Path) -> list[Run]:

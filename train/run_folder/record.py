@@ -15,6 +15,7 @@ from ..inputs import Inputs
 
 SCHEMA = 3  # 3: `cache.tuned`, `inputs.global_vector`. 2: `zero_shot`, `reads`, `inputs.classes`
 TUNED = ", tuned end to end"  # shown behind the name of weights that a run tuned
+OVERRIDDEN = "; overridden: "  # in the source of a recipe, before the settings that the request changed
 Setting = bool | int | float | str
 
 
@@ -164,6 +165,13 @@ class RunRecord:
         """Return the settings of a class split that is not the store's own; empty where it is the store's."""
         names = ("hide_seed", "folds", "fold", "held_images")
         return {name: self.settings[name] for name in names if name in self.settings}
+
+    @property
+    def changed(self) -> dict[str, Setting]:
+        """Return the settings that the request changed in the recipe, but for the seed, by name in order."""
+        changes = self.recipe.partition(OVERRIDDEN)[2]
+        names = {change.partition("=")[0] for change in changes.split(", ")} | self.class_split.keys()
+        return {name: value for name, value in sorted(self.settings.items()) if name in names and name != "seed"}
 
     def number(self, name: str) -> float:
         """Return a numeric setting. Raises C3Error where the run has no such setting."""
