@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from c3.common.errors import C3Error
-from c3.train.run_folder import METRICS, RECORD, WEIGHTS, open_run
-from tagging_place import Placement, c3
+from c3.train.run import TrainOptions, train
+from c3.train.run_folder import METRICS, RECORD, WEIGHTS, claimed, open_run
+from tagging_place import QUICK, SIZES, Placement, c3
 
 
 def test_a_damaged_metrics_file_is_replaced_by_the_command_that_its_error_names(run_copy: Path) -> None:
@@ -66,3 +67,15 @@ def test_odd_paths_are_refused_before_any_work(place: Placement, command: tuple[
     assert done.exit_code == 2, done.output
     assert said.format(run=run) in done.stderr
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(place: Placement, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with claimed(path), pytest.raises(C3Error, match="is being trained by another process; wait"), claimed(path):
+        pass
+    with claimed(path):
+        assert [file.name for file in tmp_path.iterdir()] == [".run.lock"]
+    assert list(tmp_path.iterdir()) == []
+    options = TrainOptions(place.store, "c3", tmp_path, QUICK | SIZES["c3"], device="cpu")
+    with claimed(tmp_path / place.runs["c3"].name), pytest.raises(C3Error, match="is being trained by another process"):
+        train(options)

@@ -147,7 +147,7 @@ def test_a_damaged_file_is_refused_before_a_picture_is_read(place: tuple[Path, P
     refused = c3("predict", place[0], "--run", place[1], "--device", "cpu")
     assert refused.exit_code == 2 and refused.stdout == ""
     assert (
-        f"probabilities.json has schema None, this c3 reads schema 1; write it again: c3 evaluate --run {place[1]}"
+        f"probabilities.json has no schema, this c3 reads schema 1; write it again: c3 evaluate --run {place[1]}"
         in (refused.stderr)
     )
 

@@ -132,7 +132,7 @@ def test_a_run_of_schema_1_is_read_and_reported(tmp_path: Path) -> None:
             lambda c: c | {"schema": 99}, "has schema 99, this c3 reads schema 3; install a newer c3", id="new"
         ),
         pytest.param(lambda c: c | {"schema": "2"}, "has schema 2, this c3 reads schema 3; train", id="text"),
-        pytest.param(lambda c: without(c, "schema"), "has schema None", id="no schema"),
+        pytest.param(lambda c: without(c, "schema"), "has no schema", id="no schema"),
         pytest.param(lambda c: without(c, "rows"), "entry rows is missing; train the run again", id="missing"),
         pytest.param(lambda c: without(c, "cache"), "entry cache is missing", id="no store"),
         pytest.param(

@@ -9,6 +9,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,6 +44,7 @@ from .run_folder import (
     Run,
     RunRecord,
     Timings,
+    claimed,
     open_run,
     write_classes,
     write_record,
@@ -150,21 +152,25 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     record = _record(path, options, recipe, cache, job)
     if found:
         record = replace(record, created=found.record.created)
-    with world.together():
-        if world.first:
-            open_folder(path, found)
-            write_record(path, record)
-    LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
-    _tell_rows(path.name, cache, recipe.loop, stream)
-    timings = Timings(**fit(job))
-    scored = seen_score(cache, model, vectors.to(world.device), world)
-    finished = replace(record, timings=timings, seen=scored, status="finished")
-    with world.together():
-        if world.first:
-            write_weights(path / WEIGHTS, model.state_dict())
-            write_classes(path, cache.classes)
-            write_record(path, finished)
-            checkpointer.path.unlink(missing_ok=True)
+    with ExitStack() as held:
+        with world.together():
+            if world.first:
+                held.enter_context(claimed(path))
+                if not options.overwrite and _stage(begun(path)) != _stage(found):
+                    raise C3Error(f"another process has trained {path} meanwhile; give the command again")
+                open_folder(path, found)
+                write_record(path, record)
+        LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
+        _tell_rows(path.name, cache, recipe.loop, stream)
+        timings = Timings(**fit(job))
+        scored = seen_score(cache, model, vectors.to(world.device), world)
+        finished = replace(record, timings=timings, seen=scored, status="finished")
+        with world.together():
+            if world.first:
+                write_weights(path / WEIGHTS, model.state_dict())
+                write_classes(path, cache.classes)
+                write_record(path, finished)
+                checkpointer.path.unlink(missing_ok=True)
     return open_run(path) if world.first else Run(path, finished, None)  # another machine may see the files late
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from ...common.errors import C3Error, unknown_name
-from ...train.run_folder import METRICS, RECORD, Run, list_runs
+from ...train.run_folder import METRICS, RECORD, Run, list_runs, report_command
 from ..run import evaluate
 from .block import Shown
 from .render import Table, render, require_format
@@ -51,7 +51,11 @@ def report_tables(tables: Sequence[int], runs_root: str | Path, shown: Shown = S
     found = [table for number in tables for table in build(number, runs, problems, shown)]
     if not found:
         of_folds = all("folds" in run.record.settings for run in runs)
-        others = "no table shows runs of folds" if of_folds else f"the tables that have runs: {_here(runs_root)}"
+        others = (
+            "no table shows runs of folds"
+            if of_folds
+            else f"the tables that have runs: {report_command(Path(runs_root))}"
+        )
         raise C3Error(
             f"none of the {len(runs)} runs in {runs_root} is part of table {', '.join(map(str, tables))}; {others}; "
             "the paper's values: add --published"
@@ -66,12 +70,8 @@ def _no_run(root: str | Path) -> str:
             "features.zarr"
         )
     if (Path(root) / RECORD).exists():
-        return f"{root} is a run, and --runs takes the folder that holds it: {_here(Path(root).absolute().parent)}"
+        return f"{root} is a run, and --runs takes the folder that holds it: {report_command(Path(root).absolute().parent)}"
     return f"{root} holds no run; train one with: c3 train --cache features.zarr --runs {quote(str(root))}"
-
-
-def _here(root: str | Path) -> str:
-    return f"c3 report --runs {quote(str(root))}"
 
 
 def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Run], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .claim import claimed
 from .folder import (
     BACKBONE,
     CHECKPOINT,
@@ -69,7 +70,7 @@ __all__ = [
     "PER_CLASS", "PROBABILITIES", "RECORD", "SCHEMA", "THRESHOLDS", "WEIGHTS", "Balance", "Bins", "Bootstrap",
     "Calibration", "ChosenEpoch", "ClassMap", "ClassResult", "ClassThreshold", "FeatureSource", "Kind", "LogLine",
     "Metrics", "OtherMap", "ProbabilityMaps", "ProtocolResults", "Reading", "Reliability", "RowCounts", "Run",
-    "RunRecord", "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run",
+    "RunRecord", "SeenScore", "Setting", "SharedMap", "Timings", "TunedFrom", "Values", "best_run", "claimed",
     "evaluate_command", "list_runs", "open_run", "read_classes", "read_log", "read_metrics", "read_per_class",
     "read_probabilities", "read_thresholds", "report_command", "require_output", "write_classes", "write_csv",
     "write_json", "write_lines", "write_per_class", "write_probabilities", "write_record", "write_thresholds",
