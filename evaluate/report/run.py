@@ -51,11 +51,8 @@ def report_tables(tables: Sequence[int], runs_root: str | Path, shown: Shown = S
     found = [table for number in tables for table in build(number, runs, problems, shown)]
     if not found:
         of_folds = all("folds" in run.record.settings for run in runs)
-        others = (
-            "no table shows runs of folds"
-            if of_folds
-            else f"the tables that have runs: {report_command(Path(runs_root))}"
-        )
+        shows = report_command(Path(runs_root))
+        others = "no table shows runs of folds" if of_folds else f"the tables that have runs: {shows}"
         raise C3Error(
             f"none of the {len(runs)} runs in {runs_root} is part of table {', '.join(map(str, tables))}; {others}; "
             "the paper's values: add --published"
@@ -70,7 +67,8 @@ def _no_run(root: str | Path) -> str:
             "features.zarr"
         )
     if (Path(root) / RECORD).exists():
-        return f"{root} is a run, and --runs takes the folder that holds it: {report_command(Path(root).absolute().parent)}"
+        holder = Path(root).absolute().parent
+        return f"{root} is a run, and --runs takes the folder that holds it: {report_command(holder)}"
     return f"{root} holds no run; train one with: c3 train --cache features.zarr --runs {quote(str(root))}"
 
 
