@@ -7,16 +7,7 @@ from typing import Any
 
 import click
 
-from ..common.click_options import (
-    TEMPLATE_HELP,
-    TOWER_HELP,
-    DatasetName,
-    Name,
-    RealNumber,
-    UserPath,
-    UserPlace,
-    device_option,
-)
+from ..common.click_options import TEMPLATE_HELP, TOWER_HELP, DatasetName, Name, UserPath, UserPlace, device_option
 from ..common.errors import C3Error
 from ..common.help_page import HelpPage
 from .backbone.names import AUTO, BACKBONES, PRECISIONS, PREFIXES
@@ -297,7 +288,7 @@ def catalog_check(path: Path | None, name: str) -> None:
     metavar="N",
     help="The number of downloads at a time.",
 )
-@click.option("--rate", default=10.0, show_default=True, type=RealNumber(0, min_open=True), metavar="X",
+@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), metavar="X",
               help="The maximum number of requests per second, over all downloads.")  # fmt: skip
 @click.option("--tries", default=5, show_default=True, type=click.IntRange(min=1), metavar="N",
               help="The maximum number of attempts for one download.")  # fmt: skip
