@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import shlex
 from pathlib import Path
 
@@ -79,3 +81,15 @@ def test_a_run_that_another_process_trains_is_left_to_it(place: Placement, tmp_p
     options = TrainOptions(place.store, "c3", tmp_path, QUICK | SIZES["c3"], device="cpu")
     with claimed(tmp_path / place.runs["c3"].name), pytest.raises(C3Error, match="is being trained by another process"):
         train(options)
+
+
+def test_a_file_system_without_locks_gets_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with claimed(tmp_path / "run"):
+        assert "file system without locks" in caplog.text
+    assert list(tmp_path.iterdir()) == []
