@@ -31,7 +31,7 @@ TORCH_FREE = sorted(
         *(ROOT / "train/run_folder").glob("*.py"),
         *(ROOT / "evaluate/report").glob("*.py"),
         *(ROOT / "common").glob("*.py"),
-        *(path for path in FILES if path.name in ("cli.py", "commands.py", "names.py", "options.py")),
+        *(path for path in FILES if path.name.endswith(("cli.py", "commands.py", "names.py", "options.py"))),
         *(
             ROOT / "evaluate" / f"{name}.py"
             for name in ("fit_probabilities", "metrics", "probabilities", "protocol", "run", "thresholds")

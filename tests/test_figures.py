@@ -233,7 +233,7 @@ def test_every_figure_is_written_as_png_and_svg(
 def test_figures_without_runs_or_photographs_are_refused(trained: Callable[..., Run], tmp_path: Path) -> None:
     with pytest.raises(C3Error, match=r"no evaluated run below .*none; train one with: c3 train"):
         list(draw((5,), FigureOptions(tmp_path / "none", tmp_path / "out")))
-    run = trained()
+    run, _ = trained(), trained("fast0tag")  # two methods: figure 6b would be drawn too
     options = FigureOptions(run.path.parent, tmp_path / "out", tmp_path / "nowhere", "cpu")
     with pytest.raises(C3Error, match=r"figure 6 .*the photograph test\d was not found; say where they are: --images"):
         list(draw((6,), options))
@@ -248,7 +248,7 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning_and_the_others_are_drawn(
     assert [line[:16] for line in drawn] == ["figure 5 of tiny"]
     first, second = (record.getMessage() for record in caplog.records if record.name.endswith("pages"))
     assert "figure 3 of tiny is not drawn" in first and "30 images of test" in first
-    assert f"c3 sweep --cache {run.record.features.path} --runs {run.path.parent} --groups" in second
+    assert f"c3 sweep --cache {run.record.features.path} --method c3 --runs {run.path.parent} --groups" in second
 
 
 def test_a_sweep_promises_figure_4_only_for_the_settings_that_it_shows(trained: Callable[..., Run]) -> None:
