@@ -28,7 +28,7 @@ from c3.train.finetune.start import FineTuneOptions
 from c3.train.models.base import Inputs
 from c3.train.models.fast0tag import Fast0Tag
 from c3.train.run import TrainOptions, train
-from c3.train.run_folder import ChosenEpoch, Run, open_run, write_record
+from c3.train.run_folder import ChosenEpoch, Run, claimed, open_run, write_record
 from c3.train.scorer import rebuild, restore, word_form
 from c3.train.training_state import Checkpointer
 from c3.train.validation import Validation
@@ -153,6 +153,8 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert again.record.validation == whole.record.validation
     assert finetune(asked).record == again.record  # and is not trained again
     assert len(done) == 6
+    with claimed(again.path), pytest.raises(C3Error, match="is being trained by another process"):
+        finetune(asked)
 
 
 def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer() -> None:

@@ -30,6 +30,7 @@ from ..run_folder import (
     RunRecord,
     Timings,
     TunedFrom,
+    claimed,
     evaluate_command,
     open_run,
     read_log,
@@ -71,39 +72,42 @@ def finetune(options: FineTuneOptions) -> Run:
     began = {"run": origin.run, "weights_sha256": origin.weights_sha256, "features": origin.features}
     identity = {"method": start.method, "store": request.digest, **began, **settings}
     path = options.runs / f"{start.method}-{start.dataset}-e2e-s{recipe.loop.seed}-{short_hash(identity)}"
-    found = None if options.overwrite else begun(path)
-    if found and found.finished:
-        return found
-    torch.manual_seed(recipe.loop.seed)
-    model = EndToEnd(head, request.backbone, recipe.method)
-    classes = request.manifest.classes
-    vectors = word_form(classes, recipe.loop.vectors).trained
-    table, stream = _images(start, request, recipe.loop, device)
-    validation = _validation(table, request, recipe.loop)
-    open_folder(path, found)
-    checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-    record = replace(
-        start.record,
-        id=path.name,
-        status="training",
-        created=found.record.created if found else now(),
-        settings=settings,
-        recipe=recipe.source,
-        device=str(device),
-        ranks=1,
-        versions=package_versions(),
-        tuned_from=origin,
-        timings=None,
-        validation=None,
-    )
-    write_record(path, record)
-    LOG.info("%s on %s: %s", path.name, device, recipe.source)
-    score = validation.score(model.to(device), vectors.to(device)) if validation else None
-    if score is not None:
-        LOG.info("%s has a validation mAP of %.2f %% before the first step", start.id, 100 * score)
-    job = Job(model, stream, vectors, recipe.loop, device, path, checkpointer, validation, options.tensorboard, score)
-    record = replace(record, timings=Timings(**fit(job)), validation=_chosen(path, score))
-    return _finish(path, record, origin, model, request)
+    with claimed(path):
+        found = None if options.overwrite else begun(path)
+        if found and found.finished:
+            return found
+        torch.manual_seed(recipe.loop.seed)
+        model = EndToEnd(head, request.backbone, recipe.method)
+        classes = request.manifest.classes
+        vectors = word_form(classes, recipe.loop.vectors).trained
+        table, stream = _images(start, request, recipe.loop, device)
+        validation = _validation(table, request, recipe.loop)
+        open_folder(path, found)
+        checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
+        record = replace(
+            start.record,
+            id=path.name,
+            status="training",
+            created=found.record.created if found else now(),
+            settings=settings,
+            recipe=recipe.source,
+            device=str(device),
+            ranks=1,
+            versions=package_versions(),
+            tuned_from=origin,
+            timings=None,
+            validation=None,
+        )
+        write_record(path, record)
+        LOG.info("%s on %s: %s", path.name, device, recipe.source)
+        score = validation.score(model.to(device), vectors.to(device)) if validation else None
+        if score is not None:
+            LOG.info("%s has a validation mAP of %.2f %% before the first step", start.id, 100 * score)
+        job = Job(
+            model, stream, vectors, recipe.loop, device, path, checkpointer, validation, options.tensorboard, score
+        )
+        record = replace(record, timings=Timings(**fit(job)), validation=_chosen(path, score))
+        return _finish(path, record, origin, model, request)
 
 
 def _images(start: Run, request: Request, loop: LoopOptions, device: torch.device) -> tuple[ImageTable, ImageStream]:
