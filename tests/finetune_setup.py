@@ -59,7 +59,8 @@ def made(folder: Path, draw_table: Callable[[Path, int], Path], broken: tuple[st
     extract(
         ExtractOptions("tiny", "squeezenet1_1", "random:0", store, root / "catalog.yaml", device="cpu", input_size=SIDE)
     )
-    return Placement(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", QUICK, device="cpu")).path)
+    settings = {"objective": "ranknet", "vectors": "l2", **QUICK}
+    return Placement(root, store, train(TrainOptions(store, "fast0tag", folder / "runs", settings, device="cpu")).path)
 
 
 def c3(*arguments: object) -> Result:

@@ -204,7 +204,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         self.param_groups[0]["params"][0].data.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.Adam, "step", overflow)
-    with pytest.raises(C3Error, match="weight is not finite after 3 batches of epoch 0; lower --lr"):
+    with pytest.raises(C3Error, match="is not finite after 3 batches of epoch 0; lower --lr"):
         train(asked)
     assert checkpoint.read_bytes() == good
 

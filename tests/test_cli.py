@@ -32,9 +32,9 @@ def store(table_dataset: Path, tmp_path: Path) -> Path:
 def test_the_walk_from_pictures_to_a_table_row_with_a_known_answer(store: Path, tmp_path: Path) -> None:
     """Red, blue and dark red pictures: plain colours that any network separates, so the answer is known."""
     runs = tmp_path / "runs"
-    trained = c3("train", "--cache", store, "--method", "fast0tag", "--runs", runs, "--epochs", 12,
-                 "--batch-size", 4, "--lr", "1e-3", "--weight-decay", 0, "--seed", 3, "--set", "hidden1=32",
-                 "--set", "hidden2=16", "--set", "dropout=0")  # fmt: skip
+    trained = c3("train", "--cache", store, "--method", "fast0tag", "--objective", "ranknet", "--runs", runs,
+                 "--epochs", 12, "--batch-size", 4, "--lr", "1e-3", "--weight-decay", 0, "--seed", 3,
+                 "--set", "vectors=l2", "--set", "hidden1=32", "--set", "hidden2=16", "--set", "dropout=0")  # fmt: skip
     assert trained.exit_code == 0, trained.output
     (run,) = runs.iterdir()
     scored = c3("evaluate", "--run", run, "--device", "cpu")
