@@ -101,7 +101,7 @@ def summary(run: Run, metrics: Metrics) -> str:
 
     On val the seen classes come first: their labels may choose settings.
     """
-    of_val = metrics.split == "val" and "folds" not in run.record.class_split
+    of_val = metrics.split == "val" and not run.record.of_fold
     lines = [
         f"{run.path} on {metrics.split} of {metrics.store}, {metrics.images:,} images, "
         f"{metrics.ms_per_image:.2f} ms an image on {metrics.device}"
@@ -138,7 +138,7 @@ def summary(run: Run, metrics: Metrics) -> str:
         )
     own = metrics.split == "test" and metrics.store_digest == run.record.features.digest
     has_offset = any(results.calibrated for results in metrics.protocols.values())
-    if own and run.zero_shot and not has_offset and "folds" not in run.record.class_split:
+    if own and run.zero_shot and not has_offset and not run.record.of_fold:
         lines.append(
             "  GZSL is not calibrated: runs of folds with the settings of this run choose the offset; make them: "
             f"{fold_command(run)}"

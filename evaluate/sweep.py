@@ -12,7 +12,6 @@ from .calibrate import fold_offsets
 from .names import NOT_FOR_CHOOSING
 from .protocol import protocols_for
 from .run import EvaluateOptions, evaluate
-from .score import class_split_of
 
 LOG = logging.getLogger(__name__)
 FIGURE_4 = {"groups", "lambda_reg"}  # the settings of its curves
@@ -24,7 +23,7 @@ def evaluate_sweep(run: Run) -> Run:
 
     A run of a fold is measured on val alone.
     """
-    if class_split_of(run).folds:
+    if run.record.of_fold:
         if read_metrics(run.path, "val") is None:
             evaluate(run.path, "val", device=run.record.device, options=EvaluateOptions(resamples=0))
         return run
@@ -67,6 +66,6 @@ def sweep_summary(runs: Sequence[Run], names: Sequence[str]) -> str:
     told = f"Test metrics are in each run folder: {report_command(root)} prints them"
     if FIGURE_4 & set(names):
         told += f", and {report_command(root, '--figures 4')} draws them"
-    of_folds = runs and all(class_split_of(run).folds for run in runs)
+    of_folds = runs and all(run.record.of_fold for run in runs)
     notes = [] if of_folds else [f"val ZSL and GZSL mAP: {NOT_FOR_CHOOSING}.", f"{told}."]
     return "\n".join([*table, *notes])

@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
 def test_weights_that_are_not_finite_are_never_saved(
     make_cache: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = options(make_cache(), tmp_path / "runs")
+    asked = options(make_cache(), tmp_path / "runs", objective="ranknet")
     checkpoint = interrupted(asked, 3, monkeypatch)
     good = checkpoint.read_bytes()
     real = torch.optim.Adam.step
@@ -204,7 +204,7 @@ def test_weights_that_are_not_finite_are_never_saved(
         self.param_groups[0]["params"][0].data.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.Adam, "step", overflow)
-    with pytest.raises(C3Error, match="is not finite after 3 batches of epoch 0; lower --lr"):
+    with pytest.raises(C3Error, match="weight is not finite after 3 batches of epoch 0; lower --lr"):
         train(asked)
     assert checkpoint.read_bytes() == good
 

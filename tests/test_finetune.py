@@ -154,7 +154,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert finetune(asked).record == again.record  # and is not trained again
     assert len(done) == 6
     with claimed(again.path), pytest.raises(C3Error, match="is being trained by another process"):
-        finetune(asked)
+        finetune(replace(asked, overwrite=True))
 
 
 def test_batch_norm_keeps_its_statistics_and_half_precision_trains_every_layer() -> None:

@@ -190,7 +190,7 @@ def test_older_metrics_count_as_not_measured_and_damaged_ones_are_refused(opened
     write_json(tmp_path / "metrics.json", {"schema": METRICS_SCHEMA - 1, "anything": True})
     assert open_run(tmp_path).metrics is None
     write_json(tmp_path / "metrics.json", without(metrics_json({}), "images"))
-    with pytest.raises(C3Error, match=r"entry images is missing; measure it again: c3 evaluate --run .*$"):
+    with pytest.raises(C3Error, match=r"entry images is missing; measure it again: c3 evaluate --run \S+$"):
         open_run(tmp_path)
 
 

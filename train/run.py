@@ -9,7 +9,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -155,10 +155,7 @@ def train(options: TrainOptions, world: World | None = None) -> Run:
     with ExitStack() as held:
         with world.together():
             if world.first:
-                held.enter_context(claimed(path))
-                if not options.overwrite and _stage(begun(path)) != _stage(found):
-                    raise C3Error(f"another process has trained {path} meanwhile; give the command again")
-                open_folder(path, found)
+                held.enter_context(opened_folder(path, found, options.overwrite))
                 write_record(path, record)
         LOG.info("%s on %s: %s", path.name, _computed_on(world), recipe.source)
         _tell_rows(path.name, cache, recipe.loop, stream)
@@ -242,8 +239,21 @@ def begun(path: Path, world: World = World()) -> Run | None:
     return found
 
 
-def open_folder(path: Path, unfinished: Run | None) -> None:
-    """Prepare the folder of a run: keep it where a checkpoint can be continued, else make it new."""
+@contextmanager
+def opened_folder(path: Path, found: Run | None, overwrite: bool) -> Iterator[None]:
+    """Prepare the folder of a run and hold it inside the block.
+
+    Raises C3Error where another process holds it, or has trained the run since it was `found`.
+    """
+    with claimed(path):
+        if not overwrite and _stage(begun(path)) != _stage(found):
+            raise C3Error(f"another process has trained {path} meanwhile; give the command again")
+        _prepare(path, found)
+        yield
+
+
+def _prepare(path: Path, unfinished: Run | None) -> None:
+    """Keep the folder of a run where a checkpoint can be continued, else make it new."""
     try:
         if unfinished and (path / CHECKPOINT).exists():
             for scratch in path.glob(".*.new"):  # of a process that was killed while it wrote

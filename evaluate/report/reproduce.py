@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from ...train.run_folder import Run
+from ...train.run_folder import Run, evaluate_command
 
 ON_COMMAND = ("groups", "lambda_reg", "epochs", "batch_size", "lr", "weight_decay", "seed")
 
@@ -30,5 +30,5 @@ def reproduction(run: Run) -> dict[str, Any]:
             f"resamples with seed {metrics.bootstrap.seed}"
         )
     facts["versions"] = ", ".join(f"{name} {value}" for name, value in record.versions.items())
-    command = f"{train}\nc3 evaluate --run {shlex.quote(str(run.path))}"
+    command = f"{train}\n{evaluate_command(run.path)}"
     return {"id": run.id, "command": command, "facts": list(facts.items())}

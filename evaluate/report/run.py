@@ -50,7 +50,7 @@ def report_tables(tables: Sequence[int], runs_root: str | Path, shown: Shown = S
         raise unknown_name(f"method of --against in {runs_root}", shown.against, methods)
     found = [table for number in tables for table in build(number, runs, problems, shown)]
     if not found:
-        of_folds = all("folds" in run.record.settings for run in runs)
+        of_folds = all(run.record.of_fold for run in runs)
         shows = report_command(Path(runs_root))
         others = "no table shows runs of folds" if of_folds else f"the tables that have runs: {shows}"
         raise C3Error(
@@ -79,7 +79,7 @@ def measured_runs(runs_root: str | Path, tables: Sequence[int]) -> tuple[list[Ru
     """
     runs, problems = [], {}
     for run in list_runs(runs_root):
-        wanted = "folds" not in run.record.settings and any(protocols_in(number, run.dataset) for number in tables)
+        wanted = not run.record.of_fold and any(protocols_in(number, run.dataset) for number in tables)
         if wanted and run.finished and run.metrics is None:
             LOG.warning("%s has no %s of this version yet: evaluating it first", run.path, METRICS)
             try:

@@ -89,7 +89,7 @@ def _belongs(layout: PublishedTable, run: Run) -> bool:
     own classes stays out of tables with unseen ones.
     """
     methods = {row.method for row in layout.rows}
-    if "folds" in run.record.settings or ("zsl" in layout.tasks and not run.zero_shot):
+    if run.record.of_fold or ("zsl" in layout.tasks and not run.zero_shot):
         return False
     if layout.by_backbone or layout.number == 3:
         return run.method in methods

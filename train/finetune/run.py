@@ -19,7 +19,7 @@ from ..checkpoint import write_weights
 from ..distributed.world import require_alone
 from ..loop import Job, fit
 from ..recipes import LoopOptions
-from ..run import begun, now, open_folder, short_hash
+from ..run import begun, now, opened_folder, short_hash
 from ..run_folder import (
     BACKBONE,
     CHECKPOINT,
@@ -30,7 +30,6 @@ from ..run_folder import (
     RunRecord,
     Timings,
     TunedFrom,
-    claimed,
     evaluate_command,
     open_run,
     read_log,
@@ -72,32 +71,31 @@ def finetune(options: FineTuneOptions) -> Run:
     began = {"run": origin.run, "weights_sha256": origin.weights_sha256, "features": origin.features}
     identity = {"method": start.method, "store": request.digest, **began, **settings}
     path = options.runs / f"{start.method}-{start.dataset}-e2e-s{recipe.loop.seed}-{short_hash(identity)}"
-    with claimed(path):
-        found = None if options.overwrite else begun(path)
-        if found and found.finished:
-            return found
-        torch.manual_seed(recipe.loop.seed)
-        model = EndToEnd(head, request.backbone, recipe.method)
-        classes = request.manifest.classes
-        vectors = word_form(classes, recipe.loop.vectors).trained
-        table, stream = _images(start, request, recipe.loop, device)
-        validation = _validation(table, request, recipe.loop)
-        open_folder(path, found)
-        checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
-        record = replace(
-            start.record,
-            id=path.name,
-            status="training",
-            created=found.record.created if found else now(),
-            settings=settings,
-            recipe=recipe.source,
-            device=str(device),
-            ranks=1,
-            versions=package_versions(),
-            tuned_from=origin,
-            timings=None,
-            validation=None,
-        )
+    found = None if options.overwrite else begun(path)
+    if found and found.finished:
+        return found
+    torch.manual_seed(recipe.loop.seed)
+    model = EndToEnd(head, request.backbone, recipe.method)
+    classes = request.manifest.classes
+    vectors = word_form(classes, recipe.loop.vectors).trained
+    table, stream = _images(start, request, recipe.loop, device)
+    validation = _validation(table, request, recipe.loop)
+    checkpointer = Checkpointer(path / CHECKPOINT, identity, options.checkpoint_minutes, options.checkpoint_steps)
+    record = replace(
+        start.record,
+        id=path.name,
+        status="training",
+        created=found.record.created if found else now(),
+        settings=settings,
+        recipe=recipe.source,
+        device=str(device),
+        ranks=1,
+        versions=package_versions(),
+        tuned_from=origin,
+        timings=None,
+        validation=None,
+    )
+    with opened_folder(path, found, options.overwrite):
         write_record(path, record)
         LOG.info("%s on %s: %s", path.name, device, recipe.source)
         score = validation.score(model.to(device), vectors.to(device)) if validation else None

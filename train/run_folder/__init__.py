@@ -12,6 +12,7 @@ from .folder import (
     LOG,
     METRICS,
     PER_CLASS,
+    PROBABILITIES,
     RECORD,
     THRESHOLDS,
     WEIGHTS,
@@ -41,7 +42,6 @@ from .metrics import (
     Values,
 )
 from .probability_maps import (
-    PROBABILITIES,
     ClassMap,
     Kind,
     OtherMap,

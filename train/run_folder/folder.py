@@ -21,12 +21,12 @@ from .metrics import METRICS_SCHEMA, Metrics
 from .record import SCHEMA, RunRecord, Setting, parse_record
 
 RECORD, METRICS, LOG, WEIGHTS, PER_CLASS = "run.json", "metrics.json", "log.csv", "weights.safetensors", "per_class.csv"
-CLASSES, THRESHOLDS = "classes.npz", "thresholds.csv"
+CLASSES, THRESHOLDS, PROBABILITIES = "classes.npz", "thresholds.csv", "probabilities.json"
 DRAWN = {"hide_seed", "folds"}  # settings of a run with another class split than that of its store
 CHECKPOINT = "checkpoint.safetensors"  # of an unfinished run
 FOLDS = "folds"  # the folder beside the runs that holds those of class-wise cross-validation
 BACKBONE, FEATURES = "backbone.safetensors", "features.zarr"  # the tuned backbone of a run, and the store it computes
-FILES = (RECORD, METRICS, LOG, WEIGHTS, PER_CLASS, CLASSES, THRESHOLDS, CHECKPOINT, BACKBONE, "probabilities.json")
+FILES = (RECORD, METRICS, LOG, WEIGHTS, PER_CLASS, CLASSES, THRESHOLDS, CHECKPOINT, BACKBONE, PROBABILITIES)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Run:
 
     def train_with(self, **changes: Setting) -> str:
         """Return the command that trains this run with some settings changed, for error messages."""
-        root = self.path.parent.parent if "folds" in self.record.settings else self.path.parent
+        root = self.path.parent.parent if self.record.of_fold else self.path.parent
         options = f"--seeds {self.seed} --runs {quote(str(root))}"
         if start := self.record.tuned_from:
             return self._with_settings(

@@ -12,9 +12,8 @@ from pydantic import ConfigDict, Field
 
 from ...common.errors import C3Error
 from ...common.parsing import STRICT, parse, to_json
-from .folder import evaluate_command, read_json, write_json
+from .folder import PROBABILITIES, evaluate_command, read_json, write_json
 
-PROBABILITIES = "probabilities.json"
 PROBABILITIES_SCHEMA = 1
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Slope = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a probability never falls where the score rises

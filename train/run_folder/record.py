@@ -167,6 +167,11 @@ class RunRecord:
         return {name: self.settings[name] for name in names if name in self.settings}
 
     @property
+    def of_fold(self) -> bool:
+        """Whether the run is one of class-wise cross-validation."""
+        return "folds" in self.settings
+
+    @property
     def changed(self) -> dict[str, Setting]:
         """Return the settings that the request changed in the recipe, but for the seed, by name in order."""
         changes = self.recipe.partition(OVERRIDDEN)[2]
